@@ -1,0 +1,1 @@
+"""Audience export jobs whose lives are told to Kafka, exactly once and in order."""

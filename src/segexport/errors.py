@@ -1,0 +1,186 @@
+"""Every error that segexport raises on purpose, as one tree.
+
+    SegexportError
+    ├── SettingsError
+    ├── InvalidRequest            all problems of one request, each with its path
+    ├── RequestConflict
+    ├── JobNotFound
+    ├── IllegalTransition
+    │   └── TooLateToCancel
+    ├── LeaseLost
+    ├── InvalidEvent
+    ├── StoreError
+    │   ├── StoreTooNew
+    │   └── StoreUnavailable
+    ├── ProfileStoreError
+    │   ├── ProfileStoreMissing
+    │   └── ProfileStoreCorrupt
+    ├── DatasetError
+    ├── ExportCancelled           a running query was told to stop
+    └── DeliveryError
+        ├── BrokerUnreachable
+        ├── NotAuthorized
+        ├── TopicUnusable
+        ├── RelayFenced
+        └── PositionMismatch
+
+Each message says what was wrong, where, and what to do. `code` is stable: machines may
+match on it, and it does not change when the wording does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class SegexportError(Exception):
+    """Something that segexport detected and can explain."""
+
+    code: ClassVar[str] = "segexport"
+
+
+class SettingsError(SegexportError):
+    """A setting is missing, unknown or out of range."""
+
+    code = "settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a document: where, and what."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path or '(document)'}: {self.message}"
+
+
+class InvalidRequest(SegexportError):
+    """An export request that cannot be accepted; carries every problem found in it."""
+
+    code = "request.invalid"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("the export request is refused: " + "; ".join(map(str, self.problems)))
+
+
+class RequestConflict(SegexportError):
+    """The request id was used before, with another body."""
+
+    code = "request.conflict"
+
+
+class JobNotFound(SegexportError):
+    """No such job in this organization and sandbox."""
+
+    code = "job.not_found"
+
+
+class IllegalTransition(SegexportError):
+    """The job's state does not allow what was asked."""
+
+    code = "job.illegal_transition"
+
+
+class TooLateToCancel(IllegalTransition):
+    """The job is being published: the point of no return is behind it."""
+
+    code = "job.too_late_to_cancel"
+
+
+class LeaseLost(SegexportError):
+    """Another worker owns the job, or its state moved on; nothing was written."""
+
+    code = "job.lease_lost"
+
+
+class InvalidEvent(SegexportError):
+    """An event breaks the contract; the transition that caused it was not stored."""
+
+    code = "event.invalid"
+
+
+class StoreError(SegexportError):
+    """The job store cannot do what was asked."""
+
+    code = "store"
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a later version of segexport."""
+
+    code = "store.too_new"
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, or stayed locked for too long."""
+
+    code = "store.unavailable"
+
+
+class ProfileStoreError(SegexportError):
+    """The profile store cannot be used."""
+
+    code = "profiles"
+
+
+class ProfileStoreMissing(ProfileStoreError):
+    """There is no profile store, or it holds no snapshot."""
+
+    code = "profiles.missing"
+
+
+class ProfileStoreCorrupt(ProfileStoreError):
+    """A snapshot's files do not agree with its manifest."""
+
+    code = "profiles.corrupt"
+
+
+class DatasetError(SegexportError):
+    """A dataset cannot be written or read."""
+
+    code = "dataset"
+
+
+class ExportCancelled(SegexportError):
+    """A running piece was interrupted on request; nothing of it is kept."""
+
+    code = "export.cancelled"
+
+
+class DeliveryError(SegexportError):
+    """Events cannot be delivered to Kafka at the moment."""
+
+    code = "delivery"
+
+
+class BrokerUnreachable(DeliveryError):
+    """No broker answers at the configured address."""
+
+    code = "delivery.unreachable"
+
+
+class NotAuthorized(DeliveryError):
+    """The broker refuses the credentials or the operation."""
+
+    code = "delivery.not_authorized"
+
+
+class TopicUnusable(DeliveryError):
+    """A topic is missing, or configured in a way that would break a promise."""
+
+    code = "delivery.topic"
+
+
+class RelayFenced(DeliveryError):
+    """Another relay took over; this one has stopped."""
+
+    code = "delivery.fenced"
+
+
+class PositionMismatch(DeliveryError):
+    """The topic's position was written from another store, or another life of it."""
+
+    code = "delivery.position"

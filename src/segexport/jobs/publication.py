@@ -1,0 +1,58 @@
+"""What an export has produced: counts, files, and the discards among the selected."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MAX_COUNT = 100_000_000_000
+"""The largest count that the `segmentExportJob` schema allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Profiles: selected, exported, and selected but not delivered. total = realized + failed."""
+
+    total: int
+    realized: int
+    failed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.total <= MAX_COUNT or self.realized < 0 or self.failed < 0:
+            raise ValueError(f"counts must lie between 0 and {MAX_COUNT}: {self}")
+        if self.total != self.realized + self.failed:
+            raise ValueError(f"total must be realized + failed: {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """One file of a batch, named relative to the batch's folder."""
+
+    name: str
+    rows: int
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardFile:
+    """An immutable, ordered file with one row per discarded profile.
+
+    `path` is absolute. `sha256` (hex) fixes the content: whoever expands the file checks
+    it first, so that no event is ever made from other rows than the job was finished with.
+    """
+
+    path: str
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What COMPLETING puts before the public: fixed once, then only carried out.
+
+    `namespaces` counts the exported profiles that hold an identity in each namespace.
+    """
+
+    batch_id: str
+    files: tuple[DataFile, ...]
+    counts: Counts
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+    discards: DiscardFile | None = None

@@ -1,0 +1,185 @@
+"""What a caller asks for: the body of an export request.
+
+The shape and the names are those of the Experience Platform Segmentation API's
+`POST /export/jobs`; `journey` is an addition of segexport's own. Every string is bounded,
+and free of control characters, so that whatever a request holds fits into an event.
+
+A word of the request that is not understood is refused, never ignored: an export that
+silently means something else than it says is worse than none.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from segexport.errors import InvalidRequest, Problem
+
+MAX_NAME = 128
+"""Characters in an id, a namespace or a name."""
+MAX_FIELDS = 16_384
+"""Characters in the comma-separated list of fields."""
+MAX_SEGMENTS = 500
+"""Segments in one request."""
+
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
+]
+"""An identifier that is only ever compared and shown."""
+PathName = Annotated[
+    str, StringConstraints(max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$")
+]
+"""An identifier that also names a folder: letters, digits, `_ . @ -`, not led by a dot."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True
+    )
+
+
+class SegmentStatus(StrEnum):
+    """A profile's standing in a segment, as an export asks for it."""
+
+    REALIZED = "realized"  # in the segment now, `existing` members included
+    EXISTING = "existing"  # in the segment now, and was at the evaluation before
+    EXITED = "exited"  # was in the segment, is no longer
+
+
+class SegmentFilter(_Part):
+    """One segment of the filter. The namespace is `ups` unless said otherwise."""
+
+    segment_id: Name
+    segment_ns: Name = "ups"
+    status: tuple[SegmentStatus, ...] = Field(
+        default=(SegmentStatus.REALIZED,), min_length=1, max_length=3
+    )
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        # The documented responses show both `["exited"]` and `"exited"`.
+        return (value,) if isinstance(value, str) else value
+
+
+class Filter(_Part):
+    """Which profiles are exported. No segments: every profile of the store."""
+
+    segments: tuple[SegmentFilter, ...] = Field(default=(), max_length=MAX_SEGMENTS)
+
+    @model_validator(mode="after")
+    def _no_segment_twice(self) -> Self:
+        named = [(segment.segment_ns, segment.segment_id) for segment in self.segments]
+        if len(set(named)) < len(named):
+            raise ValueError("a segment is named twice; give it once, with all its statuses")
+        return self
+
+
+class MergePolicy(_Part):
+    """How fragments of one person become one profile; timestamp-ordered is the only kind."""
+
+    id: Name = "timestampOrdered-none-mp"
+    version: int = Field(default=1, ge=1, le=1_000_000)
+
+    @field_validator("id")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not value.startswith("timestampOrdered"):
+            raise ValueError("unknown merge policy; 'timestampOrdered-none-mp' is available")
+        return value
+
+
+class Destination(_Part):
+    """The dataset that receives the batch."""
+
+    dataset_id: PathName
+
+
+class SchemaName(_Part):
+    """The schema of the destination dataset."""
+
+    name: Name = "_xdm.context.profile"
+
+
+class Journey(_Part):
+    """The journey that the audience is exported for.
+
+    With it, profiles that the journey could not take become discards: those without an
+    identity in `namespace`, those whose identity there is exported already and, in test
+    mode, those that are not test profiles.
+    """
+
+    version_id: Name
+    namespace: Name
+    test_mode: bool = False
+    id: Name | None = None
+    name: Name | None = None
+
+
+class ExportRequest(_Part):
+    """An export request, checked and frozen."""
+
+    fields: Annotated[str, StringConstraints(max_length=MAX_FIELDS)] = ""
+    merge_policy: MergePolicy = MergePolicy()
+    filter: Filter = Filter()
+    destination: Destination
+    schema_: SchemaName = Field(default=SchemaName(), alias="schema")
+    journey: Journey | None = None
+
+    @property
+    def field_paths(self) -> tuple[str, ...]:
+        """The dotted XDM paths of `fields`, in order and once each; empty means all."""
+        paths = (path.strip() for path in self.fields.split(","))
+        return tuple(dict.fromkeys(path for path in paths if path))
+
+    @property
+    def only_segment(self) -> SegmentFilter | None:
+        """The segment, where the request names exactly one."""
+        segments = self.filter.segments
+        return segments[0] if len(segments) == 1 else None
+
+    def document(self) -> dict[str, Any]:
+        """The request as the JSON document that it came from, defaults filled in."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def parse_request(document: Mapping[str, Any] | str | bytes) -> ExportRequest:
+    """Read a request from JSON text or from a parsed document.
+
+    Raises `InvalidRequest` with all problems at once, each with its dotted path.
+    """
+    try:
+        if isinstance(document, str | bytes):
+            return ExportRequest.model_validate_json(document)
+        return ExportRequest.model_validate(document)
+    except ValidationError as error:
+        raise InvalidRequest(_problems(error)) from error
+
+
+def _problems(error: ValidationError) -> Sequence[Problem]:
+    return [
+        Problem(".".join(str(step) for step in found["loc"]), _in_plain_words(found))
+        for found in error.errors(include_url=False, include_context=False)
+    ]
+
+
+def _in_plain_words(found: Mapping[str, Any]) -> str:
+    match found["type"]:
+        case "extra_forbidden":
+            return "not a word of the export request that this version understands; remove it"
+        case "missing":
+            return "is required"
+        case "string_pattern_mismatch":
+            return f"{str(found['input'])[:60]!r} holds characters that are not allowed here"
+        case _:
+            return str(found["msg"]).removeprefix("Value error, ")

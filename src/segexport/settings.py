@@ -1,0 +1,171 @@
+"""Everything that can be set, with its default, from the environment and a TOML file.
+
+Order of precedence: command-line options, environment (`SEGEXPORT_KAFKA__TOPIC=…`, two
+underscores between section and name), the TOML file (`segexport.toml` in the working
+directory, or the one that `SEGEXPORT_CONFIG` names), the defaults below.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as UnreadableSettings,
+)
+
+from segexport.errors import SettingsError
+
+CONFIG_VARIABLE = "SEGEXPORT_CONFIG"
+DEFAULT_CONFIG = Path("segexport.toml")
+
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", max_length=128)]
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,240}$")]
+Duration = Annotated[timedelta, Field(gt=timedelta(0))]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """Where events go. Without `bootstrap_servers`, an embedded broker for trying things."""
+
+    bootstrap_servers: str | None = None
+    topic: TopicName = "segment-export-job-events"
+    partitions: int = Field(default=6, ge=1, le=10_000)
+    replication_factor: int = Field(default=3, ge=1, le=100)
+    compression: Literal["none", "gzip", "lz4"] = "lz4"
+    transaction_timeout: Duration = timedelta(seconds=60)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_key_password: SecretStr | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> "KafkaSettings":
+        if self.security_protocol.startswith("SASL") and not (
+            self.sasl_username and self.sasl_password
+        ):
+            raise ValueError("SASL needs sasl_username and sasl_password")
+        return self
+
+    @property
+    def positions_topic(self) -> str:
+        """The compacted topic that holds how far delivery is."""
+        return f"{self.topic}.positions"
+
+    @property
+    def transactional_id(self) -> str:
+        """One relay per topic: whoever starts with this id fences the one before."""
+        return f"segexport-relay-{self.topic}"
+
+
+class EventSettings(Section):
+    """How events are spoken: eventType's dialect, the form of the keys."""
+
+    dialect: Literal["xdm", "journey-optimizer"] = "xdm"
+    form: Literal["uri", "compact"] = "uri"
+
+
+class ExportSettings(Section):
+    """How exports run.
+
+    `jobs_in_flight` jobs at once, each with `pieces_in_flight` queries on an engine with
+    `threads` threads and `memory_limit` (DuckDB's notation). A lease that is not renewed
+    for `lease` passes to another worker.
+    """
+
+    jobs_in_flight: int = Field(default=2, ge=1, le=64)
+    pieces_in_flight: int = Field(default=2, ge=1, le=64)
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
+    memory_limit: str = Field(default="2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
+    lease: Duration = timedelta(seconds=15)
+    deadline: Duration = timedelta(hours=12)
+    attempts: int = Field(default=5, ge=1, le=100)
+    retry_delay: Duration = timedelta(seconds=10)
+
+
+class Settings(BaseSettings):
+    """The settings in effect. `organization` and `sandbox` are what the command line acts for."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SEGEXPORT_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data: Path = Path(".segexport")
+    profiles: Path | None = None
+    datasets: Path | None = None
+    organization: FolderName = "local"
+    sandbox: FolderName = "prod"
+    kafka: KafkaSettings = KafkaSettings()
+    events: EventSettings = EventSettings()
+    exports: ExportSettings = Field(default_factory=ExportSettings)
+    log_format: Literal["auto", "console", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def store_file(self) -> Path:
+        """The SQLite file with jobs and events."""
+        return self.data / "jobs.sqlite"
+
+    @property
+    def profiles_folder(self) -> Path:
+        """The profile store."""
+        return self.profiles or self.data / "profiles"
+
+    @property
+    def datasets_folder(self) -> Path:
+        """The root of all datasets."""
+        return self.datasets or self.data / "datasets"
+
+    @property
+    def discards_folder(self) -> Path:
+        """Where the discard files of finished jobs are kept."""
+        return self.data / "discards"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic-settings' signature)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (as above)
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        named = os.environ.get(CONFIG_VARIABLE)
+        file = TomlConfigSettingsSource(settings_cls, Path(named) if named else DEFAULT_CONFIG)
+        return init_settings, env_settings, file
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` win over environment and file.
+
+    Raises `SettingsError` that names every setting that is wrong.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named and not Path(named).is_file():
+        raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}, which is not a file")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+            for found in error.errors(include_url=False, include_input=False)
+        )
+        raise SettingsError(f"these settings are wrong: {wrong}") from error
+    except (UnreadableSettings, ValueError) as error:
+        raise SettingsError(f"the settings cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""What is remembered: jobs, and the events that their transitions caused."""

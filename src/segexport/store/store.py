@@ -1,0 +1,266 @@
+"""The store's contract: what SQLite does today and PostgreSQL will do tomorrow.
+
+Two protocols over one database. `JobStore` is what commands and workers use, `Outbox` what
+the relay uses. Every method is one transaction. Times that decide anything (leases,
+`not_before`) are read from the store's own clock inside that transaction.
+
+Raised by every method: `StoreUnavailable` when the database cannot be reached or stays
+locked for too long. A failed call has changed nothing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from segexport.events.outbox import NumberedRow, OutboxRow
+from segexport.jobs.job import Job, Scope, Transition
+from segexport.jobs.lifecycle import JobState
+from segexport.jobs.publication import DataFile
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIdentity:
+    """Which store this is, and which life of it.
+
+    Both go into every delivered position. `generation` is raised by whoever restores a
+    backup, so that a position written by the lost life is recognized.
+    """
+
+    id: UUID
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The job that answers a submission: a new one, or the one of the same request id."""
+
+    job: Job
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's hold on a job: who, and with which epoch. Writes with a lower epoch fail."""
+
+    job_id: int
+    owner: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedPiece:
+    """A piece that needs no second run, whoever holds the job next.
+
+    `data` is absent where the piece selected nobody. `discards` names the piece's own
+    discard file in the job's staging folder.
+    """
+
+    index: int
+    epoch: int
+    data: DataFile | None
+    selected: int
+    discards: DataFile | None = None
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+
+
+class JobStore(Protocol):
+    """Jobs, their leases and their finished pieces."""
+
+    @property
+    def identity(self) -> StoreIdentity:
+        """Known once the store is open."""
+        ...
+
+    async def now(self) -> datetime:
+        """The store's clock, UTC."""
+        ...
+
+    async def submit(
+        self, transition: Transition, rows: Sequence[OutboxRow], *, fingerprint: str
+    ) -> Submission:
+        """Store a new job with its event rows.
+
+        The same (scope, request id) with the same `fingerprint` of the body, within 24
+        hours, gives the job of the first time and stores nothing; with another fingerprint
+        it raises `RequestConflict`.
+        """
+        ...
+
+    async def commit(self, transition: Transition, rows: Sequence[OutboxRow]) -> None:
+        """Store a job's next state together with its event rows, or neither.
+
+        Compares before it writes: if the stored state or epoch is no longer that of
+        `transition.before`, raises `LeaseLost` (`JobNotFound` if the job is gone). A
+        transition into a terminal state or into PENDING_JOB also ends the lease. Owner,
+        epoch and lease of `after` are otherwise ignored: only `claim`, `renew` and
+        `release` change them.
+        """
+        ...
+
+    async def get(self, scope: Scope, job_id: int) -> Job:
+        """One job. Raises `JobNotFound`, for a job of another scope just the same."""
+        ...
+
+    async def jobs(
+        self,
+        scope: Scope,
+        *,
+        states: Collection[JobState] | None = None,
+        before: tuple[datetime, int] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Job]:
+        """Jobs, newest first by (created_at, id); `before` is the key of a page's last job."""
+        ...
+
+    async def claim(self, owner: str, duration: timedelta) -> Job | None:
+        """Lease the longest-waiting job that nobody works on; None if there is none.
+
+        Any job that is not terminal, whose lease is absent or has run out, and whose
+        `not_before` has passed. Raises its epoch; its state stays, so that the new owner
+        sees where the last one stopped.
+        """
+        ...
+
+    async def renew(self, lease: Lease, duration: timedelta, *, progress: float) -> Job:
+        """Hold on to a job and note its progress (0 to 1). Returns the job as it now stands,
+
+        which is how a worker learns of a cancellation. Raises `LeaseLost`.
+        """
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Hand a job back at once. Does nothing if the lease is lost already."""
+        ...
+
+    async def save_piece(self, lease: Lease, piece: FinishedPiece) -> None:
+        """Remember a finished piece. Raises `LeaseLost`."""
+        ...
+
+    async def pieces(self, job_id: int) -> Sequence[FinishedPiece]:
+        """The finished pieces of a job, by index."""
+        ...
+
+    async def progress(self, job_id: int) -> float:
+        """How far a running job is, 0 to 1, as last renewed."""
+        ...
+
+    async def wait_for_change(self, seen: int, patience: timedelta) -> int:
+        """Return as soon as anything was committed since `seen`, by any process, or after
+        `patience` has run out.
+
+        `seen` is what the last call returned (0 at first); so nothing slips between two
+        calls. May wake for nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A row that the broker refuses; later events of its job wait behind it.
+
+    `offset` is the row of the discard file that was refused, 0 for a plain event.
+    """
+
+    number: int
+    job_id: int
+    offset: int
+    reason: str
+    parked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A request to try a parked job again; ids grow."""
+
+    id: int
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What the outbox holds: `last` number given, `delivered` up to (advisory), parked rows."""
+
+    last: int
+    delivered: int
+    parked: int
+
+
+class Outbox(Protocol):
+    """Committed event rows in the order in which they are delivered."""
+
+    @property
+    def identity(self) -> StoreIdentity:
+        """Known once the store is open."""
+        ...
+
+    async def lead(self, owner: str, duration: timedelta) -> int | None:
+        """Become, or stay, the one relay; returns the epoch, or None while another leads.
+
+        The epoch grows with each change of owner and stays while one owner renews.
+        """
+        ...
+
+    async def resign(self, owner: str) -> None:
+        """Let the next relay lead at once."""
+        ...
+
+    async def rows_after(self, number: int, *, limit: int, max_bytes: int) -> Sequence[NumberedRow]:
+        """Rows numbered above `number`, in order, at least one if there is one.
+
+        Once a number has been returned, no lower one appears any more; per job, numbers
+        follow the order of transitions.
+        """
+        ...
+
+    async def rows_of_job(self, job_id: int, *, after: int, through: int) -> Sequence[NumberedRow]:
+        """A job's rows numbered above `after` up to `through`, in order."""
+        ...
+
+    async def row(self, number: int) -> NumberedRow:
+        """One row. Raises `StoreError` if it is not there."""
+        ...
+
+    async def park(self, owner: str, epoch: int, parked: Parked) -> None:
+        """Mark a row as refused. Raises `RelayFenced` if another relay leads. Idempotent."""
+        ...
+
+    async def parked(self) -> Sequence[Parked]:
+        """All parked rows, by number."""
+        ...
+
+    async def request_replay(self, job_id: int) -> Replay:
+        """Ask the relay to send a job's parked row, and what waits behind it, again.
+
+        Raises `JobNotFound` if the job has no parked row.
+        """
+        ...
+
+    async def replays(self, after: int) -> Sequence[Replay]:
+        """Replays with an id above `after`, by id."""
+        ...
+
+    async def finish_replay(self, owner: str, epoch: int, replay: Replay) -> None:
+        """Forget the parked row of a replay that the topic has. Idempotent."""
+        ...
+
+    async def mark_delivered(self, owner: str, epoch: int, number: int) -> None:
+        """Note how far delivery is, for people and metrics; the topic's position decides."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """How much there is, and how far delivery is."""
+        ...
+
+    async def wait_for_change(self, seen: int, patience: timedelta) -> int:
+        """As `JobStore.wait_for_change`."""
+        ...
+
+
+class Store(JobStore, Outbox, Protocol):
+    """Both, over one database."""
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of the database."""
+        ...
