@@ -61,15 +61,20 @@ class SegmentFilter(_Part):
 
     segment_id: Name
     segment_ns: Name = "ups"
-    status: tuple[SegmentStatus, ...] = Field(
-        default=(SegmentStatus.REALIZED,), min_length=1, max_length=3
-    )
+    status: tuple[SegmentStatus, ...] = (SegmentStatus.REALIZED,)
 
     @field_validator("status", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         # The documented responses show both `["exited"]` and `"exited"`.
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("status")
+    @classmethod
+    def _named_once(cls, value: tuple[SegmentStatus, ...]) -> tuple[SegmentStatus, ...]:
+        if not value:
+            raise ValueError("name at least one status, or leave it out for realized")
+        return tuple(dict.fromkeys(value))
 
 
 class Filter(_Part):

@@ -1,0 +1,168 @@
+"""What can be asked of segexport: submit, cancel, retry, status, list.
+
+The command line, the HTTP interfaces and Python callers all come through here; workers use
+`advance`, which is the one way for a job to change.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import orjson
+import structlog
+
+from segexport.errors import InvalidRequest, LeaseLost, Problem, StoreUnavailable
+from segexport.events.announcement import Voice, announce
+from segexport.jobs import job as steps
+from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Step
+from segexport.jobs.lifecycle import JobState
+from segexport.jobs.request import MAX_NAME, ExportRequest
+from segexport.store.store import JobStore, Submission
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+CANCEL_ATTEMPTS: Final = 10
+"""A cancel that keeps meeting other changes of the job gives up after so many."""
+
+
+async def advance(store: JobStore, voice: Voice, job: Job, step: Step) -> Job:
+    """Take one step of a job's life and store it together with the events that it causes.
+
+    Raises `IllegalTransition` if the job's state does not allow the step, `InvalidEvent` if
+    an event of it would break the contract, and `LeaseLost` if the stored job is no longer
+    the one given; in each case nothing is stored.
+    """
+    transition, rows = announce(step(job, await store.now()), voice)
+    await store.commit(transition, rows)
+    log.info("job advanced", job_id=job.id, state=transition.after.state.value)
+    return transition.after
+
+
+def random_job_id() -> int:
+    """A job id that says nothing about how many jobs there are: 1 … 2^53 - 1."""
+    return 1 + secrets.randbelow(MAX_JOB_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job, and how far it is: 0 to 1, finished pieces."""
+
+    job: Job
+    progress: float
+    pieces_done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """The commands over one store.
+
+    `check` names what a request asks for that the profile store does not have (segments,
+    fields); `deadline` is the time that a job may take from its creation to its end.
+    """
+
+    store: JobStore
+    voice: Voice
+    check: Callable[[ExportRequest], Sequence[Problem]]
+    deadline: timedelta
+    new_job_id: Callable[[], int] = random_job_id
+
+    async def submit(
+        self,
+        scope: Scope,
+        request: ExportRequest,
+        *,
+        request_id: str | None = None,
+        retry_of: int | None = None,
+    ) -> Submission:
+        """Accept an export request as a job in state CREATED, announced as `queued`.
+
+        The same `request_id` within 24 hours answers with the job of the first time.
+        Raises `InvalidRequest` with every problem, or `RequestConflict` where the request
+        id came with another body before.
+        """
+        problems = [*_request_id_problems(request_id), *self.check(request)]
+        if problems:
+            raise InvalidRequest(problems)
+        now = await self.store.now()
+        transition, rows = announce(
+            steps.submit(
+                request,
+                job_id=self.new_job_id(),
+                scope=scope,
+                request_id=request_id or secrets.token_hex(16),
+                now=now,
+                deadline=now + self.deadline,
+                retry_of=retry_of,
+            ),
+            self.voice,
+        )
+        submission = await self.store.submit(transition, rows, fingerprint=fingerprint(request))
+        log.info("job submitted", job_id=submission.job.id, new=submission.created)
+        return submission
+
+    async def cancel(
+        self, scope: Scope, job_id: int, *, reason: str = "cancelled on request"
+    ) -> Job:
+        """Ask a job to stop; returns it as it then stands.
+
+        A job that has ended already is left as it is. Raises `TooLateToCancel` while it is
+        being published, `IllegalTransition` while it is failing, `JobNotFound`.
+        """
+        fault = Fault(FaultKind.CANCELLED, reason)
+
+        def step(job: Job, now: datetime) -> steps.Transition:
+            return steps.cancel(job, now, fault)
+
+        for _ in range(CANCEL_ATTEMPTS):
+            job = await self.store.get(scope, job_id)
+            if job.is_terminal or job.state is JobState.CANCELLING:
+                return job
+            try:
+                return await advance(self.store, self.voice, job, step)
+            except LeaseLost:
+                continue
+        raise StoreUnavailable(
+            f"job {job_id} kept changing while it was to be cancelled; try again"
+        )
+
+    async def retry(
+        self, scope: Scope, job_id: int, *, request_id: str | None = None
+    ) -> Submission:
+        """Submit the request of an earlier job again, as a new job that names the old one."""
+        job = await self.store.get(scope, job_id)
+        return await self.submit(scope, job.request, request_id=request_id, retry_of=job.id)
+
+    async def status(self, scope: Scope, job_id: int) -> JobStatus:
+        """A job and its progress. Raises `JobNotFound`."""
+        job = await self.store.get(scope, job_id)
+        if job.state is JobState.COMPLETED:
+            return JobStatus(job, 1.0, job.pieces or 0)
+        return JobStatus(
+            job, await self.store.progress(job_id), len(await self.store.pieces(job_id))
+        )
+
+    async def list(
+        self,
+        scope: Scope,
+        *,
+        states: Collection[JobState] | None = None,
+        before: tuple[datetime, int] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Job]:
+        """Jobs, newest first; `before` is (created_at, id) of the last job already seen."""
+        return await self.store.jobs(scope, states=states, before=before, limit=limit)
+
+
+def fingerprint(request: ExportRequest) -> str:
+    """Equal for requests that mean the same; hex SHA-256 of the canonical document."""
+    canonical = orjson.dumps(request.document(), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def _request_id_problems(request_id: str | None) -> Sequence[Problem]:
+    if request_id is None or (0 < len(request_id) <= MAX_NAME and request_id.isprintable()):
+        return ()
+    return (Problem("requestId", f"must be 1 to {MAX_NAME} printable characters"),)
