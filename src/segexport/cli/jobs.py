@@ -1,0 +1,298 @@
+"""Commands about jobs: submit, status, list, cancel, retry."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from segexport.cli.app import app
+from segexport.cli.present import (
+    OutputFormat,
+    coloured,
+    job_document,
+    out,
+    print_jobs,
+    print_json,
+    print_status,
+    status_document,
+)
+from segexport.commands import Commands, JobStatus
+from segexport.errors import InvalidRequest, Problem
+from segexport.jobs.job import Job, Scope
+from segexport.jobs.lifecycle import STATES, JobState
+from segexport.jobs.request import ExportRequest, parse_request
+from segexport.service import open_commands
+from segexport.settings import load_settings
+
+EXIT_JOB_FAILED = 1
+"""The job that was waited for has failed or was cancelled."""
+
+JobId = Annotated[int, typer.Argument(help="The job's id, as `submit` and `list` show it.")]
+Format = Annotated[OutputFormat, typer.Option("--format", help="For people, or for scripts.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end.")]
+RequestId = Annotated[
+    str | None,
+    typer.Option(
+        help="Makes the command repeatable: within 24 hours, the same id gives the same job."
+    ),
+]
+
+
+@app.command()
+def submit(
+    request: Annotated[
+        Path | None,
+        typer.Argument(help="The request as JSON, in a file or on stdin (`-`).", allow_dash=True),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset to export to.")] = None,
+    segment: Annotated[
+        list[str] | None, typer.Option(help="A segment to export; may be repeated. None: all.")
+    ] = None,
+    segment_namespace: Annotated[str, typer.Option(help="The namespace of the segments.")] = "ups",
+    status: Annotated[
+        list[str] | None, typer.Option(help="realized, existing or exited; may be repeated.")
+    ] = None,
+    fields: Annotated[str, typer.Option(help="Dotted paths, separated by commas. None: all.")] = "",
+    journey_version: Annotated[
+        str | None, typer.Option(help="The journey version that the audience is for.")
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="The journey's identity namespace, such as Email.")
+    ] = None,
+    test_mode: Annotated[bool, typer.Option(help="The journey takes test profiles only.")] = False,
+    request_id: RequestId = None,
+    wait: Wait = False,
+    output: Format = OutputFormat.TEXT,
+) -> None:
+    """Submit an export job.
+
+    From options:
+
+        segexport submit --dataset gold-members --segment loyalty-gold --wait
+
+    For a journey, whose undeliverable profiles become discard events:
+
+        segexport submit --dataset spring --segment loyalty-gold --journey-version v12 --namespace Email
+
+    From the body of an Experience Platform request:
+
+        segexport submit request.json --request-id nightly-2026-01-31
+    """  # noqa: E501  (an example that can be copied stands on one line)
+    if request is not None:
+        parsed = _read_request(request)
+    else:
+        parsed = parse_request(
+            _request_from_options(
+                dataset, segment, segment_namespace, status, fields, journey_version, namespace,
+                test_mode=test_mode,
+            )
+        )
+
+    async def act(commands: Commands, scope: Scope) -> int:
+        submission = await commands.submit(scope, parsed, request_id=request_id)
+        return await _show_new_job(commands, submission.job, submission.created, wait, output)
+
+    _run(act)
+
+
+@app.command()
+def status(job_id: JobId, wait: Wait = False, output: Format = OutputFormat.TEXT) -> None:
+    """Show a job: its state, its progress, its counts.
+
+        segexport status 4711 --wait
+    """
+
+    async def act(commands: Commands, scope: Scope) -> int:
+        if wait:
+            return await _follow(commands, scope, job_id, output)
+        _show(await commands.status(scope, job_id), output)
+        return 0
+
+    _run(act)
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these: NEW, PROCESSING, SUCCEEDED, FAILED, or a state's own name."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    output: Format = OutputFormat.TEXT,
+) -> None:
+    """List jobs, newest first.
+
+        segexport list --state FAILED --limit 5
+    """
+    wanted = _states(state)
+
+    async def act(commands: Commands, scope: Scope) -> int:
+        jobs = await commands.list(scope, states=wanted, limit=limit)
+        if output is OutputFormat.JSON:
+            for job in jobs:
+                print_json(job_document(job))
+        elif jobs:
+            print_jobs(list(jobs))
+        else:
+            out.print("no jobs")
+        return 0
+
+    _run(act)
+
+
+@app.command()
+def cancel(
+    job_id: JobId,
+    reason: Annotated[str, typer.Option(help="Goes into the job and its last event.")] = (
+        "cancelled on request"
+    ),
+    output: Format = OutputFormat.TEXT,
+) -> None:
+    """Ask a job to stop. A job that has ended already is left as it is.
+
+        segexport cancel 4711 --reason "wrong segment"
+    """
+
+    async def act(commands: Commands, scope: Scope) -> int:
+        job = await commands.cancel(scope, job_id, reason=reason)
+        if output is OutputFormat.JSON:
+            print_json(job_document(job))
+        else:
+            out.print(f"job {job.id} is {coloured(job.state)}")
+        return 0
+
+    _run(act)
+
+
+@app.command()
+def retry(
+    job_id: JobId,
+    request_id: RequestId = None,
+    wait: Wait = False,
+    output: Format = OutputFormat.TEXT,
+) -> None:
+    """Submit the request of an earlier job again, as a new job.
+
+        segexport retry 4711 --wait
+    """
+
+    async def act(commands: Commands, scope: Scope) -> int:
+        submission = await commands.retry(scope, job_id, request_id=request_id)
+        return await _show_new_job(commands, submission.job, submission.created, wait, output)
+
+    _run(act)
+
+
+def _run(act: Callable[[Commands, Scope], Awaitable[int]]) -> None:
+    settings = load_settings()
+
+    async def in_service() -> int:
+        async with open_commands(settings) as commands:
+            return await act(commands, Scope(settings.organization, settings.sandbox))
+
+    if exit_status := asyncio.run(in_service()):
+        raise typer.Exit(exit_status)
+
+
+async def _show_new_job(
+    commands: Commands, job: Job, created: bool, wait: bool, output: OutputFormat
+) -> int:
+    if output is OutputFormat.TEXT:
+        known = "" if created else " (the job of this request id, submitted before)"
+        out.print(f"job [bold]{job.id}[/]{known}")
+    if wait:
+        return await _follow(commands, job.scope, job.id, output)
+    if output is OutputFormat.JSON:
+        print_json(job_document(job))
+    return 0
+
+
+async def _follow(commands: Commands, scope: Scope, job_id: int, output: OutputFormat) -> int:
+    seen = 0
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("waiting", total=1.0)
+        while True:
+            status = await commands.status(scope, job_id)
+            bar.update(task, completed=status.progress, description=status.job.state.value)
+            if status.job.is_terminal:
+                break
+            seen = await commands.store.wait_for_change(seen, timedelta(seconds=1))
+    _show(status, output)
+    return 0 if status.job.state is JobState.COMPLETED else EXIT_JOB_FAILED
+
+
+def _show(status: JobStatus, output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
+        print_json(status_document(status))
+    else:
+        print_status(status)
+
+
+def _read_request(path: Path) -> ExportRequest:
+    if str(path) == "-":
+        return parse_request(sys.stdin.buffer.read())
+    try:
+        return parse_request(path.read_bytes())
+    except OSError as error:
+        reason = f"cannot read {path}: {error.strerror}"
+        raise InvalidRequest([Problem("", reason)]) from error
+
+
+def _request_from_options(
+    dataset: str | None,
+    segments: list[str] | None,
+    segment_namespace: str,
+    statuses: list[str] | None,
+    fields: str,
+    journey_version: str | None,
+    namespace: str | None,
+    *,
+    test_mode: bool,
+) -> dict[str, Any]:
+    if dataset is None:
+        raise typer.BadParameter("give a request file, or at least --dataset")
+    if (journey_version is None) != (namespace is None) or (test_mode and not journey_version):
+        raise typer.BadParameter("a journey needs both --journey-version and --namespace")
+    document: dict[str, Any] = {"fields": fields, "destination": {"datasetId": dataset}}
+    if segments:
+        qualified = {"segmentNs": segment_namespace, "status": statuses or ["realized"]}
+        document["filter"] = {
+            "segments": [{"segmentId": segment, **qualified} for segment in segments]
+        }
+    if journey_version is not None:
+        document["journey"] = {
+            "versionId": journey_version,
+            "namespace": namespace,
+            "testMode": test_mode,
+        }
+    return document
+
+
+def _states(names: list[str] | None) -> set[JobState] | None:
+    if not names:
+        return None
+    chosen: set[JobState] = set()
+    for name in names:
+        matching = {
+            state
+            for state, facts in STATES.items()
+            if name.upper() in (state.value, facts.experience_platform)
+        }
+        if not matching:
+            raise typer.BadParameter(f"{name!r} is neither a status nor a state", param_hint="--state")
+        chosen |= matching
+    return chosen

@@ -1,0 +1,148 @@
+"""How jobs look on a terminal, and as JSON for scripts."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from segexport.commands import JobStatus
+from segexport.jobs.job import Job
+from segexport.jobs.lifecycle import JobState
+
+out: Final = Console(highlight=False, soft_wrap=True)
+"""Results go to stdout; logs and errors to stderr."""
+
+
+class OutputFormat(StrEnum):
+    """For people, or for machines."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+_COLOURS: Final = {
+    JobState.COMPLETED: "green",
+    JobState.FAILING: "red",
+    JobState.FAILED: "red",
+    JobState.CANCELLING: "yellow",
+    JobState.CANCELLED: "yellow",
+}
+
+
+def coloured(state: JobState) -> str:
+    """The state as Rich markup."""
+    return f"[{_COLOURS.get(state, 'cyan')}]{state}[/]"
+
+
+def print_json(document: object) -> None:
+    """One JSON document on one line."""
+    out.print(orjson.dumps(document).decode(), markup=False)
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """A job as a JSON document: times in RFC 3339, absent facts left out."""
+    counts = job.counts
+    publication = job.publication
+    document: dict[str, Any] = {
+        "id": job.id,
+        "organization": job.scope.organization,
+        "sandbox": job.scope.sandbox,
+        "state": job.state.value,
+        "status": job.platform_status,
+        "requestId": job.request_id,
+        "createdAt": _time(job.created_at),
+        "updatedAt": _time(job.updated_at),
+        "startedAt": _time(job.started_at),
+        "finishedAt": _time(job.finished_at),
+        "attempts": job.attempts,
+        "retryOf": job.retry_of,
+        "snapshot": job.snapshot,
+        "estimate": job.estimate,
+        "pieces": job.pieces,
+        "counts": counts
+        and {"total": counts.total, "realized": counts.realized, "failed": counts.failed},
+        "namespaces": dict(publication.namespaces) if publication else None,
+        "batchId": publication.batch_id if publication else None,
+        "error": job.fault and {"kind": job.fault.kind.value, "message": job.fault.message},
+        "request": job.request.document(),
+    }
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def status_document(status: JobStatus) -> dict[str, Any]:
+    """A job with its progress."""
+    return {
+        **job_document(status.job),
+        "progress": round(status.progress, 4),
+        "piecesDone": status.pieces_done,
+    }
+
+
+def print_status(status: JobStatus) -> None:
+    """A job in a few lines."""
+    job = status.job
+    facts = [
+        ("job", str(job.id)),
+        ("state", coloured(job.state)),
+        ("dataset", escape(job.request.destination.dataset_id)),
+        ("segments", escape(segments_of(job))),
+        ("created", _time(job.created_at) or ""),
+    ]
+    if job.finished_at:
+        seconds = (job.finished_at - job.created_at).total_seconds()
+        facts.append(("finished", f"{_time(job.finished_at)} ({seconds:.1f} s after creation)"))
+    elif job.pieces:
+        pieces = f"{status.pieces_done} of {job.pieces} pieces"
+        facts.append(("progress", f"{status.progress:.0%}, {pieces}"))
+    if job.publication and job.state is JobState.COMPLETED:
+        facts.append(("batch", job.publication.batch_id))
+    if job.counts:
+        facts.append(("counts", counts_of(job)))
+    if job.fault:
+        facts.append(("error", escape(job.fault.message)))
+    if job.retry_of:
+        facts.append(("retry of", str(job.retry_of)))
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        table.add_row(f"[dim]{name}[/]", value)
+    out.print(table)
+
+
+def print_jobs(jobs: list[Job]) -> None:
+    """Jobs as a table, newest first."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("job", "state", "dataset", "segments", "created", "total/realized/failed"):
+        table.add_column(column, overflow="fold")
+    for job in jobs:
+        table.add_row(
+            str(job.id),
+            coloured(job.state),
+            escape(job.request.destination.dataset_id),
+            escape(segments_of(job)),
+            f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+            counts_of(job),
+        )
+    out.print(table)
+
+
+def segments_of(job: Job) -> str:
+    """The segments of a request, shortened to what fits a line."""
+    segments = [segment.segment_id for segment in job.request.filter.segments]
+    if not segments:
+        return "all profiles"
+    shown = ", ".join(segments[:3])
+    return shown if len(segments) <= 3 else f"{shown} and {len(segments) - 3} more"  # noqa: PLR2004
+
+
+def counts_of(job: Job) -> str:
+    """total/realized/failed, or a dash while they are not known."""
+    counts = job.counts
+    return f"{counts.total}/{counts.realized}/{counts.failed}" if counts else "-"
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
