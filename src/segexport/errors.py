@@ -11,7 +11,8 @@
     ├── InvalidEvent
     ├── StoreError
     │   ├── StoreTooNew
-    │   └── StoreUnavailable
+    │   ├── StoreUnavailable
+    │   └── DiscardFileUnusable
     ├── ProfileStoreError
     │   ├── ProfileStoreMissing
     │   └── ProfileStoreCorrupt
@@ -118,6 +119,12 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached, or stayed locked for too long."""
 
     code = "store.unavailable"
+
+
+class DiscardFileUnusable(StoreError):
+    """A job's discard file is missing, or not the one that the job was finished with."""
+
+    code = "store.discards"
 
 
 class ProfileStoreError(SegexportError):

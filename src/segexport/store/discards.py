@@ -1,0 +1,100 @@
+"""The file of discarded profiles: written once by an export, expanded into events by the relay.
+
+Parquet, one row per discarded profile, in the order in which their events are numbered:
+
+    segment_namespace VARCHAR   of the segment that selected the profile; NULL where the
+    segment VARCHAR             request named no segment
+    person_id BIGINT            the profile store's id
+    code VARCHAR                why: an `ERROR_INSTANCE_…` code
+
+The file is immutable: its path, SHA-256 and number of rows stand in the job's publication
+and in its outbox row (`DiscardFile`). No two rows are alike.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, cast
+
+import duckdb
+
+from segexport.errors import DiscardFileUnusable
+from segexport.jobs.publication import DiscardFile
+
+COLUMNS: Final = ("segment_namespace", "segment", "person_id", "code")
+"""The columns, in order. `DiscardRow` has the same order."""
+
+DiscardRow = tuple[str | None, str | None, int, str]
+"""(segment namespace, segment, person id, code)."""
+
+
+def fingerprint(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class DiscardReader:
+    """Reads a discard file from row `start` (counted from 0) on, a few rows at a time.
+
+    Opening checks the whole content against the file's fingerprint, so it blocks for as
+    long as reading the file takes, as does `read`: both belong into a thread, never two at
+    once. Raises `DiscardFileUnusable` if the file is missing, unreadable, or another than
+    the job was finished with.
+    """
+
+    def __init__(self, file: DiscardFile, start: int = 0) -> None:
+        path = Path(file.path)
+        try:
+            found = fingerprint(path)
+        except OSError as error:
+            raise DiscardFileUnusable(
+                f"the discard file {path} cannot be read: {error.strerror}; "
+                "bring it back and replay the job"
+            ) from error
+        if found != file.sha256:
+            raise DiscardFileUnusable(
+                f"the discard file {path} has changed since its job was finished (SHA-256 {found}, "
+                f"was {file.sha256}); bring the original back and replay the job"
+            )
+        self._path = path
+        # One thread keeps the file's order and costs nothing here: making events of the
+        # rows takes far longer than reading them.
+        self._database = duckdb.connect(":memory:", config={"threads": 1})
+        try:
+            self._rows = self._database.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM read_parquet(?, file_row_number=true)"
+                " WHERE file_row_number >= ?",
+                [str(path), start],
+            )
+        except duckdb.Error as error:
+            self._database.close()
+            raise self._unreadable(error) from error
+
+    def read(self, limit: int) -> Sequence[DiscardRow]:
+        """The next rows, at most `limit`; empty at the end of the file."""
+        try:
+            return cast("list[DiscardRow]", self._rows.fetchmany(limit))
+        except duckdb.Error as error:
+            raise self._unreadable(error) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def _unreadable(self, error: duckdb.Error) -> DiscardFileUnusable:
+        return DiscardFileUnusable(
+            f"the discard file {self._path} is not what segexport writes: {error}"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from segexport.errors import DiscardFileUnusable
+from segexport.jobs.publication import DiscardFile
+from segexport.store.discards import DiscardReader, DiscardRow, fingerprint
+
+ROWS = 300_000  # three row groups as DuckDB writes them
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> DiscardFile:
+    path = tmp_path_factory.mktemp("discards") / "discards.parquet"
+    with duckdb.connect() as database:
+        database.execute(
+            "COPY (SELECT 'ups' AS segment_namespace, 'segment-' || (i % 3) AS segment,"
+            " (i * 7919)::BIGINT AS person_id, 'ERROR_INSTANCE_BAD_NAMESPACE' AS code"
+            f" FROM range({ROWS}) AS rows(i)) TO '{path}' (FORMAT parquet)"
+        )
+    return DiscardFile(path=str(path), sha256=fingerprint(path), rows=ROWS)
+
+
+def expected(index: int) -> DiscardRow:
+    return ("ups", f"segment-{index % 3}", index * 7919, "ERROR_INSTANCE_BAD_NAMESPACE")
+
+
+def read_all(reader: DiscardReader, step: int) -> list[DiscardRow]:
+    found: list[DiscardRow] = []
+    while rows := reader.read(step):
+        found.extend(rows)
+    return found
+
+
+@pytest.mark.parametrize("start", [0, 1, 122_880, 200_001, ROWS - 1, ROWS])
+def test_reading_goes_on_at_any_row_in_the_order_of_the_file(file: DiscardFile, start: int) -> None:
+    with DiscardReader(file, start) as reader:
+        assert read_all(reader, 7_000) == [expected(index) for index in range(start, ROWS)]
+
+
+def test_a_discard_without_a_segment_is_read_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "discards.parquet"
+    with duckdb.connect() as database:
+        database.execute(
+            "COPY (SELECT NULL::VARCHAR AS segment_namespace, NULL::VARCHAR AS segment,"
+            f" 5::BIGINT AS person_id, 'ERROR_INSTANCE_INTERNAL' AS code) TO '{path}'"
+        )
+    with DiscardReader(DiscardFile(path=str(path), sha256=fingerprint(path), rows=1)) as reader:
+        assert reader.read(10) == [(None, None, 5, "ERROR_INSTANCE_INTERNAL")]
+
+
+def test_a_missing_file_is_named_together_with_what_to_do(tmp_path: Path) -> None:
+    gone = DiscardFile(path=str(tmp_path / "gone.parquet"), sha256="0" * 64, rows=1)
+    with pytest.raises(DiscardFileUnusable, match=r"gone\.parquet cannot be read.*bring it back"):
+        DiscardReader(gone)
+
+
+def test_a_changed_file_is_refused_before_any_row_is_read(
+    file: DiscardFile, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.parquet"
+    changed.write_bytes(Path(file.path).read_bytes() + b"\0")
+    with pytest.raises(DiscardFileUnusable, match="has changed since its job was finished"):
+        DiscardReader(DiscardFile(path=str(changed), sha256=file.sha256, rows=ROWS))
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "discards.parquet"
+    path.write_text("not parquet")
+    with pytest.raises(DiscardFileUnusable, match="not what segexport writes"):
+        DiscardReader(DiscardFile(path=str(path), sha256=fingerprint(path), rows=1))
