@@ -89,7 +89,13 @@ def submit(
     else:
         parsed = parse_request(
             _request_from_options(
-                dataset, segment, segment_namespace, status, fields, journey_version, namespace,
+                dataset,
+                segment,
+                segment_namespace,
+                status,
+                fields,
+                journey_version,
+                namespace,
                 test_mode=test_mode,
             )
         )
@@ -105,7 +111,7 @@ def submit(
 def status(job_id: JobId, wait: Wait = False, output: Format = OutputFormat.TEXT) -> None:
     """Show a job: its state, its progress, its counts.
 
-        segexport status 4711 --wait
+    segexport status 4711 --wait
     """
 
     async def act(commands: Commands, scope: Scope) -> int:
@@ -128,7 +134,7 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first.
 
-        segexport list --state FAILED --limit 5
+    segexport list --state FAILED --limit 5
     """
     wanted = _states(state)
 
@@ -156,7 +162,7 @@ def cancel(
 ) -> None:
     """Ask a job to stop. A job that has ended already is left as it is.
 
-        segexport cancel 4711 --reason "wrong segment"
+    segexport cancel 4711 --reason "wrong segment"
     """
 
     async def act(commands: Commands, scope: Scope) -> int:
@@ -179,7 +185,7 @@ def retry(
 ) -> None:
     """Submit the request of an earlier job again, as a new job.
 
-        segexport retry 4711 --wait
+    segexport retry 4711 --wait
     """
 
     async def act(commands: Commands, scope: Scope) -> int:
@@ -293,6 +299,8 @@ def _states(names: list[str] | None) -> set[JobState] | None:
             if name.upper() in (state.value, facts.experience_platform)
         }
         if not matching:
-            raise typer.BadParameter(f"{name!r} is neither a status nor a state", param_hint="--state")
+            raise typer.BadParameter(
+                f"{name!r} is neither a status nor a state", param_hint="--state"
+            )
         chosen |= matching
     return chosen

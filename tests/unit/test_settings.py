@@ -1,0 +1,77 @@
+"""Where settings come from, and how wrong ones are answered."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from segexport.errors import SettingsError
+from segexport.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("SEGEXPORT_CONFIG", "SEGEXPORT_DATA", "SEGEXPORT_KAFKA__TOPIC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_any_setting_everything_lies_in_one_folder() -> None:
+    settings = load_settings()
+    assert settings.kafka.bootstrap_servers is None
+    assert settings.store_file == Path(".segexport/jobs.sqlite")
+    assert settings.profiles_folder == Path(".segexport/profiles")
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "segexport.toml").write_text(
+        'data = "from-file"\n[kafka]\ntopic = "file"\npartitions = 3\n'
+    )
+    monkeypatch.setenv("SEGEXPORT_KAFKA__TOPIC", "environment")
+    settings = load_settings()
+    assert settings.data == Path("from-file")
+    assert (settings.kafka.topic, settings.kafka.partitions) == ("environment", 3)
+
+
+def test_another_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other.toml").write_text("[exports]\nlease = 30\n")
+    monkeypatch.setenv("SEGEXPORT_CONFIG", "other.toml")
+    assert load_settings().exports.lease == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[kafka]\npartitions = 0\n", "kafka.partitions"),
+        ("[kafka]\ntopics = 'x'\n", "kafka.topics"),
+        ("[kafka]\ntopic = 'a b'\n", "kafka.topic"),
+        ("[kafka]\nsecurity_protocol = 'SASL_SSL'\n", "sasl_username and sasl_password"),
+        ("organization = '../up'\n", "organization"),
+        ("[exports]\nmemory_limit = 'lots'\n", "exports.memory_limit"),
+        ("[exports]\nlease = -1\n", "exports.lease"),
+        ("log_level = 'loud'\n", "log_level"),
+        ("data = \n", "cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "segexport.toml").write_text(text)
+    with pytest.raises(SettingsError, match=named):
+        load_settings()
+
+
+def test_a_file_that_is_named_but_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGEXPORT_CONFIG", "nowhere.toml")
+    with pytest.raises(SettingsError, match=r"nowhere\.toml"):
+        load_settings()
+
+
+def test_secrets_do_not_show_in_errors_or_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGEXPORT_KAFKA__SASL_PASSWORD", "hunter2")
+    assert "hunter2" not in repr(load_settings())
+    assert "hunter2" not in load_settings().model_dump_json()
+    monkeypatch.setenv("SEGEXPORT_KAFKA__PARTITIONS", "0")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
