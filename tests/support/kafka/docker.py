@@ -1,0 +1,75 @@
+"""Apache Kafka's programs from its own Docker image, for machines with an engine but no Java."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from support.kafka.distribution import KafkaMissing, Running, kafka_version
+
+IMAGE = f"apache/kafka:{kafka_version()}"
+_JAVA = ["/opt/java/openjdk/bin/java", "-Xmx384m", "-cp", "/opt/kafka/libs/*"]
+
+
+class KafkaImage:
+    """Runs main classes in containers that share the host's network and one of its folders."""
+
+    def __init__(self) -> None:
+        # Asked in another process: where no engine answers, the library leaves a socket open.
+        try:
+            subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=True)
+        except FileNotFoundError as error:
+            raise KafkaMissing("there is no `docker` on the path") from error
+        except subprocess.SubprocessError as error:
+            raise KafkaMissing("no Docker engine answers") from error
+        from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415  (slow)
+
+        self._client = DockerClient()
+
+    def close(self) -> None:
+        self._client.client.close()
+
+    def run(self, folder: Path, main: str, *arguments: str) -> str:
+        output: bytes = self._client.client.containers.run(
+            IMAGE, [*_JAVA, main, *arguments], remove=True, **_surroundings(folder)
+        )
+        return output.decode()
+
+    def start(self, folder: Path, main: str, *arguments: str) -> Running:
+        from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+
+        # The shell gives the log the same place that it has without Docker.
+        line = f'exec "$0" "$@" >>{folder}/log 2>&1'
+        container = DockerContainer(IMAGE, **_surroundings(folder)).with_command(
+            ["sh", "-c", line, *_JAVA, main, *arguments]
+        )
+        container.start()
+        return _Container(container)
+
+
+def _surroundings(folder: Path) -> dict[str, Any]:
+    return {
+        "entrypoint": [],
+        "network_mode": "host",
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "volumes": [(str(folder), str(folder), "rw")],
+    }
+
+
+class _Container:
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._docker = container.get_wrapped_container()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._docker.kill(signal=number.name)
+
+    def wait(self, patience: float) -> None:
+        self._docker.wait(timeout=patience)
+        self._container.stop()
+
+    @property
+    def ended(self) -> bool:
+        self._docker.reload()
+        return self._docker.status in {"exited", "dead"}
