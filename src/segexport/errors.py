@@ -15,7 +15,9 @@
     │   └── DiscardFileUnusable
     ├── ProfileStoreError
     │   ├── ProfileStoreMissing
-    │   └── ProfileStoreCorrupt
+    │   ├── ProfileStoreCorrupt
+    │   ├── ProfileStoreBusy
+    │   └── FragmentsUnreadable
     ├── DatasetError
     ├── ExportCancelled           a running query was told to stop
     └── DeliveryError
@@ -143,6 +145,18 @@ class ProfileStoreCorrupt(ProfileStoreError):
     """A snapshot's files do not agree with its manifest."""
 
     code = "profiles.corrupt"
+
+
+class ProfileStoreBusy(ProfileStoreError):
+    """Another process is building the next snapshot."""
+
+    code = "profiles.busy"
+
+
+class FragmentsUnreadable(ProfileStoreError):
+    """A file of profile fragments cannot be read at all; nothing of the load was kept."""
+
+    code = "profiles.unreadable"
 
 
 class DatasetError(SegexportError):
