@@ -27,10 +27,23 @@ sorted by namespace, segment, person_id:
   status VARCHAR  'realized', 'existing' or 'exited', qualified_at TIMESTAMP
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from segexport.errors import ProfileStoreCorrupt, ProfileStoreMissing
+
+MANIFEST: Final = "snapshot.json"
+FORMAT: Final = 1
+"""The layout that this version writes, and the newest that it can read."""
+BUCKET_FILES: Final = ("persons.parquet", "fragments.parquet", "memberships.parquet")
+
+_SNAPSHOT_ID: Final = re.compile(r"[0-9]{8}-[0-9]{8}T[0-9]{6}Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,12 @@ class Snapshot:
         """The bucket's memberships."""
         return self._bucket(bucket) / "memberships.parquet"
 
+    def files(self) -> Iterator[Path]:
+        """Every file of every bucket."""
+        for bucket in range(self.buckets):
+            for name in BUCKET_FILES:
+                yield self._bucket(bucket) / name
+
     def _bucket(self, bucket: int) -> Path:
         return self.folder / f"bucket={bucket:05d}"
 
@@ -87,16 +106,106 @@ class ProfileStore:
 
     Raises `ProfileStoreMissing` where there is no store or no snapshot, and
     `ProfileStoreCorrupt` where a manifest cannot be read or a file that it implies is
-    missing.
+    missing. A snapshot is checked when it is first opened, then remembered.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._opened: dict[str, Snapshot] = {}
 
     def latest(self) -> Snapshot:
         """The newest snapshot."""
-        raise NotImplementedError
+        ids = self.ids()
+        if not ids:
+            raise ProfileStoreMissing(
+                f"{self._folder} holds no snapshot of profiles; make one with "
+                "`segexport profiles load` or `segexport profiles sample`"
+            )
+        return self.snapshot(ids[-1])
 
     def snapshot(self, snapshot_id: str) -> Snapshot:
         """The snapshot with this id."""
-        raise NotImplementedError
+        manifest = self._folder / snapshot_id / MANIFEST
+        if not _SNAPSHOT_ID.fullmatch(snapshot_id) or not manifest.is_file():
+            raise ProfileStoreMissing(
+                f"the profile store {self._folder} has no snapshot {snapshot_id!r}; "
+                f"it has: {', '.join(self.ids()) or 'none'}"
+            )
+        if snapshot_id not in self._opened:
+            self._opened[snapshot_id] = _open(manifest)
+        return self._opened[snapshot_id]
+
+    def ids(self) -> Sequence[str]:
+        """The ids of all visible snapshots, oldest first; none where there is no store."""
+        if not self._folder.is_dir():
+            return ()
+        found = (entry for entry in self._folder.iterdir() if _SNAPSHOT_ID.fullmatch(entry.name))
+        return tuple(sorted(entry.name for entry in found if (entry / MANIFEST).is_file()))
+
+
+def next_snapshot_id(ids: Sequence[str], now: datetime) -> str:
+    """An id that sorts behind `ids` whatever the clock says, and tells when it was made."""
+    number = int(ids[-1].partition("-")[0]) + 1 if ids else 1
+    return f"{number:08d}-{now:%Y%m%dT%H%M%SZ}"
+
+
+def write_manifest(snapshot: Snapshot) -> Path:
+    """Write the manifest beside the snapshot's files, whose sizes it records."""
+    files = {
+        str(path.relative_to(snapshot.folder)): path.stat().st_size for path in snapshot.files()
+    }
+    document = {
+        "format": FORMAT,
+        "id": snapshot.id,
+        "created_at": snapshot.created_at.isoformat(),
+        "buckets": snapshot.buckets,
+        "persons": snapshot.persons,
+        "fragments": snapshot.fragments,
+        "attributes": snapshot.attributes,
+        "segments": snapshot.segments,
+        "namespaces": snapshot.namespaces,
+        "files": files,
+    }
+    manifest = snapshot.folder / MANIFEST
+    manifest.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    return manifest
+
+
+def _open(manifest: Path) -> Snapshot:
+    try:
+        document = orjson.loads(manifest.read_bytes())
+        form = int(document["format"])
+        if form > FORMAT:
+            raise ProfileStoreCorrupt(
+                f"{manifest} has format {form}, written by a later version of segexport; "
+                f"this one reads up to {FORMAT}: upgrade segexport"
+            )
+        snapshot, files = _snapshot(document, manifest.parent), dict(document["files"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProfileStoreCorrupt(
+            f"the manifest {manifest} cannot be read ({error!r}); restore it, or load again"
+        ) from error
+    for path in snapshot.files():
+        expected = files.get(str(path.relative_to(snapshot.folder)))
+        if not path.is_file() or path.stat().st_size != expected:
+            raise ProfileStoreCorrupt(
+                f"{path} is missing or not the {expected} bytes that {manifest} names; "
+                "restore it, or load again"
+            )
+    return snapshot
+
+
+def _snapshot(document: dict[str, Any], folder: Path) -> Snapshot:
+    if document["id"] != folder.name:
+        raise ValueError(f"it belongs to snapshot {document['id']}")
+    return Snapshot(
+        id=document["id"],
+        folder=folder,
+        created_at=datetime.fromisoformat(document["created_at"]),
+        buckets=int(document["buckets"]),
+        persons=int(document["persons"]),
+        fragments=int(document["fragments"]),
+        attributes=tuple(Attribute(**attribute) for attribute in document["attributes"]),
+        segments=tuple(SegmentSize(**segment) for segment in document["segments"]),
+        namespaces=tuple(document["namespaces"]),
+    )
