@@ -1,0 +1,227 @@
+"""What a document must be, and the verdict on one: valid, invalid, or saying nothing.
+
+XDM's own schema requires nothing and allows every unknown key, so it passes `{}`, and it
+passes a compact document with a count of -5. A verdict that means something therefore first
+looks whether a `segmentExportJob` is there at all and in which form, converts the compact
+form, and only then asks the schema. What JSON Schema cannot say is checked beside it, in
+the functions at the end.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from segexport.errors import InvalidEvent
+from segexport.events import schema, xdm
+from segexport.events.explain import Finding, explain
+from segexport.events.vocabulary import ORCHESTRATION, SEGMENT_EXPORT_JOB, SERVICE_EVENTS, Form
+from segexport.jobs.lifecycle import Milestone
+
+
+class Contract(StrEnum):
+    """How much is asked of a document."""
+
+    XDM = "xdm"  # what the field group and its neighbours say
+    EMITTED = "emitted"  # what segexport promises of its own records
+
+
+class Verdict(StrEnum):
+    """What a document turned out to be."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    SAYS_NOTHING = "says nothing"
+
+
+class Kind(StrEnum):
+    """The five kinds of event; each is a definition of the schema `emitted`."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict, what it rests on, and the form in which the document speaks."""
+
+    verdict: Verdict
+    form: Form | None
+    findings: tuple[Finding, ...] = ()
+
+
+_VALID: Final = MappingProxyType({form: Judgement(Verdict.VALID, form) for form in Form})
+_NO_JOB: Final = Judgement(
+    Verdict.SAYS_NOTHING,
+    None,
+    (Finding((), "segmentExportJob", None, "holds no segmentExportJob, in either form"),),
+)
+
+
+def judge(document: object, contract: Contract = Contract.XDM) -> Judgement:
+    """Judge one parsed JSON document. Never raises."""
+    if not isinstance(document, Mapping):
+        return _NO_JOB
+    try:
+        form = xdm.form_of(document)
+        if form is None:
+            return _NO_JOB
+        uri = xdm.to_uri(document) if form is Form.COMPACT else document
+    except InvalidEvent as error:
+        return Judgement(Verdict.INVALID, None, (Finding((), "form", None, str(error)),))
+    findings = [
+        Finding(path, "form", None, "is a key of the other form, which nobody reads here")
+        for path in xdm.mixed_keys(document, form)
+    ]
+    if not findings and _is_empty(uri[SEGMENT_EXPORT_JOB]):
+        empty = Finding((), "segmentExportJob", None, "its segmentExportJob has no field at all")
+        return Judgement(Verdict.SAYS_NOTHING, form, (empty,))
+    found = list(violations(uri, contract))
+    if form is Form.COMPACT:
+        found = [finding.at(xdm.compact_path(finding.path)) for finding in found]
+    findings += found
+    return Judgement(Verdict.INVALID, form, tuple(findings)) if findings else _VALID[form]
+
+
+def demand(document: xdm.Document) -> None:
+    """Raise `InvalidEvent`, naming the rules, unless a URI-form document may be emitted."""
+    found = list(violations(document, Contract.EMITTED))
+    if found:
+        raise InvalidEvent(
+            "this event breaks the contract 'emitted' and was not stored: "
+            + "; ".join(map(str, found))
+        )
+
+
+def violations(document: xdm.Document, contract: Contract) -> Iterator[Finding]:
+    """Everything in which a URI-form document with a `segmentExportJob` breaks a contract."""
+    name: str = schema.SERVICE_EVENT
+    definition: Kind | None = None
+    if contract is Contract.EMITTED:
+        name, definition = schema.EMITTED, kind_of(document)
+        if definition is None:
+            path = (SEGMENT_EXPORT_JOB, _STATUS)
+            status = document[SEGMENT_EXPORT_JOB][_STATUS]
+            yield Finding(path, "enum", status, f"must be one of {_STATUSES}")
+            return
+    if schema.fast(name, definition).is_valid(document):
+        for rule in RULES[contract]:
+            yield from rule(document)
+    else:
+        yield from explain(document, name, definition)
+
+
+def kind_of(document: xdm.Document) -> Kind | None:
+    """The kind that a URI-form document is, or comes nearest to; None if its status is unknown.
+
+    Only its own kind's definition can be true of a document; so it is enough to ask that
+    one, and its errors are about the event that was meant.
+    """
+    job = document.get(SEGMENT_EXPORT_JOB)
+    if not isinstance(job, Mapping) or _STATUS not in job:
+        return Kind.DISCARDED
+    match job[_STATUS]:
+        case "queued":
+            return Kind.QUEUED
+        case "started":
+            return Kind.STARTED
+        case "finished":
+            failed = job.get(_TYPE) == "error" or str(job.get(_CODE)).startswith("ERROR")
+            return Kind.FAILED if failed else Kind.SUCCEEDED
+    return None
+
+
+def is_timestamp(text: str) -> bool:
+    """Whether a text is an RFC 3339 date-time that exists."""
+    return _moment(text) is not None
+
+
+_STATUS: Final = SERVICE_EVENTS + "status"
+_STATUSES: Final = ", ".join(Milestone)
+_TYPE: Final = SERVICE_EVENTS + "eventType"
+_CODE: Final = SERVICE_EVENTS + "eventCode"
+_COUNTS: Final = tuple(
+    SERVICE_EVENTS + "exportCount" + it for it in ("Total", "Realized", "Failed")
+)
+_RFC3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+def _is_empty(job: object) -> bool:
+    return isinstance(job, Mapping) and not any(key in _JOB_KEYS for key in job)
+
+
+_JOB_KEYS: Final = frozenset(xdm.table()[SEGMENT_EXPORT_JOB].short)
+
+
+def _moment(text: str) -> datetime | None:
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    day, minute, second, zone = match.groups()
+    # A leap second is a moment to RFC 3339 but not to Python.
+    second = "59" if second == "60" else second
+    try:
+        return datetime.fromisoformat(f"{day}T{minute}:{second}{zone.upper()}")
+    except ValueError:
+        return None
+
+
+def _timestamp_exists(document: xdm.Document) -> Iterator[Finding]:
+    written = document.get("xdm:timestamp")
+    if isinstance(written, str) and _moment(written) is None:
+        yield Finding(
+            ("xdm:timestamp",), "date-time", written, "is not a moment as RFC 3339 writes it"
+        )
+
+
+def _timestamp_is_utc(document: xdm.Document) -> Iterator[Finding]:
+    written = document["xdm:timestamp"]
+    if not written.endswith("Z"):
+        yield Finding(("xdm:timestamp",), "utc", written, "is not in UTC, written with a Z")
+
+
+def _counts_add_up(document: xdm.Document) -> Iterator[Finding]:
+    job = document[SEGMENT_EXPORT_JOB]
+    if _COUNTS[1] in job:
+        total, realized, failed = (job[key] for key in _COUNTS)
+        if total != realized + failed:
+            yield Finding(
+                (SEGMENT_EXPORT_JOB, _COUNTS[0]),
+                "sum",
+                total,
+                f"is not realized + failed, which is {realized} + {failed}",
+            )
+
+
+def _journey_versions_agree(document: xdm.Document) -> Iterator[Finding]:
+    journey = document.get(ORCHESTRATION + "journey")
+    if journey is not None:
+        version = journey[ORCHESTRATION + "versionID"]
+        step = document[ORCHESTRATION + "stepEvents"][ORCHESTRATION + "journeyVersionID"]
+        if step != version:
+            path = (ORCHESTRATION + "stepEvents", ORCHESTRATION + "journeyVersionID")
+            yield Finding(path, "same version", step, f"is not the journey's version {version!r}")
+
+
+Rule = Callable[[xdm.Document], Iterator[Finding]]
+
+RULES: Mapping[Contract, Sequence[Rule]] = MappingProxyType(
+    {
+        Contract.XDM: (_timestamp_exists,),
+        Contract.EMITTED: (
+            _timestamp_exists,
+            _timestamp_is_utc,
+            _counts_add_up,
+            _journey_versions_agree,
+        ),
+    }
+)
+"""What a document has to keep besides the schema, once the schema has found it valid."""

@@ -1,0 +1,112 @@
+"""What is wrong with a document, in lines that a person reads without knowing JSON Schema."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from jsonschema import ValidationError
+
+from segexport.events import schema
+
+_SHOWN = 60
+"""Characters of a value that a line shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: where, by which rule, with which value.
+
+    `path` holds the keys as the document writes them; the text shortens URIs to their last
+    part.
+    """
+
+    path: tuple[str | int, ...]
+    rule: str
+    value: Any
+    message: str
+
+    def at(self, path: tuple[str | int, ...]) -> "Finding":
+        """The same, found in another place."""
+        return replace(self, path=path)
+
+    def __str__(self) -> str:
+        return f"{short_path(self.path)}: {self.message} [{self.rule}]"
+
+
+def short_path(path: Sequence[str | int]) -> str:
+    """A path in one readable word: dots, indexes in brackets, URIs by their last part."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else "." + short_key(step) for step in path)
+    return text.removeprefix(".") or "(document)"
+
+
+def short_key(key: str) -> str:
+    """The last part of a URI key; any other key as it is."""
+    if key.startswith("https://"):
+        return key.rpartition("/")[2]
+    return key
+
+
+def explain(document: Any, name: str, definition: str | None = None) -> Iterator[Finding]:
+    """Everything in which a document breaks a schema, or one of its definitions."""
+    found = False
+    event = schema.title(name, definition).lower()
+    for error in schema.reference(name, definition).iter_errors(document):
+        found = True
+        yield from _findings(error, event)
+    if not found:
+        # The two validators are held equal by a property test. Should they ever differ, the
+        # one that decides is believed, and speaks for itself.
+        for fast_error in schema.fast(name, definition).iter_errors(document):
+            path = tuple(fast_error.instance_path)
+            yield Finding(path, fast_error.kind.name, fast_error.instance, fast_error.message)
+
+
+def _findings(error: ValidationError, event: str) -> Iterator[Finding]:
+    rule = str(error.validator)
+    path = tuple(error.absolute_path)
+    wanted: Any = error.validator_value
+    match rule:
+        case "required":
+            # jsonschema reports each missing key as an error of its own.
+            missing = next(key for key in wanted if error.message.startswith(repr(key)))
+            yield Finding((*path, missing), rule, None, "is missing")
+        case "additionalProperties":
+            known = error.schema.get("properties", {})
+            for key in error.instance:
+                if key not in known:
+                    yield Finding(
+                        (*path, key), rule, error.instance[key], f"has no place in a {event}"
+                    )
+        case _:
+            yield Finding(path, rule, error.instance, _words(rule, wanted, error))
+
+
+def _words(rule: str, wanted: Any, error: ValidationError) -> str:
+    shown = _shown(error.instance)
+    if rule in ("enum", "const"):
+        wanted = ", ".join(map(_shown, wanted)) if rule == "enum" else _shown(wanted)
+    if rule in _WORDS:
+        return _WORDS[rule].format(wanted=wanted, shown=shown)
+    if rule == "not" and "pattern" in wanted:
+        return f"must not contain {wanted['pattern']}, but is {shown}"
+    title = error.schema.get("title") if isinstance(error.schema, dict) else None
+    return f"breaks the rule: {title}" if title else error.message
+
+
+_WORDS: Final = {
+    "type": "must be of type {wanted}, not {shown}",
+    "enum": "must be one of {wanted}, not {shown}",
+    "const": "must be {wanted}, not {shown}",
+    "minimum": "must not be below {wanted}, but is {shown}",
+    "maximum": "must not be above {wanted}, but is {shown}",
+    "minLength": "must not be shorter than {wanted} characters, but is {shown}",
+    "maxLength": "must not be longer than {wanted} characters, but is {shown}",
+    "maxItems": "must not have more than {wanted} entries, but is {shown}",
+    "pattern": "must match {wanted}, but is {shown}",
+}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,101 @@
+"""The bundled JSON Schemas, and the validators compiled from them.
+
+The schemas are files of the package (`segexport/schemas`), so an installed wheel has them
+as a checkout does. Two libraries read them: jsonschema-rs decides, because it takes about a
+microsecond, and jsonschema explains. Neither asserts formats, which the two do not agree
+on; what the contracts demand of timestamps is checked in `segexport.events.contract`.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, Final
+
+import jsonschema
+import jsonschema_rs
+from referencing import Registry, Resource
+from referencing._core import Resolver
+from referencing.jsonschema import DRAFT6, ObjectSchema
+
+SERVICE_EVENT: Final = "service-event"
+"""Name of the schema that puts the XDM field groups of one record together."""
+EMITTED: Final = "emitted"
+"""Name of the schema of what segexport emits."""
+
+_SUFFIX = ".schema.json"
+
+
+@cache
+def schemas() -> Mapping[str, Mapping[str, Any]]:
+    """All bundled schemas by name, which is the file's name without `.schema.json`."""
+    folder = files("segexport").joinpath("schemas")
+    found = sorted(file.name for file in folder.iterdir() if file.name.endswith(_SUFFIX))
+    return MappingProxyType(
+        {
+            name.removesuffix(_SUFFIX): json.loads(folder.joinpath(name).read_bytes())
+            for name in found
+        }
+    )
+
+
+def pointer(name: str, definition: str | None = None) -> str:
+    """The reference to a schema, or to one of its definitions."""
+    base = str(schemas()[name]["$id"])
+    return base if definition is None else f"{base}#/definitions/{definition}"
+
+
+def title(name: str, definition: str | None = None) -> str:
+    """What a schema, or one of its definitions, calls itself."""
+    found = schemas()[name] if definition is None else schemas()[name]["definitions"][definition]
+    return str(found["title"])
+
+
+@cache
+def fast(name: str, definition: str | None = None) -> jsonschema_rs.Validator:
+    """The compiled validator that decides."""
+    registry = jsonschema_rs.Registry(
+        [(schema["$id"], dict(schema)) for schema in schemas().values()],
+        draft=jsonschema_rs.Draft6,
+    )
+    return jsonschema_rs.Draft6Validator(
+        {"$ref": pointer(name, definition)}, registry=registry, validate_formats=False, offline=True
+    )
+
+
+@cache
+def reference(name: str, definition: str | None = None) -> jsonschema.Draft6Validator:
+    """The reference validator, whose errors say what is wrong where."""
+    return jsonschema.Draft6Validator({"$ref": pointer(name, definition)}, registry=_registry())
+
+
+@cache
+def _registry() -> Registry[ObjectSchema]:
+    return Registry[ObjectSchema]().with_resources(
+        (schema["$id"], Resource(schema, DRAFT6)) for schema in schemas().values()
+    )
+
+
+def properties(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """The keys that a schema knows, as a tree, however it nests what it says about them.
+
+    The conversion between the forms of keys is read from this tree.
+    """
+    tree: dict[str, dict[str, Any]] = {}
+    _collect({"$ref": pointer(name)}, _registry().resolver(), tree)
+    return tree
+
+
+def _collect(schema: Any, resolver: Resolver[ObjectSchema], tree: dict[str, Any]) -> None:
+    if not isinstance(schema, Mapping):
+        return
+    if "$ref" in schema:
+        resolved = resolver.lookup(schema["$ref"])
+        _collect(resolved.contents, resolved.resolver, tree)
+        return
+    for key, below in schema.get("properties", {}).items():
+        _collect(below, resolver, tree.setdefault(key, {}))
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        for part in schema.get(keyword, ()):
+            _collect(part, resolver, tree)

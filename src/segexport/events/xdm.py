@@ -1,0 +1,200 @@
+"""The two forms of a document's keys, and the way from one to the other.
+
+URI form is what XDM schemas describe: every key is a URI or a prefixed name. Compact form
+is what tables and queries use: short names, nested.
+
+    https://ns.adobe.com/experience/journeyOrchestration/journey       URI form
+      https://ns.adobe.com/experience/journeyOrchestration/versionID
+    _experience.journeyOrchestration.journey.versionID                 compact form
+
+An inner key keeps only its last segment, and objects differ in the URI in front of it. So
+the way back cannot be computed from the name: both ways go by a table that is read from
+the schemas' properties. Keys that the schemas do not know stay as they are.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from segexport.errors import InvalidEvent
+from segexport.events.schema import EMITTED, properties
+from segexport.events.vocabulary import OWN, SEGMENT_EXPORT_JOB, Form
+
+Document = Mapping[str, Any]
+"""A JSON object."""
+
+_NAMESPACE: Final = "https://ns.adobe.com/"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A top-level key of the URI form, where its value stands in the compact form, and the
+    names of the keys inside it, each way."""
+
+    uri: str
+    compact: tuple[str, ...]
+    short: Mapping[str, str]
+    long: Mapping[str, str]
+
+
+@cache
+def table() -> Mapping[str, Field]:
+    """The fields that the schemas know, by their URI-form key."""
+    fields = {}
+    for uri, inner in properties(EMITTED).items():
+        short = {key: key.rpartition("/")[2] for key in inner}
+        long = {name: key for key, name in short.items()}
+        fields[uri] = Field(uri, _home(uri), short, long)
+    return fields
+
+
+def _home(uri: str) -> tuple[str, ...]:
+    if uri.startswith("@"):
+        return ("_" + uri[1:],)
+    if uri.startswith(_NAMESPACE):
+        first, *rest = uri.removeprefix(_NAMESPACE).split("/")
+        return ("_" + first, *rest)
+    if uri.startswith(OWN):
+        return ("_segexport", uri.removeprefix(OWN))
+    return (uri.removeprefix("xdm:"),)
+
+
+@cache
+def _trie() -> Mapping[str, Any]:
+    root: dict[str, Any] = {}
+    for field in table().values():
+        *parents, leaf = field.compact
+        branch = root
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = field
+    return root
+
+
+def form_of(document: Document) -> Form | None:
+    """The form in which a document holds a `segmentExportJob`; None if it holds none.
+
+    Raises `InvalidEvent` for a document that holds one in each form.
+    """
+    uri = SEGMENT_EXPORT_JOB in document
+    if _has(document, table()[SEGMENT_EXPORT_JOB].compact):
+        if uri:
+            raise InvalidEvent(
+                "the document holds a segmentExportJob in URI form and one in compact form; "
+                "keep one of them"
+            )
+        return Form.COMPACT
+    return Form.URI if uri else None
+
+
+def _has(document: Any, path: Sequence[str]) -> bool:
+    for step in path:
+        if not isinstance(document, Mapping) or step not in document:
+            return False
+        document = document[step]
+    return True
+
+
+def to_compact(document: Document) -> dict[str, Any]:
+    """The compact form of a document in URI form.
+
+    Raises `InvalidEvent` where a key of the compact form is in the way.
+    """
+    result: dict[str, Any] = {}
+    fields = table()
+    for key, value in document.items():
+        field = fields.get(key)
+        if field is None:
+            _put(result, (key,), value, key)
+        else:
+            _put(result, field.compact, _renamed(value, field.short), key)
+    return result
+
+
+def to_uri(document: Document) -> dict[str, Any]:
+    """The URI form of a document in compact form.
+
+    Raises `InvalidEvent` where a key of the URI form is in the way.
+    """
+    result: dict[str, Any] = {}
+    for key, value in _lift(document, _trie(), result).items():
+        _put(result, (key,), value, key)
+    return result
+
+
+def compact_path(path: Sequence[str | int]) -> tuple[str | int, ...]:
+    """Where the value at a path of the URI form stands in the compact form."""
+    if not path or (field := table().get(str(path[0]))) is None:
+        return tuple(path)
+    inner = [field.short.get(str(step), step) for step in path[1:2]]
+    return (*field.compact, *inner, *path[2:])
+
+
+def mixed_keys(document: Document, form: Form) -> Iterator[tuple[str, ...]]:
+    """Paths of keys inside the known objects that are written in the other form.
+
+    A validator of either form takes such a key for an unknown one and passes whatever
+    stands there, so a typing slip would go unnoticed.
+    """
+    for field in table().values():
+        path = (field.uri,) if form is Form.URI else field.compact
+        value: Any = document
+        for step in path:
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if isinstance(value, Mapping):
+            wrong = field.long if form is Form.URI else field.short
+            right = field.short if form is Form.URI else field.long
+            yield from ((*path, key) for key in value if key in wrong and key not in right)
+
+
+def _lift(document: Document, trie: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """Move the fields of the trie into `result`; returns what is left."""
+    rest: dict[str, Any] = {}
+    for key, value in document.items():
+        branch = trie.get(key)
+        if isinstance(branch, Field):
+            _put(result, (branch.uri,), _renamed(value, branch.long), key)
+        elif branch is not None and isinstance(value, Mapping) and value:
+            if left := _lift(value, branch, result):
+                rest[key] = left
+        else:
+            rest[key] = value
+    return rest
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    if not names or not isinstance(value, Mapping):
+        return value
+    renamed = {names.get(key, key): inner for key, inner in value.items()}
+    if len(renamed) < len(value):
+        both = next(key for key in value if key in names and names[key] in value)
+        raise InvalidEvent(f"{both!r} and {names[both]!r} are the same key in two forms; keep one")
+    return renamed
+
+
+def _put(target: dict[str, Any], path: Sequence[str], value: Any, key: str) -> None:
+    """Set a value at a path, merging objects; nothing that came in is changed."""
+    for step in path[:-1]:
+        below = target.setdefault(step, {})
+        if not isinstance(below, dict):
+            raise _in_the_way(key, step)
+        target = below
+    leaf = path[-1]
+    if isinstance(value, Mapping):
+        below = target.setdefault(leaf, {})
+        if not isinstance(below, dict):
+            raise _in_the_way(key, leaf)
+        for name, inner in value.items():
+            _put(below, (name,), inner, key)
+    elif leaf in target:
+        raise _in_the_way(key, leaf)
+    else:
+        target[leaf] = value
+
+
+def _in_the_way(key: str, step: str) -> InvalidEvent:
+    return InvalidEvent(
+        f"{key!r} cannot be converted: {step!r} already stands in its place; "
+        "write the document in one form only"
+    )
