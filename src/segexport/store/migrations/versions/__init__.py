@@ -1,0 +1,1 @@
+"""One script per schema version; Alembic finds them by their file names."""
