@@ -1,0 +1,304 @@
+"""Jobs, pieces and event rows as the columns of a database, and back.
+
+Shared by all stores. Times are integers, microseconds since 1970 UTC: they compare and
+sort alike everywhere. Request, publication, fault and files are JSON text.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from segexport.errors import StoreError
+from segexport.events.outbox import NumberedRow, OutboxRow
+from segexport.jobs.job import Fault, FaultKind, Job, Scope, Transition
+from segexport.jobs.lifecycle import JobState
+from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication
+from segexport.jobs.request import ExportRequest
+from segexport.store.store import FinishedPiece
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+FIXED_COLUMNS: Final = (
+    "id",
+    "organization",
+    "sandbox",
+    "request_id",
+    "request",
+    "created_at",
+    "deadline",
+    "retry_of",
+)
+"""What a job is created with and keeps."""
+
+CHANGING_COLUMNS: Final = (
+    "state",
+    "updated_at",
+    "started_at",
+    "finished_at",
+    "not_before",
+    "attempts",
+    "events",
+    "snapshot",
+    "pieces",
+    "estimate",
+    "publication",
+    "fault",
+)
+"""What a transition may change."""
+
+LEASE_COLUMNS: Final = ("owner", "epoch", "lease_until")
+"""What only claim, renew and release change."""
+
+JOB_COLUMNS: Final = FIXED_COLUMNS + CHANGING_COLUMNS + LEASE_COLUMNS
+
+ROW_COLUMNS: Final = (
+    "job_id",
+    "organization",
+    "sandbox",
+    "sequence",
+    "event_id",
+    "type",
+    "occurred_at",
+    "value",
+    "discards",
+)
+
+PIECE_COLUMNS: Final = ("piece", "epoch", "selected", "data", "discards", "namespaces")
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 UTC; exact. A time without a zone is a TypeError."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The UTC time that `to_micros` was given."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def fixed_values(job: Job) -> tuple[Any, ...]:
+    """The values of `FIXED_COLUMNS`."""
+    return (
+        job.id,
+        job.scope.organization,
+        job.scope.sandbox,
+        job.request_id,
+        job.request.model_dump_json(by_alias=True, exclude_none=True),
+        to_micros(job.created_at),
+        _micros(job.deadline),
+        job.retry_of,
+    )
+
+
+def changing_values(job: Job) -> tuple[Any, ...]:
+    """The values of `CHANGING_COLUMNS`."""
+    return (
+        job.state.value,
+        to_micros(job.updated_at),
+        _micros(job.started_at),
+        _micros(job.finished_at),
+        _micros(job.not_before),
+        job.attempts,
+        job.events,
+        job.snapshot,
+        job.pieces,
+        job.estimate,
+        None if job.publication is None else _publication_text(job.publication),
+        None
+        if job.fault is None
+        else _text({"kind": job.fault.kind, "message": job.fault.message}),
+    )
+
+
+def read_job(values: Sequence[Any]) -> Job:
+    """The job of a row of `JOB_COLUMNS`.
+
+    Raises `StoreError` if its texts are not understood: somebody else wrote them.
+    """
+    (
+        job_id, organization, sandbox, request_id, request, created_at, deadline, retry_of,
+        state, updated_at, started_at, finished_at, not_before, attempts, events, snapshot,
+        pieces, estimate, publication, fault, owner, epoch, lease_until,
+    ) = values  # fmt: skip
+    try:
+        return Job(
+            id=job_id,
+            scope=_scope(organization, sandbox),
+            request=ExportRequest.model_validate_json(request),
+            request_id=request_id,
+            state=JobState(state),
+            created_at=from_micros(created_at),
+            updated_at=from_micros(updated_at),
+            started_at=_moment(started_at),
+            finished_at=_moment(finished_at),
+            deadline=_moment(deadline),
+            not_before=_moment(not_before),
+            retry_of=retry_of,
+            attempts=attempts,
+            events=events,
+            owner=owner,
+            epoch=epoch,
+            lease_until=_moment(lease_until),
+            snapshot=snapshot,
+            pieces=pieces,
+            estimate=estimate,
+            publication=None if publication is None else _publication(publication),
+            fault=None if fault is None else _fault(fault),
+        )
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"job {job_id} is stored in a form that this version does not understand ({error}); "
+            "restore the store from a backup, or read it with the version that wrote it"
+        ) from error
+
+
+def event_values(row: OutboxRow) -> tuple[Any, ...]:
+    """The values of `ROW_COLUMNS`; the event's id as its 16 bytes."""
+    return (
+        row.job_id,
+        row.scope.organization,
+        row.scope.sandbox,
+        row.sequence,
+        row.event_id.bytes,
+        row.type,
+        (row.occurred_at - _EPOCH) // _MICROSECOND,
+        row.value,
+        None if row.discards is None else _text(_discards_document(row.discards)),
+    )
+
+
+def read_event(values: Sequence[Any]) -> NumberedRow:
+    """The event row of its number and `ROW_COLUMNS`."""
+    (
+        number, job_id, organization, sandbox, sequence, event_id, event_type, occurred_at, value,
+        discards,
+    ) = values  # fmt: skip
+    return NumberedRow(
+        number,
+        OutboxRow(
+            job_id=job_id,
+            scope=_scope(organization, sandbox),
+            sequence=sequence,
+            event_id=UUID(bytes=event_id),
+            type=event_type,
+            occurred_at=from_micros(occurred_at),
+            value=value,
+            discards=None if discards is None else DiscardFile(**orjson.loads(discards)),
+        ),
+    )
+
+
+def piece_values(piece: FinishedPiece) -> tuple[Any, ...]:
+    """The values of `PIECE_COLUMNS`."""
+    return (
+        piece.index,
+        piece.epoch,
+        piece.selected,
+        None if piece.data is None else _text(_file_document(piece.data)),
+        None if piece.discards is None else _text(_file_document(piece.discards)),
+        _text(dict(piece.namespaces)),
+    )
+
+
+def read_piece(values: Sequence[Any]) -> FinishedPiece:
+    """The piece of a row of `PIECE_COLUMNS`."""
+    index, epoch, selected, data, discards, namespaces = values
+    return FinishedPiece(
+        index=index,
+        epoch=epoch,
+        data=None if data is None else DataFile(**orjson.loads(data)),
+        selected=selected,
+        discards=None if discards is None else DataFile(**orjson.loads(discards)),
+        namespaces=orjson.loads(namespaces),
+    )
+
+
+def require_matching(transition: Transition, rows: Sequence[OutboxRow]) -> None:
+    """Raise ValueError unless `rows` are just the events that the transition has counted.
+
+    The last line of defence of "no transition without its event, no event without its
+    transition": a mistake above the store stops here, with nothing written.
+    """
+    job = transition.after
+    sequence = transition.before.events if transition.before is not None else 0
+    for row in rows:
+        sequence += 1
+        if row.job_id != job.id or row.scope != job.scope or row.sequence != sequence:
+            raise ValueError(
+                f"row {row.sequence} of job {row.job_id} where event {sequence} of job {job.id} "
+                "must stand"
+            )
+        if row.discards is not None:
+            sequence += row.discards.rows - 1
+    if sequence != job.events:
+        raise ValueError(
+            f"job {job.id} counts {job.events} events after '{transition.trigger}', "
+            f"its rows end at {sequence}"
+        )
+    if transition.milestone is not None and not rows:
+        raise ValueError(f"job {job.id}: '{transition.milestone}' must be announced by a row")
+
+
+@lru_cache(maxsize=1024)
+def _scope(organization: str, sandbox: str) -> Scope:
+    return Scope(organization, sandbox)
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    return orjson.dumps(document).decode()
+
+
+def _file_document(file: DataFile) -> dict[str, Any]:
+    return {"name": file.name, "rows": file.rows, "size": file.size}
+
+
+def _discards_document(discards: DiscardFile) -> dict[str, Any]:
+    return {"path": discards.path, "sha256": discards.sha256, "rows": discards.rows}
+
+
+def _publication_text(publication: Publication) -> str:
+    counts, discards = publication.counts, publication.discards
+    return _text(
+        {
+            "batch_id": publication.batch_id,
+            "files": [_file_document(file) for file in publication.files],
+            "counts": {
+                "total": counts.total,
+                "realized": counts.realized,
+                "failed": counts.failed,
+            },
+            "namespaces": dict(publication.namespaces),
+            "discards": None if discards is None else _discards_document(discards),
+        }
+    )
+
+
+def _publication(text: str) -> Publication:
+    document = orjson.loads(text)
+    discards = document["discards"]
+    return Publication(
+        batch_id=document["batch_id"],
+        files=tuple(DataFile(**file) for file in document["files"]),
+        counts=Counts(**document["counts"]),
+        namespaces=document["namespaces"],
+        discards=None if discards is None else DiscardFile(**discards),
+    )
+
+
+def _fault(text: str) -> Fault:
+    document = orjson.loads(text)
+    return Fault(FaultKind(document["kind"]), document["message"])

@@ -1,0 +1,13 @@
+"""The store in one SQLite file: nothing to install, every promise kept.
+
+store.py    the store's two protocols over the parts below
+file.py     opening, creating and upgrading the file; what went wrong, in words
+writer.py   the one thread that writes, and groups the commits of concurrent callers
+readers.py  the threads that read
+jobs.py     statements about jobs, leases and pieces
+outbox.py   statements about event rows, the relay, parked rows and replays
+"""
+
+from segexport.store.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]

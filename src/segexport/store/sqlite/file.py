@@ -1,0 +1,174 @@
+"""The file: opening it, making sure it is a store of this version, explaining what fails."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from segexport.errors import StoreError, StoreTooNew, StoreUnavailable
+from segexport.store.migrations import HEAD, REVISIONS
+from segexport.store.store import StoreIdentity
+
+APPLICATION_ID: Final = 0x53454758
+"""'SEGX' in the file's header tells a store from any other SQLite file."""
+
+_CACHE_KIB: Final = 16_384
+_KEPT_LOG_BYTES: Final = 64 * 1024 * 1024
+
+_DAMAGED: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection held a lock."""
+    return _primary_code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def explain(error: sqlite3.Error, path: Path) -> StoreError:
+    """What SQLite reports, as an error that says what to do about it."""
+    code = _primary_code(error)
+    if is_busy(error):
+        return StoreUnavailable(
+            f"the store {path} stayed locked by another process; "
+            "find the one that holds it, or try again"
+        )
+    if code in _DAMAGED:
+        return StoreError(
+            f"{path} is not a SQLite database, or is damaged ({error}); "
+            "name another file, or restore the store from a backup"
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return StoreUnavailable(f"no space is left for the store {path} ({error}); make room")
+    if isinstance(error, sqlite3.OperationalError):
+        return StoreUnavailable(
+            f"the store {path} cannot be used ({error}); "
+            "check that its folder exists, is writable and lies on a local disk"
+        )
+    return StoreError(f"the store {path} refuses what it was given ({error})")
+
+
+def connect(path: Path, patience: timedelta) -> sqlite3.Connection:
+    """A connection that waits up to `patience` for locks and commits durably.
+
+    May be used from any one thread at a time.
+    """
+    connection = sqlite3.connect(
+        path,
+        timeout=patience.total_seconds(),
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    # FULL: a commit is on the disk when it returns, also when the power fails.
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    connection.execute(f"PRAGMA journal_size_limit={_KEPT_LOG_BYTES}")
+    return connection
+
+
+def prepare(path: Path, *, patience: timedelta, new_id: Callable[[], UUID]) -> StoreIdentity:
+    """Create the store if the file is new, bring it to this version if it is older.
+
+    Raises `StoreTooNew` for a file of a later version, `StoreError` for a file that is
+    something else, `StoreUnavailable` if it cannot be opened, read or written.
+    """
+    if not path.parent.is_dir():
+        raise StoreUnavailable(
+            f"the store {path} cannot be opened: there is no folder {path.parent}; create it"
+        )
+    with explained(path), closing(connect(path, patience)) as connection:
+        if _version(connection, path) != HEAD:
+            _use_write_ahead_log(connection, path)
+            _upgrade(connection, path, new_id)
+        return identity(connection)
+
+
+def identity(connection: sqlite3.Connection) -> StoreIdentity:
+    """Which store this is."""
+    store_id, generation = connection.execute("SELECT id, generation FROM store").fetchone()
+    return StoreIdentity(UUID(bytes=store_id), generation)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """SQLite's errors leave the block as errors that say what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> str | None:
+    """The file's schema version; None for a file without anything in it."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application_id or tables:
+            raise StoreError(
+                f"{path} is a SQLite database, but not a store of segexport; name another file"
+            )
+        return None
+    (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if version not in REVISIONS:
+        raise StoreTooNew(
+            f"the store {path} has schema version {version}, written by a later segexport; this "
+            f"one knows versions up to {HEAD}. Run the later segexport, or name another file"
+        )
+    return str(version)
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:
+    # Outside of any transaction: SQLite changes the journal mode nowhere else. It stays
+    # with the file.
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise StoreError(
+            f"the store {path} cannot keep a write-ahead log where it lies; move it to a local disk"
+        )
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, new_id: Callable[[], UUID]) -> None:
+    # Here and not above: a store that is up to date must open without these two libraries.
+    from sqlalchemy import StaticPool, create_engine  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
+    from segexport.store.migrations.upgrade import upgrade  # noqa: PLC0415
+
+    # Scripts may rebuild tables that others refer to; the check below makes up for it.
+    connection.execute("PRAGMA foreign_keys=OFF")
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    try:
+        with engine.begin() as transaction:
+            # SQLAlchemy leaves the beginning to the driver, and the driver to us. With the
+            # lock held, see whether another process was faster.
+            connection.execute("BEGIN IMMEDIATE")
+            version = _version(connection, path)
+            if version == HEAD:
+                return
+            upgrade(transaction)
+            if version is None:
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(
+                    "INSERT INTO store (only, id, generation) VALUES (1, ?, 1)", (new_id().bytes,)
+                )
+            _require_references(connection, path)
+    except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise explain(error.orig, path) from error
+        raise
+
+
+def _require_references(connection: sqlite3.Connection, path: Path) -> None:
+    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+    if broken is not None:
+        raise StoreError(
+            f"upgrading the store {path} was given up: a row of {broken[0]!r} would refer to "
+            f"nothing in {broken[2]!r}; restore a backup, or keep the version that wrote it"
+        )

@@ -1,0 +1,244 @@
+"""Statements about jobs, their leases and their pieces.
+
+Each function is one whole operation inside the caller's transaction: it writes everything
+or raises. `now` is the store's clock, read by the caller within that transaction.
+"""
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from segexport.errors import JobNotFound, LeaseLost, RequestConflict, StoreError
+from segexport.events.outbox import OutboxRow
+from segexport.jobs.job import Job, Scope, Transition
+from segexport.jobs.lifecycle import JobState
+from segexport.store import rows as columns
+from segexport.store.store import FinishedPiece, Lease, Submission
+
+REQUEST_IDS_KEPT: Final = timedelta(hours=24)
+
+_JOB = ", ".join(columns.JOB_COLUMNS)
+_PIECE = ", ".join(columns.PIECE_COLUMNS)
+
+
+def _values(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+_INSERT_JOB = (
+    f"INSERT INTO jobs ({', '.join(columns.FIXED_COLUMNS + columns.CHANGING_COLUMNS)}) "
+    f"VALUES ({_values(len(columns.FIXED_COLUMNS + columns.CHANGING_COLUMNS))})"
+)
+_INSERT_ROW = (
+    f"INSERT INTO outbox ({', '.join(columns.ROW_COLUMNS)}) "
+    f"VALUES ({_values(len(columns.ROW_COLUMNS))})"
+)
+_KNOWN_REQUEST = """
+    SELECT job_id, fingerprint FROM requests
+    WHERE organization = ? AND sandbox = ? AND request_id = ? AND accepted_at > ?
+"""
+_REMEMBER_REQUEST = """
+    INSERT OR REPLACE INTO requests
+        (organization, sandbox, request_id, fingerprint, job_id, accepted_at)
+    VALUES (?, ?, ?, ?, ?, ?)
+"""
+_ADVANCE = f"""
+    UPDATE jobs SET {", ".join(f"{column} = ?" for column in columns.CHANGING_COLUMNS)}
+    WHERE id = ? AND state = ? AND epoch = ?
+"""
+_ADVANCE_AND_LET_GO = f"""
+    UPDATE jobs SET {", ".join(f"{column} = ?" for column in columns.CHANGING_COLUMNS)},
+        owner = NULL, lease_until = NULL
+    WHERE id = ? AND state = ? AND epoch = ?
+"""
+_CLAIM = f"""
+    UPDATE jobs SET owner = ?, epoch = epoch + 1, lease_until = ?
+    WHERE id = (
+        SELECT id FROM jobs
+        WHERE finished_at IS NULL
+            AND (lease_until IS NULL OR lease_until <= ?)
+            AND (not_before IS NULL OR not_before <= ?)
+        ORDER BY created_at, id
+        LIMIT 1
+    )
+    RETURNING {_JOB}
+"""
+_HELD = "id = ? AND owner = ? AND epoch = ?"
+_RENEW = f"UPDATE jobs SET lease_until = ?, progress = ? WHERE {_HELD} RETURNING {_JOB}"
+_RELEASE = f"UPDATE jobs SET owner = NULL, lease_until = NULL WHERE {_HELD}"
+_SAVE_PIECE = f"""
+    INSERT OR REPLACE INTO pieces (job_id, {_PIECE})
+    SELECT {_values(1 + len(columns.PIECE_COLUMNS))} FROM jobs WHERE {_HELD}
+"""
+
+
+def submit(
+    connection: sqlite3.Connection,
+    transition: Transition,
+    rows: Sequence[OutboxRow],
+    fingerprint: str,
+    now: datetime,
+) -> Submission:
+    """Store a new job, unless its request id is known."""
+    job = transition.after
+    key = (job.scope.organization, job.scope.sandbox, job.request_id)
+    known = connection.execute(
+        _KNOWN_REQUEST, (*key, columns.to_micros(now - REQUEST_IDS_KEPT))
+    ).fetchone()
+    if known is not None:
+        job_id, known_fingerprint = known
+        if known_fingerprint != fingerprint:
+            raise RequestConflict(
+                f"request id {job.request_id!r} was used for job {job_id} with another body; "
+                "send that body again, or take a new request id"
+            )
+        return Submission(get(connection, job.scope, job_id), created=False)
+    connection.execute(_INSERT_JOB, columns.fixed_values(job) + columns.changing_values(job))
+    connection.execute(_REMEMBER_REQUEST, (*key, fingerprint, job.id, columns.to_micros(now)))
+    _insert_rows(connection, rows)
+    return Submission(job, created=True)
+
+
+def commit(
+    connection: sqlite3.Connection, before: Job, after: Job, rows: Sequence[OutboxRow]
+) -> None:
+    """Compare and set, with the event rows."""
+    ends_lease = after.is_terminal or after.state is JobState.PENDING_JOB
+    changed = connection.execute(
+        _ADVANCE_AND_LET_GO if ends_lease else _ADVANCE,
+        (*columns.changing_values(after), after.id, before.state.value, before.epoch),
+    ).rowcount
+    if not changed:
+        raise _refusal(connection, before)
+    _insert_rows(connection, rows)
+
+
+def get(connection: sqlite3.Connection, scope: Scope, job_id: int) -> Job:
+    """One job of this scope."""
+    found = connection.execute(
+        f"SELECT {_JOB} FROM jobs WHERE id = ? AND organization = ? AND sandbox = ?",
+        (job_id, scope.organization, scope.sandbox),
+    ).fetchone()
+    if found is None:
+        raise JobNotFound(
+            f"there is no job {job_id} in organization {scope.organization}, "
+            f"sandbox {scope.sandbox}; list the jobs there"
+        )
+    return columns.read_job(found)
+
+
+def listing(
+    connection: sqlite3.Connection,
+    scope: Scope,
+    states: Collection[JobState] | None,
+    before: tuple[datetime, int] | None,
+    limit: int,
+) -> Sequence[Job]:
+    """A page of jobs, newest first."""
+    conditions = ["organization = ?", "sandbox = ?"]
+    values: list[Any] = [scope.organization, scope.sandbox]
+    if states is not None:
+        conditions.append(f"state IN ({_values(len(states))})")
+        values += [state.value for state in states]
+    if before is not None:
+        conditions.append("(created_at, id) < (?, ?)")
+        values += [columns.to_micros(before[0]), before[1]]
+    found = connection.execute(
+        f"SELECT {_JOB} FROM jobs WHERE {' AND '.join(conditions)} "
+        "ORDER BY created_at DESC, id DESC LIMIT ?",
+        (*values, limit),
+    )
+    return [columns.read_job(values) for values in found]
+
+
+def claim(
+    connection: sqlite3.Connection, owner: str, duration: timedelta, now: datetime
+) -> Job | None:
+    """Lease the oldest job that may run and that nobody holds."""
+    moment = columns.to_micros(now)
+    found = connection.execute(
+        _CLAIM, (owner, columns.to_micros(now + duration), moment, moment)
+    ).fetchone()
+    return None if found is None else columns.read_job(found)
+
+
+def renew(
+    connection: sqlite3.Connection,
+    lease: Lease,
+    duration: timedelta,
+    progress: float,
+    now: datetime,
+) -> Job:
+    """Extend a lease that is still held."""
+    found = connection.execute(
+        _RENEW, (columns.to_micros(now + duration), progress, *_holder(lease))
+    ).fetchone()
+    if found is None:
+        raise _lost(lease)
+    return columns.read_job(found)
+
+
+def release(connection: sqlite3.Connection, lease: Lease) -> None:
+    """End a lease, if it is still held."""
+    connection.execute(_RELEASE, _holder(lease))
+
+
+def save_piece(connection: sqlite3.Connection, lease: Lease, piece: FinishedPiece) -> None:
+    """Remember a piece, in place of an earlier one of the same index."""
+    saved = connection.execute(
+        _SAVE_PIECE, (lease.job_id, *columns.piece_values(piece), *_holder(lease))
+    ).rowcount
+    if not saved:
+        raise _lost(lease)
+
+
+def pieces(connection: sqlite3.Connection, job_id: int) -> Sequence[FinishedPiece]:
+    """The pieces of a job, by index."""
+    found = connection.execute(
+        f"SELECT {_PIECE} FROM pieces WHERE job_id = ? ORDER BY piece", (job_id,)
+    )
+    return [columns.read_piece(values) for values in found]
+
+
+def progress(connection: sqlite3.Connection, job_id: int) -> float:
+    """What was last noted."""
+    found = connection.execute("SELECT progress FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    if found is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return float(found[0])
+
+
+def _insert_rows(connection: sqlite3.Connection, rows: Sequence[OutboxRow]) -> None:
+    for row in rows:
+        try:
+            connection.execute(_INSERT_ROW, columns.event_values(row))
+        except sqlite3.IntegrityError as error:
+            raise StoreError(
+                f"event {row.event_id} (number {row.sequence} of job {row.job_id}) cannot be "
+                f"stored ({error}); the transition was not stored either"
+            ) from error
+
+
+def _holder(lease: Lease) -> tuple[int, str, int]:
+    return lease.job_id, lease.owner, lease.epoch
+
+
+def _lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(
+        f"{lease.owner} no longer holds job {lease.job_id} (epoch {lease.epoch}): "
+        "stop working on it; nothing was written"
+    )
+
+
+def _refusal(connection: sqlite3.Connection, before: Job) -> Exception:
+    found = connection.execute(
+        "SELECT state, epoch FROM jobs WHERE id = ?", (before.id,)
+    ).fetchone()
+    if found is None:
+        return JobNotFound(f"there is no job {before.id}")
+    state, epoch = found
+    return LeaseLost(
+        f"job {before.id} is in state {state}, epoch {epoch}, no longer in {before.state}, epoch "
+        f"{before.epoch}: read it again; nothing was written"
+    )

@@ -1,0 +1,253 @@
+"""One thread writes: it commits what concurrent callers ask for in groups.
+
+A commit costs a flush to the disk, whatever it holds. So whoever asks while the disk is
+busy goes into the next group: one transaction, a savepoint for each caller, one COMMIT.
+A caller whose writes fail is rolled back to his savepoint and told so; nobody is told of
+success before the COMMIT has returned.
+"""
+
+import asyncio
+import itertools
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeVar
+
+from segexport.errors import StoreError, StoreUnavailable
+from segexport.store.sqlite.file import is_busy
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+
+_GROUP: Final = 1024
+"""Callers that share a commit at most: others wait for the lock, and results for the COMMIT."""
+_LOOK_AROUND: Final = 0.05
+"""Seconds between two looks for commits of other processes, while somebody waits for one."""
+_LOCK_RETRY: Final = 0.001
+"""Seconds between two tries for the write lock. SQLite's own waiting grows to 100 ms, and a
+busy neighbour's gaps are shorter than that."""
+_NOTHING: Final = -1
+"""No data version: the first look at a connection always finds a change."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """What a caller asked for, and what became of it."""
+
+    operation: Operation[Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """Runs operations on the only connection that writes. Belongs to one event loop.
+
+    `on_change` is called on the loop after each commit, by this process or another.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        explain: Callable[[sqlite3.Error], StoreError],
+        *,
+        on_change: Callable[[], None],
+        patience: timedelta,
+    ) -> None:
+        self._connect = connect
+        self._explain = explain
+        self._on_change = on_change
+        self._patience = patience.total_seconds()
+        self._loop = asyncio.get_running_loop()
+        self._asked: list[_Call] = []
+        self._queue = SimpleQueue[list[_Call] | None]()
+        self._lookouts = 0
+        self._closing = False
+        self._ended = self._loop.create_future()
+        self._connection: sqlite3.Connection | None = None
+        self._seen_of_others = _NOTHING
+        self._groups = itertools.count(secrets.randbits(62))
+        # A daemon: a program that dies without close() must not hang on it.
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def run(self, operation: Operation[T]) -> asyncio.Future[T]:
+        """Do it in the next group. Done when it is durable, or has failed without a trace."""
+        if self._closing:
+            raise StoreUnavailable("the store is closed")
+        if not self._asked:
+            # Everybody who asks in this turn of the loop is handed over at once.
+            self._loop.call_soon(self._hand_over)
+        call = _Call(operation, self._loop.create_future())
+        self._asked.append(call)
+        return call.future
+
+    @contextmanager
+    def looking_around(self) -> Iterator[None]:
+        """While inside, commits of other processes are noticed, at once and then regularly."""
+        self._lookouts += 1
+        if self._lookouts == 1:
+            self._queue.put([])
+        try:
+            yield
+        finally:
+            self._lookouts -= 1
+
+    async def close(self) -> None:
+        """Do what was asked for, then end."""
+        if not self._closing:
+            self._closing = True
+            self._hand_over()
+            self._queue.put(None)
+        await asyncio.shield(self._ended)
+        self._thread.join()
+
+    def _hand_over(self) -> None:
+        calls, self._asked = self._asked, []
+        if calls:
+            self._queue.put(calls)
+
+    def _deliver(self, calls: list[_Call], changed: bool) -> None:
+        for call in calls:
+            if call.future.cancelled():
+                continue
+            if call.error is None:
+                call.future.set_result(call.result)
+            else:
+                call.future.set_exception(call.error)
+        if changed:
+            self._on_change()
+
+    # Everything below runs in the writer's thread.
+
+    def _work(self) -> None:
+        going_on = True
+        while going_on:
+            calls, going_on = self._next_group()
+            changed = self._write(calls) if calls else self._others_committed()
+            if calls or changed:
+                going_on &= self._on_loop(self._deliver, calls, changed)
+        self._reset()
+        self._on_loop(self._ended.set_result, None)
+
+    def _on_loop(self, function: Callable[..., object], *arguments: Any) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            # The loop was closed and the store was not: nobody is left to be told.
+            return False
+        return True
+
+    def _next_group(self) -> tuple[list[_Call], bool]:
+        """Wait for work or for the next look around; False with the last of the work."""
+        group: list[_Call] = []
+        try:
+            while len(group) < _GROUP:
+                if group:
+                    calls = self._queue.get_nowait()
+                else:
+                    calls = self._queue.get(timeout=_LOOK_AROUND if self._lookouts else None)
+                if calls is None:
+                    return group, False
+                if not calls and not group:
+                    break
+                group += calls
+        except Empty:
+            pass
+        return group, True
+
+    def _write(self, calls: list[_Call]) -> bool:
+        """Run a group; then each call has its result or its error. True if anything changed."""
+        committing = None
+        try:
+            connection = self._begin()
+            changed = self._others_committed()
+            before = connection.total_changes
+            for call in calls:
+                self._run_one(connection, call)
+            if connection.total_changes > before:
+                changed = True
+                committing = next(self._groups)
+                connection.execute("UPDATE store SET last_group = ?", (committing,))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._reset()
+            if committing is None or not self._was_committed(committing):
+                for call in calls:
+                    call.error = self._failure(error)
+            # Whatever took place, it is worth reading again.
+            return True
+        return changed
+
+    def _begin(self) -> sqlite3.Connection:
+        connection = self._connected()
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > until:
+                    raise
+                time.sleep(_LOCK_RETRY)
+            else:
+                return connection
+
+    def _run_one(self, connection: sqlite3.Connection, call: _Call) -> None:
+        connection.execute("SAVEPOINT caller")
+        try:
+            call.result = call.operation(connection)
+        except Exception as error:
+            if not connection.in_transaction:
+                raise sqlite3.OperationalError(f"the transaction was given up: {error}") from error
+            connection.execute("ROLLBACK TO caller")
+            call.error = self._failure(error)
+        connection.execute("RELEASE caller")
+
+    def _failure(self, error: Exception) -> Exception:
+        """What one caller is told; an object of his own, for it will carry his traceback."""
+        if not isinstance(error, sqlite3.Error):
+            return error
+        told = self._explain(error)
+        told.__cause__ = error
+        return told
+
+    def _was_committed(self, group: int) -> bool:
+        """Read again, after a COMMIT that reported an error, whether it took place."""
+        try:
+            (last,) = self._connected().execute("SELECT last_group FROM store").fetchone()
+        except sqlite3.Error:
+            self._reset()
+            return False
+        return int(last) == group
+
+    def _others_committed(self) -> bool:
+        """Whether another connection has committed since the last look."""
+        try:
+            version = int(self._connected().execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error:
+            self._reset()
+            return False
+        changed = version != self._seen_of_others
+        self._seen_of_others = version
+        return changed
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = self._connect()
+            # Waiting for the lock is done here, with shorter steps.
+            connection.execute("PRAGMA busy_timeout=0")
+            self._connection = connection
+            self._seen_of_others = _NOTHING
+        return self._connection
+
+    def _reset(self) -> None:
+        """Let go of a connection that may be in any state; closing rolls back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
