@@ -2,10 +2,14 @@
 
 Two protocols over one database. `JobStore` is what commands and workers use, `Outbox` what
 the relay uses. Every method is one transaction. Times that decide anything (leases,
-`not_before`) are read from the store's own clock inside that transaction.
+`not_before`, how long a request id is kept) are read from the store's own clock inside
+that transaction.
 
-Raised by every method: `StoreUnavailable` when the database cannot be reached or stays
-locked for too long. A failed call has changed nothing.
+A call that returns is durable. A call that raises has changed nothing, with one exception:
+`StoreUnavailable`, which every method may raise when the database cannot be reached or
+stays locked for too long. If the connection is lost just while a write is being committed,
+nobody can know whether it took place, so the store never claims that it did. Read again, or
+repeat the call: request ids, states and epochs keep it from taking effect twice.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -83,8 +87,9 @@ class JobStore(Protocol):
         """Store a new job with its event rows.
 
         The same (scope, request id) with the same `fingerprint` of the body, within 24
-        hours, gives the job of the first time and stores nothing; with another fingerprint
-        it raises `RequestConflict`.
+        hours, gives the job of the first time, as it now stands, and stores nothing; with
+        another fingerprint it raises `RequestConflict`. After 24 hours it makes a new job.
+        Raises `StoreError` if the job's id is taken, and for rows as `commit` does.
         """
         ...
 
@@ -92,10 +97,16 @@ class JobStore(Protocol):
         """Store a job's next state together with its event rows, or neither.
 
         Compares before it writes: if the stored state or epoch is no longer that of
-        `transition.before`, raises `LeaseLost` (`JobNotFound` if the job is gone). A
+        `transition.before`, raises `LeaseLost` (`JobNotFound` if the job is gone). A worker
+        then stops; whoever acts for a person reads the job again and decides anew. A
         transition into a terminal state or into PENDING_JOB also ends the lease. Owner,
         epoch and lease of `after` are otherwise ignored: only `claim`, `renew` and
         `release` change them.
+
+        Raises `StoreError` for a row that cannot be stored (its event id or sequence is
+        taken), and ValueError if the rows are not exactly those that the transition counts:
+        their sequences go on from `before.events` and end at `after.events`, and a
+        milestone has at least one.
         """
         ...
 
@@ -115,7 +126,7 @@ class JobStore(Protocol):
         ...
 
     async def claim(self, owner: str, duration: timedelta) -> Job | None:
-        """Lease the longest-waiting job that nobody works on; None if there is none.
+        """Lease the oldest job, by (created_at, id), that nobody works on; None if none waits.
 
         Any job that is not terminal, whose lease is absent or has run out, and whose
         `not_before` has passed. Raises its epoch; its state stays, so that the new owner
@@ -124,9 +135,11 @@ class JobStore(Protocol):
         ...
 
     async def renew(self, lease: Lease, duration: timedelta, *, progress: float) -> Job:
-        """Hold on to a job and note its progress (0 to 1). Returns the job as it now stands,
+        """Hold on to a job and note its progress (0 to 1).
 
-        which is how a worker learns of a cancellation. Raises `LeaseLost`.
+        Returns the job as it now stands, which is how a worker learns of a cancellation. A
+        lease that has run out is renewed too, as long as nobody else has claimed the job.
+        Raises `LeaseLost` if somebody has, and when the job was released or has ended.
         """
         ...
 
@@ -135,7 +148,7 @@ class JobStore(Protocol):
         ...
 
     async def save_piece(self, lease: Lease, piece: FinishedPiece) -> None:
-        """Remember a finished piece. Raises `LeaseLost`."""
+        """Remember a finished piece, in place of one with the same index. Raises `LeaseLost`."""
         ...
 
     async def pieces(self, job_id: int) -> Sequence[FinishedPiece]:
@@ -143,15 +156,14 @@ class JobStore(Protocol):
         ...
 
     async def progress(self, job_id: int) -> float:
-        """How far a running job is, 0 to 1, as last renewed."""
+        """How far a running job is, 0 to 1, as last renewed. Raises `JobNotFound`."""
         ...
 
     async def wait_for_change(self, seen: int, patience: timedelta) -> int:
-        """Return as soon as anything was committed since `seen`, by any process, or after
-        `patience` has run out.
+        """Return as soon as anything was committed since `seen`, by any process.
 
-        `seen` is what the last call returned (0 at first); so nothing slips between two
-        calls. May wake for nothing.
+        `seen` is what the last call returned (0 at first), so nothing slips between two
+        calls. Returns `seen` itself once `patience` has run out. May wake for nothing.
         """
         ...
 
@@ -188,7 +200,11 @@ class Backlog:
 
 
 class Outbox(Protocol):
-    """Committed event rows in the order in which they are delivered."""
+    """Committed event rows in the order in which they are delivered.
+
+    `owner` and `epoch` name the relay that `lead` made the one. What takes them raises
+    `RelayFenced`, and writes nothing, once another relay has taken over.
+    """
 
     @property
     def identity(self) -> StoreIdentity:
@@ -198,7 +214,8 @@ class Outbox(Protocol):
     async def lead(self, owner: str, duration: timedelta) -> int | None:
         """Become, or stay, the one relay; returns the epoch, or None while another leads.
 
-        The epoch grows with each change of owner and stays while one owner renews.
+        The epoch grows with each change of owner and stays while one owner renews, be it
+        late, as long as no other came first. Resigning ends an ownership.
         """
         ...
 
@@ -209,8 +226,9 @@ class Outbox(Protocol):
     async def rows_after(self, number: int, *, limit: int, max_bytes: int) -> Sequence[NumberedRow]:
         """Rows numbered above `number`, in order, at least one if there is one.
 
-        Once a number has been returned, no lower one appears any more; per job, numbers
-        follow the order of transitions.
+        At most `limit` rows, whose values are `max_bytes` long together (the first may be
+        longer alone). Once a number has been returned, no lower one appears any more; per
+        job, numbers follow the order of transitions.
         """
         ...
 
@@ -223,7 +241,11 @@ class Outbox(Protocol):
         ...
 
     async def park(self, owner: str, epoch: int, parked: Parked) -> None:
-        """Mark a row as refused. Raises `RelayFenced` if another relay leads. Idempotent."""
+        """Mark a row as refused. Idempotent; the latest offset and reason are kept.
+
+        A row that is parked again has been tried again: that answers the replays of it that
+        were asked for until now.
+        """
         ...
 
     async def parked(self) -> Sequence[Parked]:
@@ -231,18 +253,21 @@ class Outbox(Protocol):
         ...
 
     async def request_replay(self, job_id: int) -> Replay:
-        """Ask the relay to send a job's parked row, and what waits behind it, again.
+        """Ask the relay to send a job's first parked row, and what waits behind it, again.
 
         Raises `JobNotFound` if the job has no parked row.
         """
         ...
 
     async def replays(self, after: int) -> Sequence[Replay]:
-        """Replays with an id above `after`, by id."""
+        """Replays that are not finished, with an id above `after`, by id."""
         ...
 
     async def finish_replay(self, owner: str, epoch: int, replay: Replay) -> None:
-        """Forget the parked row of a replay that the topic has. Idempotent."""
+        """Forget the parked row of a replay that the topic has.
+
+        Idempotent: a second call does not forget what was parked since.
+        """
         ...
 
     async def mark_delivered(self, owner: str, epoch: int, number: int) -> None:
