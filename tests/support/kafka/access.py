@@ -17,6 +17,8 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 ANSWER = 10.0
@@ -83,6 +85,17 @@ class Kafka(ABC):
         while name not in admin.list_topics(timeout=ANSWER).topics:
             assert monotonic() < deadline, f"the new topic {name} does not appear"
         return name
+
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        metadata = AdminClient(self._admin).list_topics(timeout=ANSWER)
+        return len(metadata.topics[topic].partitions)
+
+    def config_of(self, topic: str) -> Mapping[str, str]:
+        """A topic's settings in effect."""
+        asked = ConfigResource(ResourceType.TOPIC, topic)
+        (answer,) = AdminClient(self._admin).describe_configs([asked]).values()
+        return {name: entry.value for name, entry in answer.result(ANSWER).items()}
 
     def produce(
         self, topic: str, records: Sequence[tuple[bytes | None, bytes | None]], **options: Any

@@ -79,7 +79,7 @@ class Cluster(Kafka):
         self._distribution = distribution
         self._folder = folder
         self._security = security or Security()
-        ports = _free_ports(nodes * len(_LISTENERS))
+        ports = free_ports(nodes * len(_LISTENERS))
         self._nodes = [
             _Node(number, folder / str(number), {name: next(ports) for name in _LISTENERS})
             for number in range(1, nodes + 1)
@@ -92,7 +92,11 @@ class Cluster(Kafka):
         cluster_id = base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
         for node in self._nodes:
             self._format(node, cluster_id, properties or {})
-        self.start()
+        try:
+            self.start()
+        except AssertionError:
+            self.kill()
+            raise
 
     @property
     def nodes(self) -> int:
@@ -213,7 +217,8 @@ class ClusterFactory(Protocol):
     ) -> Cluster: ...
 
 
-def _free_ports(count: int) -> Iterator[int]:
+def free_ports(count: int) -> Iterator[int]:
+    """Ports on the loopback interface that nobody uses now."""
     held: list[socket.socket] = []
     try:
         for port in random.sample(_PORTS, len(_PORTS)):

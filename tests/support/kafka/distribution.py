@@ -176,7 +176,8 @@ left = set()
 for line in sys.stdin:
     {"+": left.add, "-": left.discard}[line[0]](int(line[1:]))
 for pid in left:
-    os.kill(pid, signal.SIGKILL)
+    try: os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError: pass
 """
 
     def __init__(self) -> None:

@@ -1,0 +1,142 @@
+"""What aiokafka raises, told in plain words: what was wrong, where, and what to do."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import errors as kafka
+from aiokafka.conn import collect_hosts, create_conn
+
+from segexport.errors import (
+    BrokerUnreachable,
+    DeliveryError,
+    NotAuthorized,
+    TopicUnusable,
+)
+from segexport.kafka.client import client_arguments
+from segexport.settings import KafkaSettings
+
+PROBE_PATIENCE = 5.0
+"""Seconds for asking one bootstrap server why it could not be used."""
+
+_LOGIN = (
+    kafka.SaslAuthenticationFailed,
+    kafka.AuthenticationFailedError,
+    kafka.UnsupportedSaslMechanismError,
+    kafka.IllegalSaslStateError,
+)
+_PERMISSION = (
+    kafka.TopicAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+    kafka.GroupAuthorizationFailedError,
+    kafka.TransactionalIdAuthorizationFailed,
+)
+_TOPIC = (
+    kafka.UnknownTopicOrPartitionError,
+    kafka.InvalidTopicError,
+    kafka.InvalidPartitionsError,
+    kafka.InvalidReplicationFactorError,
+    kafka.InvalidConfigurationError,
+    kafka.PolicyViolationError,
+)
+_AWAY = (
+    kafka.KafkaConnectionError,
+    kafka.KafkaTimeoutError,
+    kafka.NodeNotReadyError,
+    kafka.NoBrokersAvailable,
+    kafka.RequestTimedOutError,
+    kafka.LeaderNotAvailableError,
+    kafka.NotEnoughReplicasError,
+    kafka.NotEnoughReplicasAfterAppendError,
+    OSError,  # TimeoutError among them
+)
+
+
+@asynccontextmanager
+async def in_plain_words(settings: KafkaSettings) -> AsyncIterator[None]:
+    """Let nothing of aiokafka's own errors out of the block: see `explain`."""
+    try:
+        yield
+    except (kafka.KafkaError, OSError) as error:
+        raise await explain(error, settings) from error
+
+
+async def explain(error: Exception, settings: KafkaSettings) -> DeliveryError:
+    """The error of ours that says what aiokafka's `error` means for whoever runs this.
+
+    `BrokerUnreachable`, `NotAuthorized` or `TopicUnusable`, else a bare `DeliveryError`.
+    aiokafka keeps to itself why a first connection failed (a refused password and a broker
+    that is down look the same), so the bootstrap servers are asked once more.
+    """
+    if isinstance(error, kafka.KafkaConnectionError):
+        return await _why_unreachable(settings, error)
+    return _told(error, settings, settings.bootstrap_servers or "")
+
+
+async def _why_unreachable(settings: KafkaSettings, error: Exception) -> DeliveryError:
+    arguments = client_arguments(settings, role="probe")
+    servers = arguments.pop("bootstrap_servers")
+    arguments["request_timeout_ms"] = int(PROBE_PATIENCE * 1000)
+
+    async def ask(host: str, port: int) -> DeliveryError | None:
+        try:
+            async with asyncio.timeout(PROBE_PATIENCE):
+                connection = await create_conn(host, port, **arguments)
+        except (kafka.KafkaError, OSError) as found:
+            return _told(found, settings, f"{host}:{port}")
+        await connection.close()
+        return None
+
+    hosts = collect_hosts(servers, randomize=False)
+    answers = await asyncio.gather(*(ask(host, port) for host, port, _ in hosts))
+    # A broker that answered knows more than one that did not.
+    reasons = sorted(filter(None, answers), key=lambda told: isinstance(told, BrokerUnreachable))
+    return reasons[0] if reasons else _told(error, settings, ",".join(servers))
+
+
+def _told(error: Exception, settings: KafkaSettings, where: str) -> DeliveryError:
+    said = str(error).strip() or type(error).__name__
+    told: DeliveryError
+    match error:
+        case ssl.SSLCertVerificationError():
+            told = BrokerUnreachable(
+                f"the certificate of {where} is not trusted ({error.verify_message}); name the "
+                "authority that signed it with kafka.ssl_cafile, and the broker by the host "
+                "name in the certificate"
+            )
+        case ssl.SSLError():
+            told = BrokerUnreachable(
+                f"{where} does not answer as a TLS broker would ({said}); check "
+                "kafka.security_protocol, and kafka.ssl_certfile if the broker asks for one"
+            )
+        case _ if isinstance(error, _LOGIN):
+            told = NotAuthorized(
+                f"{where} refuses the login of {settings.sasl_username!r} by "
+                f"{settings.sasl_mechanism} ({said}); check kafka.sasl_mechanism, "
+                "sasl_username and sasl_password"
+            )
+        case _ if isinstance(error, _PERMISSION):
+            told = NotAuthorized(
+                f"the cluster at {where} does not allow {settings.sasl_username or 'this client'!r}"
+                f" what delivery needs ({said}); grant Describe, DescribeConfigs, Read and Write "
+                f"on the topics {settings.topic!r} and {settings.positions_topic!r} (Create, if "
+                "they are to be created), and Describe and Write on the transactional id "
+                f"{settings.transactional_id!r}"
+            )
+        case _ if isinstance(error, _TOPIC):
+            told = TopicUnusable(f"the topic {settings.topic!r} at {where} cannot be used: {said}")
+        case _ if isinstance(error, _AWAY):
+            told = BrokerUnreachable(
+                f"no broker answers as it should at {where} ({said}); check that it runs, that "
+                "kafka.bootstrap_servers names it, and that it speaks kafka.security_protocol "
+                f"{settings.security_protocol}"
+                + (
+                    " and does not ask for a certificate (kafka.ssl_certfile)"
+                    if settings.security_protocol.endswith("SSL") and settings.ssl_certfile is None
+                    else ""
+                )
+            )
+        case _:
+            told = DeliveryError(f"the broker at {where} cannot be worked with: {said}")
+    return told
