@@ -1,17 +1,27 @@
 """`segexport profiles`: make, fill and look at the profile store."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from segexport.cli.app import app
+from segexport.cli.present import OutputFormat, out, print_json
+from segexport.exports import builder
 from segexport.exports.builder import Engine
 from segexport.exports.profiles import ProfileStore, Snapshot
 from segexport.exports.sample import build_sample
@@ -23,18 +33,11 @@ profiles = typer.Typer(
 app.add_typer(profiles)
 
 
-class Output(StrEnum):
-    """How a report is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 Store = Annotated[
     Path | None,
     typer.Option(help="The profile store's folder; by default the one in the settings."),
 ]
-Format = Annotated[Output, typer.Option("--format", help="How the report is printed.")]
+Format = Annotated[OutputFormat, typer.Option("--format", help="For people, or for scripts.")]
 
 
 @profiles.command()
@@ -44,25 +47,24 @@ def sample(
     ] = 100_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same profiles.")] = 1,
     store: Store = None,
-    output: Format = Output.TEXT,
+    output: Format = OutputFormat.TEXT,
 ) -> None:
     """Make a snapshot of made-up profiles the newest of the store."""
     settings = load_settings()
-    with _bar() as bar:
-        task = bar.add_task("buckets", total=None)
+    with _progress() as progress:
         snapshot = build_sample(
             store or settings.profiles_folder,
             profiles=count,
             seed=seed,
             now=datetime.now(UTC),
             engine=_engine(settings),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     _print(snapshot, output)
 
 
 @profiles.command()
-def show(store: Store = None, output: Format = Output.TEXT) -> None:
+def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
     """Show the newest snapshot: its size, segments, namespaces and attributes."""
     _print(ProfileStore(store or load_settings().profiles_folder).latest(), output)
 
@@ -71,19 +73,26 @@ def _engine(settings: Settings) -> Engine:
     return Engine(threads=settings.exports.threads, memory_limit=settings.exports.memory_limit)
 
 
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+@contextmanager
+def _progress() -> Iterator[builder.Progress]:
+    """A bar for each step on a terminal; nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bar.add_task(step)
+            bar.update(tasks[step], completed=done, total=total)
+
+        yield show
 
 
-def _print(snapshot: Snapshot, output: Output) -> None:
-    if output is Output.JSON:
+def _print(snapshot: Snapshot, output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
         document = {
             "snapshot": snapshot.id,
             "createdAt": snapshot.created_at.isoformat(),
@@ -94,21 +103,19 @@ def _print(snapshot: Snapshot, output: Output) -> None:
             "attributes": snapshot.attributes,
             "segments": snapshot.segments,
         }
-        typer.echo(orjson.dumps(document))
+        print_json(document)
         return
-    console = Console()
-    console.print(
-        f"snapshot {snapshot.id}: {snapshot.persons:,} persons, {snapshot.fragments:,} fragments, "
-        f"{snapshot.buckets} buckets",
-        highlight=False,
+    out.print(
+        f"snapshot {snapshot.id}: {snapshot.persons:,} persons, "
+        f"{snapshot.fragments:,} fragments, {snapshot.buckets} buckets"
     )
-    console.print(f"namespaces: {', '.join(snapshot.namespaces)}", highlight=False)
+    out.print(f"namespaces: {escape(', '.join(snapshot.namespaces))}")
     segments = Table("namespace", "segment", "realized", "existing", "exited")
     for one in snapshot.segments:
         counts = (f"{count:,}" for count in (one.realized, one.existing, one.exited))
-        segments.add_row(one.namespace, one.segment, *counts)
-    console.print(segments)
+        segments.add_row(escape(one.namespace), escape(one.segment), *counts)
+    out.print(segments)
     attributes = Table("attribute", "type")
     for attribute in snapshot.attributes:
-        attributes.add_row(attribute.path, attribute.type)
-    console.print(attributes)
+        attributes.add_row(escape(attribute.path), escape(attribute.type))
+    out.print(attributes)

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +37,14 @@ HASH_KEY: Final = "greatest(1, (md5_number_lower({key}) >> 1)::BIGINT)"
 """The SQL that makes a person id from a person key: 63 bits of its MD5."""
 
 _STAGING: Final = ".staging-"
+
+
+Progress = Callable[[str, int, int], None]
+"""Hears which step a build is at, how much of it is done, and of how much."""
+
+
+def silent(_step: str, _done: int, _total: int) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,14 +13,22 @@ be missing.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5
 from pathlib import Path
 from typing import Final
 
-from segexport.exports.builder import TEST_PROFILE, Draft, Engine, buckets_for, draft
+from segexport.exports.builder import (
+    TEST_PROFILE,
+    Draft,
+    Engine,
+    Progress,
+    buckets_for,
+    draft,
+    silent,
+)
 from segexport.exports.profiles import Attribute, Snapshot
 from segexport.exports.sql import literal
 
@@ -103,11 +111,11 @@ def build_sample(
     seed: int,
     now: datetime,
     engine: Engine,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Snapshot:
     """Make `profiles` made-up profiles the newest snapshot of the store.
 
-    `progress` is called with the buckets done and their total. Raises what `draft` raises.
+    Raises what `draft` raises.
     """
     buckets = buckets_for(round(profiles * (1 + SECOND_FRAGMENTS)))
     with draft(store, now=now, engine=engine, fresh=True) as snapshot:
@@ -115,7 +123,7 @@ def build_sample(
         people = _write_people(snapshot, profiles=profiles, seed=seed, buckets=buckets)
         run(f"CREATE TEMP TABLE sample_segments AS {_segment_rows()}")
         for bucket in range(buckets):
-            progress(bucket, buckets)
+            progress("buckets", bucket, buckets)
             file = people / f"bucket={bucket}" / "*.parquet"
             run(f"""CREATE OR REPLACE TEMP TABLE people AS
                     SELECT * FROM read_parquet({literal(file)}, hive_partitioning = false)""")
@@ -127,7 +135,7 @@ def build_sample(
                 attributes=ATTRIBUTES,
                 base_columns={},
             )
-        progress(buckets, buckets)
+        progress("buckets", buckets, buckets)
         return snapshot.publish(buckets=buckets, attributes=ATTRIBUTES)
 
 
