@@ -66,32 +66,35 @@ def _findings(error: ValidationError, event: str) -> Iterator[Finding]:
     rule = str(error.validator)
     path = tuple(error.absolute_path)
     wanted: Any = error.validator_value
+    value: Any = error.instance
+    inside: Any = error.schema
     match rule:
         case "required":
             # jsonschema reports each missing key as an error of its own.
             missing = next(key for key in wanted if error.message.startswith(repr(key)))
             yield Finding((*path, missing), rule, None, "is missing")
         case "additionalProperties":
-            known = error.schema.get("properties", {})
-            for key in error.instance:
-                if key not in known:
-                    yield Finding(
-                        (*path, key), rule, error.instance[key], f"has no place in a {event}"
-                    )
+            for key in (key for key in value if key not in inside["properties"]):
+                yield Finding((*path, key), rule, value[key], f"has no place in a {event}")
         case _:
-            yield Finding(path, rule, error.instance, _words(rule, wanted, error))
+            words = _words(rule, wanted, value) or (
+                f"breaks the rule: {inside['title']}" if "title" in inside else error.message
+            )
+            yield Finding(path, rule, value, words)
 
 
-def _words(rule: str, wanted: Any, error: ValidationError) -> str:
-    shown = _shown(error.instance)
-    if rule in ("enum", "const"):
-        wanted = ", ".join(map(_shown, wanted)) if rule == "enum" else _shown(wanted)
-    if rule in _WORDS:
-        return _WORDS[rule].format(wanted=wanted, shown=shown)
-    if rule == "not" and "pattern" in wanted:
-        return f"must not contain {wanted['pattern']}, but is {shown}"
-    title = error.schema.get("title") if isinstance(error.schema, dict) else None
-    return f"breaks the rule: {title}" if title else error.message
+def _words(rule: str, wanted: Any, value: Any) -> str | None:
+    """What a keyword of JSON Schema demands, and what it got; None for rules with a title."""
+    if rule not in _WORDS or (rule == "not" and "pattern" not in wanted):
+        return None
+    match rule:
+        case "enum":
+            wanted = ", ".join(map(_shown, wanted))
+        case "const":
+            wanted = _shown(wanted)
+        case "not":
+            wanted = wanted["pattern"]
+    return _WORDS[rule].format(wanted=wanted, shown=_shown(value))
 
 
 _WORDS: Final = {
@@ -104,6 +107,7 @@ _WORDS: Final = {
     "maxLength": "must not be longer than {wanted} characters, but is {shown}",
     "maxItems": "must not have more than {wanted} entries, but is {shown}",
     "pattern": "must match {wanted}, but is {shown}",
+    "not": "must not contain {wanted}, but is {shown}",
 }
 
 

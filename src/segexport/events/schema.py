@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import jsonschema
 import jsonschema_rs
-from referencing import Registry, Resource
-from referencing._core import Resolver
-from referencing.jsonschema import DRAFT6, ObjectSchema
+from referencing import Registry
+from referencing.jsonschema import DRAFT6, EMPTY_REGISTRY, Schema
 
 SERVICE_EVENT: Final = "service-event"
 """Name of the schema that puts the XDM field groups of one record together."""
@@ -55,25 +54,34 @@ def title(name: str, definition: str | None = None) -> str:
 @cache
 def fast(name: str, definition: str | None = None) -> jsonschema_rs.Validator:
     """The compiled validator that decides."""
-    registry = jsonschema_rs.Registry(
-        [(schema["$id"], dict(schema)) for schema in schemas().values()],
-        draft=jsonschema_rs.Draft6,
-    )
     return jsonschema_rs.Draft6Validator(
-        {"$ref": pointer(name, definition)}, registry=registry, validate_formats=False, offline=True
+        {"$ref": pointer(name, definition)},
+        registry=_fast_registry(),
+        validate_formats=False,
+        offline=True,
     )
 
 
 @cache
 def reference(name: str, definition: str | None = None) -> jsonschema.Draft6Validator:
     """The reference validator, whose errors say what is wrong where."""
-    return jsonschema.Draft6Validator({"$ref": pointer(name, definition)}, registry=_registry())
+    return jsonschema.Draft6Validator(
+        {"$ref": pointer(name, definition)}, registry=_reference_registry()
+    )
 
 
 @cache
-def _registry() -> Registry[ObjectSchema]:
-    return Registry[ObjectSchema]().with_resources(
-        (schema["$id"], Resource(schema, DRAFT6)) for schema in schemas().values()
+def _fast_registry() -> jsonschema_rs.Registry:
+    return jsonschema_rs.Registry(
+        [(schema["$id"], dict(schema)) for schema in schemas().values()],
+        draft=jsonschema_rs.Draft6,
+    )
+
+
+@cache
+def _reference_registry() -> Registry[Schema]:
+    return EMPTY_REGISTRY.with_resources(
+        (schema["$id"], DRAFT6.create_resource(schema)) for schema in schemas().values()
     )
 
 
@@ -83,11 +91,11 @@ def properties(name: str) -> Mapping[str, Mapping[str, Any]]:
     The conversion between the forms of keys is read from this tree.
     """
     tree: dict[str, dict[str, Any]] = {}
-    _collect({"$ref": pointer(name)}, _registry().resolver(), tree)
+    _collect({"$ref": "#"}, _fast_registry().resolver(pointer(name)), tree)
     return tree
 
 
-def _collect(schema: Any, resolver: Resolver[ObjectSchema], tree: dict[str, Any]) -> None:
+def _collect(schema: Any, resolver: jsonschema_rs.Resolver, tree: dict[str, Any]) -> None:
     if not isinstance(schema, Mapping):
         return
     if "$ref" in schema:
