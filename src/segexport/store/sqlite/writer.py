@@ -180,7 +180,7 @@ class Writer:
             self._reset()
             if committing is None or not self._was_committed(committing):
                 for call in calls:
-                    call.error = self._failure(error)
+                    call.error = self._failure(error, unsure=committing is not None)
             # Whatever took place, it is worth reading again.
             return True
         return changed
@@ -203,17 +203,19 @@ class Writer:
         try:
             call.result = call.operation(connection)
         except Exception as error:
-            if not connection.in_transaction:
-                raise sqlite3.OperationalError(f"the transaction was given up: {error}") from error
+            if isinstance(error, sqlite3.Error) and not connection.in_transaction:
+                raise  # The disk is full or broken: SQLite has given up the whole group.
             connection.execute("ROLLBACK TO caller")
             call.error = self._failure(error)
         connection.execute("RELEASE caller")
 
-    def _failure(self, error: Exception) -> Exception:
+    def _failure(self, error: Exception, *, unsure: bool = False) -> Exception:
         """What one caller is told; an object of his own, for it will carry his traceback."""
         if not isinstance(error, sqlite3.Error):
             return error
         told = self._explain(error)
+        if unsure:
+            told = StoreUnavailable(f"{told}. It may have been written all the same: read again")
         told.__cause__ = error
         return told
 

@@ -1,0 +1,36 @@
+"""A process of its own that writes lives of jobs into a SQLite store, until told or killed.
+
+    python store_process.py FILE CALLERS LIVES
+
+Each caller takes jobs through their lives, one after the other: every second one succeeds,
+the others fail. What the store has acknowledged is printed, `<job id> <state>` a line, so
+that whoever kills the process knows what must be there.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from segexport.commands import random_job_id
+from segexport.store.sqlite import SqliteStore
+from support.job_stories import WAY_TO_FAILURE, WAY_TO_SUCCESS, advanced, submitted
+
+
+async def _live(store: SqliteStore, lives: int) -> None:
+    for turn in range(lives):
+        job_id = random_job_id()
+        job = await submitted(store, job_id=job_id, request_id=str(job_id))
+        for step in WAY_TO_FAILURE if turn % 2 else WAY_TO_SUCCESS:
+            job = await advanced(store, job, step)
+            sys.stdout.write(f"{job.id} {job.state}\n")
+        sys.stdout.flush()
+
+
+async def _main(file: str, callers: str, lives: str) -> None:
+    store = await SqliteStore.open(Path(file))
+    await asyncio.gather(*(_live(store, int(lives)) for _ in range(int(callers))))
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))
