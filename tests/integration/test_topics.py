@@ -138,7 +138,3 @@ async def test_a_broker_that_hangs_is_given_up_on(kafka_cluster: ClusterFactory)
         await ensure_topics(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers), patience=1.0)
     assert monotonic() - begun < 15
     kafka.resume()
-
-
-async def test_the_embedded_broker_is_left_to_itself() -> None:
-    assert (await ensure_topics(KafkaSettings(partitions=7))).partitions == 7

@@ -2,6 +2,13 @@
 
 from segexport.kafka.client import client_arguments
 from segexport.kafka.faults import explain, in_plain_words
-from segexport.kafka.topics import Topics, ensure_topics
+from segexport.kafka.topics import EMBEDDED_PARTITIONS, Topics, ensure_topics
 
-__all__ = ["Topics", "client_arguments", "ensure_topics", "explain", "in_plain_words"]
+__all__ = [
+    "EMBEDDED_PARTITIONS",
+    "Topics",
+    "client_arguments",
+    "ensure_topics",
+    "explain",
+    "in_plain_words",
+]

@@ -22,6 +22,9 @@ from segexport.settings import KafkaSettings
 BROKER_DEFAULT_MAX_BYTES: Final = 1_048_588
 """`max.message.bytes` of a broker that nobody has configured."""
 
+EMBEDDED_PARTITIONS: Final = 4
+"""Partitions of every topic of the embedded broker: librdkafka's number, not ours to choose."""
+
 _DURABLE_FROM: Final = 3
 """With that many replicas, a topic of ours asks for two of them to confirm each write."""
 
@@ -70,7 +73,7 @@ async def ensure_topics(settings: KafkaSettings, *, patience: float = _PATIENCE)
     is wrong with the topics.
     """
     if settings.bootstrap_servers is None:
-        return Topics(partitions=settings.partitions, max_message_bytes=BROKER_DEFAULT_MAX_BYTES)
+        return Topics(partitions=EMBEDDED_PARTITIONS, max_message_bytes=BROKER_DEFAULT_MAX_BYTES)
     arguments = client_arguments(settings, role="topics")
     arguments["request_timeout_ms"] = min(arguments["request_timeout_ms"], int(patience * 1000))
     admin = AIOKafkaAdminClient(**arguments)
