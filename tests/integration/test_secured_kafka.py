@@ -163,7 +163,7 @@ def encrypted(
             "ssl.client.auth": "required",
         },
     )
-    cluster = Cluster(kafka_distribution, folder / "kafka", security=security)
+    cluster = Cluster(kafka_distribution, folder, security=security)
     yield TlsKafka(cluster, broker, client)
     cluster.close()
 

@@ -58,6 +58,10 @@ class _Node:
     ports: Mapping[str, int]
     running: Running | None = None
 
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
 
 class Cluster(Kafka):
     """Apache Kafka, one or more nodes that are broker and controller in one.
@@ -108,7 +112,7 @@ class Cluster(Kafka):
         for chosen in self._chosen(node):
             if chosen.running is None:
                 chosen.running = self._distribution.start(
-                    chosen.folder, "kafka.Kafka", str(self._properties(chosen))
+                    self._folder, chosen.log, "kafka.Kafka", str(self._properties(chosen))
                 )
         wait_until(self._all_answer, START_PATIENCE, f"Kafka answers at {self.admin_servers}")
 
@@ -158,7 +162,7 @@ class Cluster(Kafka):
         up = [node for node in self._nodes if node.running is not None]
         for node in up:
             if node.running is not None and node.running.ended:
-                log = (node.folder / "log").read_text(errors="replace")
+                log = node.log.read_text(errors="replace")
                 raise AssertionError(f"Kafka's node {node.id} ended:\n{log[-4000:]}")
         return len(self.brokers()) >= len(up)
 
@@ -198,7 +202,7 @@ class Cluster(Kafka):
         written = "".join(f"{name}={value}\n" for name, value in properties.items())
         self._properties(node).write_text(written)
         self._distribution.run(
-            node.folder,
+            self._folder,
             "kafka.tools.StorageTool",
             *("format", "--cluster-id", cluster_id, "--config", str(self._properties(node))),
             *self._security.format_options,

@@ -58,8 +58,8 @@ class Distribution(Protocol):
         """Run a main class to its end; its standard output. `folder` is what it may see."""
         ...
 
-    def start(self, folder: Path, main: str, *arguments: str) -> Running:
-        """Start a main class; its output goes to `folder/log`."""
+    def start(self, folder: Path, log: Path, main: str, *arguments: str) -> Running:
+        """Start a main class; its output goes to `log`, somewhere in `folder`."""
         ...
 
     def close(self) -> None:
@@ -102,12 +102,12 @@ class LocalJava:
             raise
         return done.stdout
 
-    def start(self, folder: Path, main: str, *arguments: str) -> Running:
-        with (folder / "log").open("ab") as log:
+    def start(self, folder: Path, log: Path, main: str, *arguments: str) -> Running:  # noqa: ARG002  (as above)
+        with log.open("ab") as output:
             process = subprocess.Popen(
                 self._command("warn", main, arguments),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C at the terminal is for pytest alone
             )

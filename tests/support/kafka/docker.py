@@ -9,7 +9,8 @@ from typing import Any
 from support.kafka.distribution import KafkaMissing, Running, kafka_version
 
 IMAGE = f"apache/kafka:{kafka_version()}"
-_JAVA = ["/opt/java/openjdk/bin/java", "-Xmx384m", "-cp", "/opt/kafka/libs/*"]
+_JAVA = ["java", "-Xmx384m", "-cp", "/opt/kafka/libs/*"]
+_AS_IF_LOCAL: dict[str, Any] = {"network_mode": "host", "user": f"{os.getuid()}:{os.getgid()}"}
 
 
 class KafkaImage:
@@ -32,29 +33,24 @@ class KafkaImage:
 
     def run(self, folder: Path, main: str, *arguments: str) -> str:
         output: bytes = self._client.client.containers.run(
-            IMAGE, [*_JAVA, main, *arguments], remove=True, **_surroundings(folder)
+            IMAGE,
+            [*_JAVA, main, *arguments],
+            remove=True,
+            volumes={str(folder): {"bind": str(folder), "mode": "rw"}},
+            **_AS_IF_LOCAL,
         )
         return output.decode()
 
-    def start(self, folder: Path, main: str, *arguments: str) -> Running:
-        from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+    def start(self, folder: Path, log: Path, main: str, *arguments: str) -> Running:
+        from testcontainers.core.container import DockerContainer  # noqa: PLC0415  (slow)
 
+        container = DockerContainer(IMAGE, **_AS_IF_LOCAL)
+        container.with_volume_mapping(str(folder), str(folder), "rw")
         # The shell gives the log the same place that it has without Docker.
-        line = f'exec "$0" "$@" >>{folder}/log 2>&1'
-        container = DockerContainer(IMAGE, **_surroundings(folder)).with_command(
-            ["sh", "-c", line, *_JAVA, main, *arguments]
-        )
+        line = f'exec "$0" "$@" >>"{log}" 2>&1'
+        container.with_command(["sh", "-c", line, *_JAVA, main, *arguments])
         container.start()
         return _Container(container)
-
-
-def _surroundings(folder: Path) -> dict[str, Any]:
-    return {
-        "entrypoint": [],
-        "network_mode": "host",
-        "user": f"{os.getuid()}:{os.getgid()}",
-        "volumes": [(str(folder), str(folder), "rw")],
-    }
 
 
 class _Container:
@@ -66,7 +62,12 @@ class _Container:
         self._docker.kill(signal=number.name)
 
     def wait(self, patience: float) -> None:
-        self._docker.wait(timeout=patience)
+        from requests.exceptions import RequestException  # noqa: PLC0415  (as above)
+
+        try:
+            self._docker.wait(timeout=patience)
+        except RequestException as error:
+            raise TimeoutError(f"the container has not ended after {patience:g} s") from error
         self._container.stop()
 
     @property
