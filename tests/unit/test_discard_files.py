@@ -70,3 +70,10 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     path.write_text("not parquet")
     with pytest.raises(DiscardFileUnusable, match="not what segexport writes"):
         DiscardReader(DiscardFile(path=str(path), sha256=fingerprint(path), rows=1))
+
+
+def test_a_file_with_another_number_of_rows_than_the_job_has_counted_is_refused(
+    file: DiscardFile,
+) -> None:
+    with pytest.raises(DiscardFileUnusable, match=f"holds {ROWS} rows.*counted {ROWS + 1}"):
+        DiscardReader(DiscardFile(path=file.path, sha256=file.sha256, rows=ROWS + 1))

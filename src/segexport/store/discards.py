@@ -63,6 +63,7 @@ class DiscardReader:
         # rows takes far longer than reading them.
         self._database = duckdb.connect(":memory:", config={"threads": 1})
         try:
+            self._require_rows(file.rows)
             self._rows = self._database.execute(
                 f"SELECT {', '.join(COLUMNS)} FROM read_parquet(?, file_row_number=true)"
                 " WHERE file_row_number >= ?",
@@ -71,6 +72,9 @@ class DiscardReader:
         except duckdb.Error as error:
             self._database.close()
             raise self._unreadable(error) from error
+        except DiscardFileUnusable:
+            self._database.close()
+            raise
 
     def read(self, limit: int) -> Sequence[DiscardRow]:
         """The next rows, at most `limit`; empty at the end of the file."""
@@ -82,6 +86,15 @@ class DiscardReader:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    def _require_rows(self, expected: int) -> None:
+        query = "SELECT num_rows FROM parquet_file_metadata(?)"
+        found = self._database.execute(query, [str(self._path)]).fetchone()
+        if found != (expected,):
+            raise DiscardFileUnusable(
+                f"the discard file {self._path} holds {found and found[0]} rows, but its job has "
+                f"counted {expected} discards"
+            )
 
     def _unreadable(self, error: duckdb.Error) -> DiscardFileUnusable:
         return DiscardFileUnusable(
