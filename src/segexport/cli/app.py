@@ -1,7 +1,6 @@
 """The `segexport` command: its groups of commands, and how errors reach the terminal."""
 
 import sys
-from collections.abc import Sequence
 
 import typer
 from rich.console import Console
@@ -21,13 +20,10 @@ EXIT_USAGE = 2
 """Something could not be read or done as asked."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error that segexport can explain is one line and status 2.
-
-    Without `arguments`, those of the process. Always ends in `SystemExit`.
-    """
+def main() -> None:
+    """Run the command line; an error that segexport can explain is one line and status 2."""
     try:
-        app(arguments)
+        app()
     except SegexportError as error:
         Console(stderr=True).print(f"[bold red]error[/] \\[{error.code}] {escape(str(error))}")
         sys.exit(EXIT_USAGE)

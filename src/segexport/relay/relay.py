@@ -1,0 +1,161 @@
+"""The relay: the only thing that publishes to Kafka."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from segexport.errors import DeliveryError, PositionMismatch, SegexportError, StoreError
+from segexport.relay.caution import Caution
+from segexport.relay.delivery import Delivery, Mandate
+from segexport.relay.leadership import Leadership
+from segexport.relay.position import Position
+from segexport.relay.publisher import Publisher, RecordsRefused
+from segexport.relay.race import race
+from segexport.relay.schedule import Bounds
+from segexport.store.store import Outbox
+
+LEASE: Final = timedelta(seconds=15)
+DRAIN: Final = timedelta(seconds=10)
+GRACE: Final = 5.0
+"""Seconds after the drain in which a transaction may still end by itself."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts while something is away."""
+
+log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayHealth:
+    """How the relay is.
+
+    `leads`: it holds the lease. `error`: why events wait, if they do. `delivered`: the
+    number up to which they do not. `waiting`: rows behind that. `parked`: records that
+    cannot be delivered.
+    """
+
+    leads: bool
+    error: str | None
+    delivered: int
+    waiting: int
+    parked: int
+
+
+class Relay:
+    """Brings the rows of an outbox to a topic, while it holds the lease.
+
+    `publishers` makes a publisher for each attempt. `source` is the CloudEvents source of
+    the store. `owner` names this process and no other. `clock` dates what is parked.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        publishers: Callable[[], Publisher],
+        *,
+        source: str,
+        owner: str,
+        lease: timedelta = LEASE,
+        drain: timedelta = DRAIN,
+        bounds: Bounds = Bounds(),  # noqa: B008  (immutable)
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if not __debug__:
+            raise DeliveryError(
+                "the relay does not run under `python -O`: the guards of aiokafka's "
+                "transactions are assert statements; start Python without -O"
+            )
+        self._outbox = outbox
+        self._publishers = publishers
+        self._source = source
+        self._drain = drain.total_seconds()
+        self._bounds = bounds
+        self._clock = clock
+        self._leadership = Leadership(outbox, owner, lease)
+        self._stop = asyncio.Event()
+        self._caution = Caution()
+        self._pause = _FIRST_PAUSE
+        self._error: SegexportError | None = None
+        self._position: Position | None = None
+
+    async def run(self) -> None:
+        """Deliver until `stop` is called or this is cancelled; nothing is left half done.
+
+        Raises `PositionMismatch` when the topic was written from another store, or another
+        life of this one: only a person can say how to go on. Whatever else an operator can
+        mend (broker, permissions, topic, store) is waited for.
+        """
+        try:
+            while not self._stop.is_set():
+                try:
+                    await self._attempt()
+                except RecordsRefused:
+                    pass  # the culprit is parked, or the next attempt narrows it down
+                except PositionMismatch as error:
+                    self._error = error
+                    raise
+                except (DeliveryError, StoreError) as error:
+                    self._note_outage(error)
+                    await race(asyncio.sleep(self._pause), self._stop.wait())
+                    self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        finally:
+            with suppress(StoreError):
+                await self._leadership.resign()
+
+    def stop(self) -> None:
+        """Ask `run` to return once what is committed is delivered, or its time is over."""
+        self._stop.set()
+
+    async def health(self) -> RelayHealth:
+        """How it is. Raises `StoreUnavailable`."""
+        backlog = await self._outbox.backlog()
+        delivered = self._position.delivered if self._position else backlog.delivered
+        return RelayHealth(
+            leads=self._leadership.epoch is not None,
+            error=str(self._error) if self._error else None,
+            delivered=delivered,
+            waiting=backlog.last - delivered,
+            parked=backlog.parked,
+        )
+
+    async def _attempt(self) -> None:
+        """One publisher's life under one lease."""
+        epoch = await race(self._leadership.win(), self._stop.wait())
+        if epoch is None:
+            return
+        mandate = Mandate(
+            owner=self._leadership.owner,
+            epoch=epoch,
+            source=self._source,
+            bounds=self._bounds,
+            clock=self._clock,
+        )
+        publisher = self._publishers()
+        delivery = Delivery(self._outbox, publisher, mandate, self._caution, self._note_progress)
+        try:
+            await race(
+                delivery.run(self._stop, self._drain), self._leadership.keep(), self._too_late()
+            )
+        finally:
+            await publisher.close()
+
+    async def _too_late(self) -> None:
+        await self._stop.wait()
+        await asyncio.sleep(self._drain + GRACE)
+
+    def _note_progress(self, position: Position) -> None:
+        self._position = position
+        self._pause = _FIRST_PAUSE
+        if self._error is not None:
+            log.info("events are delivered again", number=position.number)
+            self._error = None
+
+    def _note_outage(self, error: SegexportError) -> None:
+        if self._error is None or self._error.code != error.code:
+            log.warning("events wait", code=error.code, reason=str(error))
+        self._error = error

@@ -1,0 +1,104 @@
+"""What every publisher does with aiokafka's producer: send, judge, bound, throw away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from itertools import zip_longest
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka
+
+from segexport.errors import BrokerUnreachable, DeliveryError, RelayFenced
+from segexport.kafka import explain
+from segexport.relay.parcel import Batch, Parcel
+from segexport.relay.publisher import RecordsRefused
+from segexport.settings import KafkaSettings
+
+CLOSING: Final = 3.0
+"""Seconds that a producer has for its goodbye."""
+
+
+class InvalidRecord(kafka.BrokerResponseError):  # type: ignore[misc]  # aiokafka is untyped
+    """The broker has validated a record and refuses it (error 87, which aiokafka lacks)."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
+# Without an entry of its own it would be an UnknownError, which is no verdict on a record.
+kafka.kafka_errors.setdefault(InvalidRecord.errno, InvalidRecord)
+
+REFUSALS: Final = (
+    kafka.MessageSizeTooLargeError,
+    kafka.RecordListTooLargeError,
+    kafka.CorruptRecordException,
+    kafka.InvalidTimestampError,
+    InvalidRecord,
+)
+"""Verdicts on what was sent. Everything else says something about the broker: an outage."""
+
+
+async def send_batches(
+    producer: AIOKafkaProducer, topic: str, parcel: Parcel
+) -> Mapping[asyncio.Future[Any], Batch]:
+    """Hand all batches to the producer, in turn for each partition; what will become of each.
+
+    One after the other is enough: a call returns once the batch before it in the same
+    partition is on its way.
+    """
+    sending: dict[asyncio.Future[Any], Batch] = {}
+    for turn in zip_longest(*([(each, p) for each in b] for p, b in parcel.batches.items())):
+        for batch, partition in filter(None, turn):
+            future = await producer.send_batch(batch.builder, topic, partition=partition)
+            future.add_done_callback(retrieve)
+            sending[future] = batch
+    return sending
+
+
+def require_accepted(sending: Mapping[asyncio.Future[Any], Batch]) -> None:
+    """Raise what one of them has failed with: rather an outage than a refusal."""
+    refused: RecordsRefused | None = None
+    for future, batch in sending.items():
+        error = future.exception() if future.done() else None
+        if isinstance(error, REFUSALS):
+            refused = refused or RecordsRefused(batch.first, batch.records, str(error))
+        elif error is not None:
+            raise error
+    if refused is not None:
+        raise refused
+
+
+async def discard(producer: AIOKafkaProducer) -> None:
+    """Stop a producer, without waiting for a broker that does not answer."""
+    stopping = asyncio.ensure_future(producer.stop())
+    stopping.add_done_callback(retrieve)
+    await asyncio.wait({stopping}, timeout=CLOSING)
+
+
+@asynccontextmanager
+async def bounded(settings: KafkaSettings, seconds: float, doing: str) -> AsyncIterator[None]:
+    """Limit the time of what is done inside, and let only our own errors out."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise BrokerUnreachable(
+            f"{doing} did not end within {seconds:g} s at {settings.bootstrap_servers}; what "
+            "became of it will be read from the topic"
+        ) from error
+    except (kafka.ProducerFenced, kafka.InvalidProducerEpoch) as error:
+        raise RelayFenced(
+            f"the broker has given the transactional id {settings.transactional_id!r} to "
+            "another relay, or has ended a transaction that took too long"
+        ) from error
+    except AssertionError as error:
+        raise DeliveryError(f"aiokafka's producer has come off its rails: {error}") from error
+    except (kafka.KafkaError, OSError) as error:
+        raise await explain(error, settings) from error
+
+
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Take note of a failure that nobody may come to ask for: asyncio would complain."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,98 @@
+"""Exactly once, on a broker with transactions."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka
+
+from segexport.kafka import Topics, client_arguments, ensure_topics
+from segexport.relay.parcel import Parcel
+from segexport.relay.position import Position
+from segexport.relay.position_log import last_position
+from segexport.relay.sending import (
+    CLOSING,
+    bounded,
+    discard,
+    require_accepted,
+    retrieve,
+    send_batches,
+)
+from segexport.settings import KafkaSettings
+
+
+class TransactionalPublisher:
+    """Implements `Publisher`: records and position are one transaction of Kafka.
+
+    `producer` makes the aiokafka producer.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        producer: Callable[..., AIOKafkaProducer] = AIOKafkaProducer,
+    ) -> None:
+        self._settings = settings
+        self._make = producer
+        self._producer: AIOKafkaProducer | None = None
+        self._topics: Topics | None = None
+        self._abortable = False
+        # Below the transaction's timeout, so that it is us who give up first, and know it.
+        self._patience = settings.transaction_timeout.total_seconds() / 2
+
+    async def start(self) -> Position | None:
+        settings = self._settings
+        async with bounded(settings, self._patience, "taking over"):
+            self._topics = await ensure_topics(settings, patience=self._patience)
+            self._producer = self._make(
+                **client_arguments(settings, role="relay"),
+                transactional_id=settings.transactional_id,
+                transaction_timeout_ms=int(settings.transaction_timeout.total_seconds() * 1000),
+                compression_type=None if settings.compression == "none" else settings.compression,
+                max_batch_size=self._topics.max_message_bytes,
+            )
+            await self._producer.start()
+            return await last_position(settings)
+
+    def parcel(self, batch_records: int | None = None) -> Parcel:
+        producer, topics = self._started()
+        return Parcel(producer.create_batch, topics.partitions, batch_records)
+
+    async def publish(self, parcel: Parcel, position: Position) -> None:
+        producer, _ = self._started()
+        async with bounded(self._settings, self._patience, "a transaction"):
+            await producer.begin_transaction()
+            self._abortable = True
+            await self._send(producer, parcel, position)
+            self._abortable = False
+            await producer.commit_transaction()
+
+    async def close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        if self._abortable:
+            # A courtesy to readers: until somebody ends the transaction, committed records
+            # behind it stay hidden from them.
+            with suppress(kafka.KafkaError, AssertionError, TimeoutError):
+                async with asyncio.timeout(CLOSING):
+                    await producer.abort_transaction()
+        await discard(producer)
+
+    def _started(self) -> tuple[AIOKafkaProducer, Topics]:
+        if self._producer is None or self._topics is None:
+            raise RuntimeError("a publisher works between its start and its close")
+        return self._producer, self._topics
+
+    async def _send(self, producer: AIOKafkaProducer, parcel: Parcel, position: Position) -> None:
+        settings = self._settings
+        told = producer.create_batch()
+        told.append(timestamp=None, key=settings.topic.encode(), value=position.encode())
+        telling = await producer.send_batch(told, settings.positions_topic, partition=0)
+        telling.add_done_callback(retrieve)
+        sending = await send_batches(producer, settings.topic, parcel)
+        await asyncio.wait({telling, *sending}, return_when=asyncio.FIRST_EXCEPTION)
+        require_accepted(sending)
+        await telling

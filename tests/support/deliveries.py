@@ -1,0 +1,207 @@
+"""Jobs with real events, relays that deliver them, and the oracle that compares both ends."""
+
+import asyncio
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from segexport.commands import advance
+from segexport.events.announcement import Voice, announce
+from segexport.events.discards import expand
+from segexport.events.record import Record as Sent
+from segexport.events.record import record_of, store_source
+from segexport.jobs import job as steps
+from segexport.jobs.job import Job, Scope
+from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication
+from segexport.jobs.request import ExportRequest, parse_request
+from segexport.relay.publisher import Publisher
+from segexport.relay.relay import Relay
+from segexport.relay.transactional import TransactionalPublisher
+from segexport.settings import KafkaSettings
+from segexport.store.discards import DiscardReader, fingerprint
+from segexport.store.store import Outbox, Store
+from support.kafka import Kafka, Record
+from support.waiting import until
+
+SCOPE = Scope("acme", "prod")
+LEASE = timedelta(seconds=5)
+REQUEST = parse_request(
+    {
+        "fields": "person.name.lastName",
+        "filter": {"segments": [{"segmentId": "s1"}]},
+        "destination": {"datasetId": "audience"},
+    }
+)
+_ids = itertools.count(1_000_001)
+
+
+def voice_of(store: Outbox) -> Voice:
+    """How the store speaks, with the default dialect and form."""
+    identity = store.identity
+    return Voice.of(identity.id, identity.generation, dialect="xdm", form="uri")
+
+
+def large_request(size: int) -> ExportRequest:
+    """A request that makes each of its job's events about `size` bytes."""
+    segments = [{"segmentId": f"{number:0>120}"} for number in range(size // 160)]
+    return parse_request({**REQUEST.document(), "filter": {"segments": segments}})
+
+
+async def submit(store: Store, request: ExportRequest = REQUEST) -> Job:
+    """A job in state CREATED: one event."""
+    number = next(_ids)
+    transition, rows = announce(
+        steps.submit(
+            request,
+            job_id=number,
+            scope=SCOPE,
+            request_id=f"request {number}",
+            now=await store.now(),
+        ),
+        voice_of(store),
+    )
+    return (await store.submit(transition, rows, fingerprint="f")).job
+
+
+async def complete(store: Store, job: Job, discards: DiscardFile | None = None) -> Job:
+    """The job after its success: `started`, the discards, `finished`."""
+    failed = discards.rows if discards else 0
+    publication = Publication(
+        batch_id="b1",
+        files=(DataFile(name="part.parquet", rows=10, size=1000),),
+        counts=Counts(total=10 + failed, realized=10, failed=failed),
+        discards=discards,
+    )
+    for step in (
+        steps.claim,
+        partial(steps.initialize, snapshot="s"),
+        partial(steps.start, pieces=1, estimate=10 + failed),
+        partial(steps.publish, publication=publication),
+        steps.complete,
+    ):
+        job = await advance(store, voice_of(store), job, step)
+    return job
+
+
+async def run_jobs(store: Store, count: int) -> list[Job]:
+    """Jobs that succeed side by side: three events each."""
+    jobs = await asyncio.gather(*(submit(store) for _ in range(count)))
+    return list(await asyncio.gather(*(complete(store, job) for job in jobs)))
+
+
+def discard_file(folder: Path, rows: int) -> DiscardFile:
+    """A discard file of the request's one segment."""
+    path = folder / f"discards-{next(_ids)}.parquet"
+    with duckdb.connect() as database:
+        database.execute(
+            "COPY (SELECT 'ups' AS segment_namespace, 's1' AS segment, i + 1 AS person_id,"
+            " 'ERROR_INSTANCE_BAD_NAMESPACE' AS code FROM range(?) AS rows(i))"
+            f" TO '{path}' (FORMAT parquet)",
+            [rows],
+        )
+    return DiscardFile(path=str(path), sha256=fingerprint(path), rows=rows)
+
+
+def relay_of(
+    store: Store,
+    settings: KafkaSettings,
+    *,
+    owner: str = "relay",
+    publishers: Callable[[], Publisher] | None = None,
+    **options: Any,
+) -> Relay:
+    """A relay as the service makes it, with a short lease."""
+    return Relay(
+        store,
+        publishers or partial(TransactionalPublisher, settings),
+        source=store_source(store.identity.id),
+        owner=owner,
+        **{"lease": LEASE, **options},
+    )
+
+
+@asynccontextmanager
+async def running(relay: Relay) -> AsyncIterator[Relay]:
+    """The relay at work; it is stopped cleanly in the end."""
+    running = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        relay.stop()
+        await running
+
+
+async def delivered(store: Store, patience: float = 20.0) -> None:
+    """Wait until the relay has marked everything in the store as delivered."""
+
+    async def all_delivered() -> bool:
+        backlog = await store.backlog()
+        return backlog.delivered >= backlog.last
+
+    await until(all_delivered, patience, "everything is delivered")
+
+
+async def deliver_all(store: Store, settings: KafkaSettings, **options: Any) -> None:
+    """Run a relay until it has nothing left to do."""
+    async with running(relay_of(store, settings, **options)):
+        await delivered(store)
+
+
+async def sent_by(store: Outbox) -> Mapping[bytes, Sequence[Sent]]:
+    """What the topic must hold in the end: every job's records, in order."""
+    records: dict[bytes, list[Sent]] = defaultdict(list)
+    source, number = store_source(store.identity.id), 0
+    while rows := await store.rows_after(number, limit=10_000, max_bytes=1 << 30):
+        number = rows[-1].number
+        for row in (numbered.row for numbered in rows):
+            if row.discards is None:
+                made = [record_of(row, source)]
+            else:
+                with DiscardReader(row.discards) as reader:
+                    made = list(expand(row, reader.read(row.discards.rows), 0, source))
+            records[made[0].key].extend(made)
+    return records
+
+
+def require_same(expected: Mapping[bytes, Sequence[Sent]], received: Sequence[Record]) -> None:
+    """Fail unless each job's records were received once, in order, byte for byte."""
+    found: dict[bytes, list[Record]] = defaultdict(list)
+    for record in received:
+        assert record.key is not None
+        found[record.key].append(record)
+    assert found.keys() == expected.keys()
+    for key, records in expected.items():
+        got = [(each.value, each.header) for each in found[key]]
+        wanted = [(each.value, dict(each.headers)) for each in records]
+        assert [_brief(each) for each in got] == [_brief(each) for each in wanted]
+        assert got == wanted
+        assert len({each.partition for each in found[key]}) == 1
+
+
+async def require_exactly_once(
+    kafka: Kafka, settings: KafkaSettings, store: Outbox, patience: float = 30.0
+) -> None:
+    """Fail unless the topic holds just what the store says, for a `read_committed` reader."""
+    expected = await sent_by(store)
+    count = sum(map(len, expected.values()))
+    received = await asyncio.to_thread(
+        kafka.read, settings.topic, at_least=count, patience=patience
+    )
+    require_same(expected, received)
+
+
+def _brief(record: tuple[bytes | None, Mapping[str, bytes | None]]) -> bytes | None:
+    """Enough to see what is missing or repeated, in a message that can be read."""
+    return record[1].get("ce_sequence")
+
+
+def at(moment: datetime) -> Callable[[], datetime]:
+    """A clock that stands still."""
+    return lambda: moment
