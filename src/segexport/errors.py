@@ -19,6 +19,7 @@
     │   ├── ProfileStoreBusy
     │   └── FragmentsUnreadable
     ├── DatasetError
+    ├── EngineError
     ├── ExportCancelled           a running query was told to stop
     └── DeliveryError
         ├── BrokerUnreachable
@@ -163,6 +164,12 @@ class DatasetError(SegexportError):
     """A dataset cannot be written or read."""
 
     code = "dataset"
+
+
+class EngineError(SegexportError):
+    """A query of an export went wrong for another reason than the files that it touches."""
+
+    code = "engine"
 
 
 class ExportCancelled(SegexportError):
