@@ -1,0 +1,102 @@
+"""The contract of an engine: what runs the queries of an export.
+
+An engine gives one `Run` per job that a worker holds. All methods of a run block; a worker
+calls them in threads, several pieces at once. `interrupt` and `progress` may be called at
+any time from any thread and return at once.
+
+Raised by every blocking method: `ExportCancelled` once the run is interrupted,
+`ProfileStoreError` where a snapshot's file cannot be read, `DatasetError` where a file
+cannot be written, `EngineError` for everything else that goes wrong in a query.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from segexport.exports.plan import ExportPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that a query has written: rows, and bytes."""
+
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PieceResult:
+    """What a piece came to: selected = rows of `data` + rows of `discards`.
+
+    `namespaces` counts the exported profiles that hold an identity in each namespace.
+    """
+
+    selected: int
+    data: Written | None
+    discards: Written | None
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the exported profiles, with its type in the engine's words."""
+
+    name: str
+    type: str
+
+
+class Run(Protocol):
+    """One export on one engine."""
+
+    def prepare(self) -> None:
+        """What has to be known across pieces before the first of them runs: for a journey,
+
+        the keys that several deliverable profiles share, and who of them is delivered.
+        """
+        ...
+
+    def run_piece(self, index: int, *, data: Path, discards: Path) -> PieceResult:
+        """Select, judge, merge and write one bucket.
+
+        Writes `data` if the piece has a profile to export, and the first piece always, so
+        that even a batch of nobody has its columns; `discards` if it has one to discard.
+        What it writes is complete when it returns, but not yet forced to disk.
+        """
+        ...
+
+    def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:
+        """Write the rows of these discard files to one, in their order."""
+        ...
+
+    def columns(self, data: Path) -> Sequence[Column]:
+        """The columns of a file that a piece has written, in order."""
+        ...
+
+    def progress(self) -> float:
+        """How much of the running pieces is done: 1.5 is one and a half piece."""
+        ...
+
+    def interrupt(self) -> None:
+        """Stop what runs, and let nothing new begin.
+
+        A query that was just about to begin may slip through: call it again until the
+        blocking calls have returned.
+        """
+        ...
+
+    def close(self) -> None:
+        """Forget what was prepared; nothing may run any more."""
+        ...
+
+
+class Engine(Protocol):
+    """Where exports run."""
+
+    def begin(self, plan: ExportPlan) -> Run:
+        """A run of this plan; costs next to nothing until it is used."""
+        ...
+
+    def close(self) -> None:
+        """Let go of memory and temporary files; all runs are closed before."""
+        ...

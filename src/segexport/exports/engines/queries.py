@@ -1,0 +1,214 @@
+"""The plan in DuckDB's SQL; `segexport.exports.sql` quotes every name and string in it."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from segexport.events.vocabulary import EventCode
+from segexport.exports.plan import (
+    IDENTITIES,
+    IDENTITY_MAP,
+    SEGMENT_MEMBERSHIP,
+    Delivery,
+    ExportPlan,
+    Tree,
+)
+from segexport.exports.profiles import Attribute
+from segexport.exports.sql import identifier, literal
+
+PICKED: Final = "picked"
+"""The piece's selected persons: person_id, position, identity_map, code."""
+
+
+def scan(*files: Path) -> str:
+    """Reads Parquet files, in their order."""
+    return f"read_parquet([{', '.join(literal(file) for file in files)}])"
+
+
+def copy(query: str, target: Path) -> str:
+    """Writes a query's rows to a Parquet file; returns its rows and size among other facts."""
+    return f"COPY ({query}) TO {literal(target)} (FORMAT parquet, RETURN_STATS)"
+
+
+def pick(plan: ExportPlan, index: int, duplicates: str | None) -> str:
+    """Creates `picked`: who the piece selects, and the code of those who are discarded.
+
+    Selecting comes before merging, so that merging has only the selected to do.
+    """
+    code = "NULL::VARCHAR"
+    joins = ""
+    if plan.delivery and duplicates:
+        code = f"CASE {_judgement(plan.delivery)} WHEN winner <> person_id THEN "
+        code += f"{literal(EventCode.ERROR_INSTANCE_DUPLICATION)} END"
+        joins = f"LEFT JOIN {identifier(duplicates)} USING (key)"
+    return (
+        f"CREATE OR REPLACE TEMP TABLE {PICKED} AS "
+        f"SELECT person_id, position, identity_map, {code} AS code "
+        f"FROM ({_selected(plan, [index])}) {joins}"
+    )
+
+
+def find_duplicates(plan: ExportPlan, delivery: Delivery, table: str) -> str:
+    """Creates the table of keys that several deliverable persons share: key, winner."""
+    return (
+        f"CREATE TABLE {identifier(table)} AS "
+        "SELECT key, min(person_id) AS winner "
+        f"FROM ({_selected(plan, range(plan.pieces))}) "
+        f"WHERE (CASE {_judgement(delivery)} END) IS NULL "
+        "GROUP BY key HAVING count(*) > 1"
+    )
+
+
+def drop(table: str) -> str:
+    """Drops a table, if it is there."""
+    return f"DROP TABLE IF EXISTS {identifier(table)}"
+
+
+COUNT_PICKED: Final = f"SELECT count(*), count(code) FROM {PICKED}"
+"""Selected, and discarded among them."""
+
+COUNT_NAMESPACES: Final = (
+    "SELECT namespace, count(*) FROM "
+    f"(SELECT unnest(map_keys(identity_map)) AS namespace FROM {PICKED} WHERE code IS NULL) "
+    "GROUP BY namespace ORDER BY namespace"
+)
+"""Exported profiles by namespace."""
+
+
+def profiles(plan: ExportPlan, index: int) -> str:
+    """The exported profiles of a piece, merged and nested: latest non-null value wins.
+
+    `arg_max` passes over NULLs, which is exactly that rule; ranks have no ties.
+    """
+    snapshot = plan.snapshot
+    everyone = not plan.segments and plan.delivery is None
+    allowed = f"SELECT person_id FROM {PICKED} WHERE code IS NULL"
+    only = "" if everyone else f"WHERE person_id IN ({allowed})"
+    source = PICKED
+    if plan.attributes:
+        merged = ", ".join(
+            f"arg_max({identifier(a.path)}, rank) AS {identifier(a.path)}" for a in plan.attributes
+        )
+        source += (
+            f" JOIN (SELECT person_id, {merged} FROM {scan(snapshot.fragments_file(index))} "
+            f"{only} GROUP BY person_id) USING (person_id)"
+        )
+    if plan.segment_membership:
+        source += (
+            f" LEFT JOIN ({_memberships(scan(snapshot.memberships_file(index)), only)}) "
+            "USING (person_id)"
+        )
+    return f"SELECT {', '.join(_output(plan))} FROM {source} WHERE code IS NULL"
+
+
+def discards(plan: ExportPlan) -> str:
+    """The piece's rows of the discard file, in the order of person ids."""
+    wanted = ", ".join(
+        f"({position}, {literal(segment.namespace)}, {literal(segment.segment)})"
+        for position, segment in enumerate(plan.segments)
+    )
+    namespace, segment, join = "NULL::VARCHAR", "NULL::VARCHAR", ""
+    if wanted:
+        namespace, segment = "wanted.namespace", "wanted.segment"
+        join = f"JOIN (VALUES {wanted}) AS wanted(position, namespace, segment) USING (position)"
+    return (
+        f"SELECT {namespace} AS segment_namespace, {segment} AS segment, person_id, code "
+        f"FROM {PICKED} {join} WHERE code IS NOT NULL ORDER BY person_id"
+    )
+
+
+def join_files(files: Sequence[Path]) -> str:
+    """All rows of these files, in the order of the files and of the rows in them."""
+    return f"SELECT * FROM {scan(*files)}"
+
+
+def describe(file: Path) -> str:
+    """The columns of a Parquet file: name, type, and facts that Parquet does not have."""
+    return f"DESCRIBE SELECT * FROM {scan(file)}"
+
+
+def _selected(plan: ExportPlan, buckets: Iterable[int]) -> str:
+    """Who is selected: person_id, the position of the first segment that did, identities."""
+    snapshot = plan.snapshot
+    buckets = list(buckets)
+    persons = scan(*map(snapshot.persons_file, buckets))
+    facts = "person_id, identity_map, test_profile"
+    if plan.delivery:
+        facts += f", {_key(plan.delivery)} AS key"
+    if not plan.segments:
+        return f"SELECT {facts}, NULL::INTEGER AS position FROM {persons}"
+    wanted = ", ".join(
+        f"({position}, {literal(wanted.namespace)}, {literal(wanted.segment)}, {literal(standing)})"
+        for position, wanted in enumerate(plan.segments)
+        for standing in wanted.standings
+    )
+    members = (
+        "SELECT person_id, min(position) AS position "
+        f"FROM {scan(*map(snapshot.memberships_file, buckets))} "
+        f"JOIN (VALUES {wanted}) AS wanted(position, namespace, segment, status) "
+        "USING (namespace, segment, status) GROUP BY person_id"
+    )
+    return f"SELECT {facts}, position FROM {persons} JOIN ({members}) USING (person_id)"
+
+
+def _key(delivery: Delivery) -> str:
+    """A person's key: the primary identity in the journey's namespace, else the first by id."""
+    identities = f"identity_map[{literal(delivery.namespace)}]"
+    named = f"list_filter({identities}, lambda i: coalesce(i.id, '') <> '')"
+    ranked = (
+        f"list_transform({named}, "
+        "lambda i: {'later': NOT coalesce(i.\"primary\", false), 'id': i.id})"
+    )
+    return f"(list_min({ranked})).id"
+
+
+def _judgement(delivery: Delivery) -> str:
+    """The arms of a CASE that names why a person cannot be delivered, but for duplicates."""
+    arms = [
+        ("coalesce(cardinality(identity_map), 0) = 0", EventCode.ERROR_INSTANCE_NO_IDENTITY_MAP),
+        ("key IS NULL", EventCode.ERROR_INSTANCE_BAD_NAMESPACE),
+    ]
+    if delivery.test_mode:
+        arms.append(
+            ("NOT coalesce(test_profile, false)", EventCode.ERROR_INSTANCE_NOT_A_TEST_PROFILE)
+        )
+    return " ".join(f"WHEN {condition} THEN {literal(code)}" for condition, code in arms)
+
+
+def _output(plan: ExportPlan) -> Iterable[str]:
+    columns = chain(
+        ((name, _value(node)) for name, node in plan.tree.items()),
+        [(IDENTITY_MAP, "identity_map")] if plan.identity_map else [],
+        [(IDENTITIES, _identities(plan.identities))] if plan.identities else [],
+        [(SEGMENT_MEMBERSHIP, "segment_membership")] if plan.segment_membership else [],
+    )
+    return (f"{value} AS {identifier(name)}" for name, value in columns)
+
+
+def _value(node: Attribute | Tree) -> str:
+    if isinstance(node, Attribute):
+        return identifier(node.path)
+    inner = ", ".join(f"{literal(name)}: {_value(below)}" for name, below in node.items())
+    return f"{{{inner}}}"
+
+
+def _identities(parts: Sequence[str]) -> str:
+    """The identity map as one flat list; an absent map stays absent."""
+    value = {"id": "i.id", "namespace": "e.key"}
+    struct = ", ".join(f"{literal(part)}: {value[part]}" for part in parts)
+    return (
+        "flatten(list_transform(map_entries(identity_map), "
+        f"lambda e: list_transform(e.value, lambda i: {{{struct}}})))"
+    )
+
+
+def _memberships(memberships: str, only: str) -> str:
+    """XDM's segmentMembership: namespace → segment → status and time of qualification."""
+    return (
+        "SELECT person_id, map_from_entries(list({'key': namespace, 'value': standing} "
+        "ORDER BY namespace)) AS segment_membership FROM ("
+        "SELECT person_id, namespace, map_from_entries(list({'key': segment, 'value': "
+        "{'status': status, 'lastQualificationTime': qualified_at}} ORDER BY segment)) AS standing "
+        f"FROM {memberships} {only} GROUP BY person_id, namespace) GROUP BY person_id"
+    )

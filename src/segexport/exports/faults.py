@@ -1,0 +1,70 @@
+"""What follows from a fault: another attempt later, or the end of the job. Pure."""
+
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from segexport.errors import (
+    EngineError,
+    InvalidRequest,
+    ProfileStoreCorrupt,
+    ProfileStoreError,
+    SegexportError,
+)
+from segexport.jobs import job as steps
+from segexport.jobs.job import Fault, FaultKind, Job, Step, Transition
+from segexport.jobs.lifecycle import JobState
+from segexport.settings import ExportSettings
+
+LONGEST_DELAY: Final = timedelta(minutes=10)
+"""Delays double with every attempt up to this, the rhythm in which the Experience Platform
+tries again."""
+
+_INITIALIZATION: Final = (JobState.PREPARING_FOR_INITIALIZATION, JobState.INITIALIZING)
+
+
+def after_fault(error: Exception, job: Job, settings: ExportSettings) -> Step:
+    """The step that a job takes after `error` has come up in its present state.
+
+    A profile store that does not answer and a query that fails may do better later, as long
+    as attempts are left. A request that no longer fits the snapshot, damaged files and a
+    dataset that cannot be written stay what they are.
+    """
+    if _may_pass(error) and job.attempts < settings.attempts:
+        return partial(_postpone, delay=_delay(job, settings))
+    return partial(steps.fail, fault=Fault(_kind(error, job), _words(error, job)))
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, ProfileStoreCorrupt):
+        return False
+    return isinstance(error, ProfileStoreError | EngineError | OSError)
+
+
+def _kind(error: Exception, job: Job) -> FaultKind:
+    at_start = job.state in _INITIALIZATION
+    if at_start and isinstance(error, ProfileStoreError | EngineError | OSError):
+        return FaultKind.UNREACHABLE
+    return FaultKind.FAILED
+
+
+def _words(error: Exception, job: Job) -> str:
+    if isinstance(error, InvalidRequest):
+        return f"the request no longer fits snapshot {job.snapshot}: {error}"
+    if isinstance(error, SegexportError):
+        words = str(error)
+    else:
+        words = f"an unexpected error: {type(error).__name__}: {error}"
+    if _may_pass(error):
+        return f"{words} (attempt {job.attempts}, the last)"
+    return words
+
+
+def _delay(job: Job, settings: ExportSettings) -> timedelta:
+    doubled = settings.retry_delay * (1 << min(max(job.attempts - 1, 0), 16))
+    return max(settings.retry_delay, min(doubled, LONGEST_DELAY))
+
+
+def _postpone(job: Job, now: datetime, *, delay: timedelta) -> Transition:
+    until = now + delay
+    return steps.postpone(job, now, until=min(until, job.deadline) if job.deadline else until)

@@ -1,0 +1,219 @@
+"""What an export does, as data: one plan, which every engine reads in its own dialect.
+
+A plan is made from a request and a snapshot of the profile store, and holds nothing but
+what the two say. Making one is also the check of a request: whatever it names must be
+there.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from segexport.errors import InvalidRequest, Problem
+from segexport.exports.profiles import Attribute, SegmentSize, Snapshot
+from segexport.jobs.request import ExportRequest, SegmentFilter, SegmentStatus
+
+IDENTITY_MAP: Final = "identityMap"
+"""The identities of a profile by namespace, as XDM keeps them."""
+IDENTITIES: Final = "identities"
+"""The same identities as a flat list, resolved through the identity map."""
+IDENTITY_PARTS: Final = ("id", "namespace")
+"""What can be asked of an identity in the flat list, in the order of its columns."""
+SEGMENT_MEMBERSHIP: Final = "segmentMembership"
+"""The profile's standing in every segment, exported whole."""
+
+STANDINGS: Mapping[SegmentStatus, tuple[str, ...]] = MappingProxyType(
+    {
+        SegmentStatus.REALIZED: ("realized", "existing"),
+        SegmentStatus.EXISTING: ("existing",),
+        SegmentStatus.EXITED: ("exited",),
+    }
+)
+"""The standings in the profile store that a status of a request covers."""
+
+Tree: TypeAlias = Mapping[str, "Attribute | Tree"]
+"""Attributes as they nest: `person.name.lastName` is at ["person"]["name"]["lastName"]."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSegment:
+    """Persons who stand in this segment in one of these ways are selected."""
+
+    namespace: str
+    segment: str
+    standings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a journey demands of a profile; a profile that falls short is discarded.
+
+    A profile's key is its primary identity in `namespace`, or else the first by id. In
+    `test_mode` only test profiles are delivered.
+    """
+
+    namespace: str
+    test_mode: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPlan:
+    """One export of one snapshot.
+
+    Selects the persons of `segments`, everyone if there are none. Exports, in this order,
+    the tree of `attributes` (each with its latest non-null value), then what is asked for
+    beside attributes: `identity_map`, the parts of `identities`, `segment_membership`.
+    With `delivery`, profiles that it does not allow become discards.
+    """
+
+    snapshot: Snapshot
+    segments: tuple[WantedSegment, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+    identity_map: bool = False
+    identities: tuple[str, ...] = ()
+    segment_membership: bool = False
+    delivery: Delivery | None = None
+
+    @property
+    def tree(self) -> Tree:
+        """The attributes as they nest in the exported profiles."""
+        return _tree(self.attributes)
+
+    @property
+    def pieces(self) -> int:
+        """One piece per bucket; a piece's index is its bucket."""
+        return self.snapshot.buckets
+
+
+def check_request(request: ExportRequest, snapshot: Snapshot) -> Sequence[Problem]:
+    """Everything that the request names and the snapshot does not have."""
+    return [*_segment_problems(request, snapshot), *_field_problems(request, snapshot)]
+
+
+def plan_export(request: ExportRequest, snapshot: Snapshot) -> ExportPlan:
+    """The plan for a request. Raises `InvalidRequest` with what `check_request` finds."""
+    problems = check_request(request, snapshot)
+    if problems:
+        raise InvalidRequest(problems)
+    paths = request.field_paths
+    journey = request.journey
+    return ExportPlan(
+        snapshot=snapshot,
+        segments=tuple(
+            WantedSegment(wanted.segment_ns, wanted.segment_id, standings(wanted))
+            for wanted in request.filter.segments
+        ),
+        attributes=_attributes(paths, snapshot),
+        identity_map=not paths or IDENTITY_MAP in paths,
+        identities=tuple(
+            part for part in IDENTITY_PARTS if {IDENTITIES, f"{IDENTITIES}.{part}"} & set(paths)
+        ),
+        segment_membership=SEGMENT_MEMBERSHIP in paths,
+        delivery=Delivery(journey.namespace, journey.test_mode) if journey else None,
+    )
+
+
+def upper_bound(request: ExportRequest, snapshot: Snapshot) -> int:
+    """At most so many profiles are selected; exact for one segment, and for everyone.
+
+    Persons who stand in several of the segments are counted by each of them.
+    """
+    if not request.filter.segments:
+        return snapshot.persons
+    sizes = _sizes(snapshot)
+    selected = sum(
+        int(getattr(sizes[wanted.segment_ns, wanted.segment_id], standing))
+        for wanted in request.filter.segments
+        for standing in standings(wanted)
+    )
+    return min(selected, snapshot.persons)
+
+
+def standings(wanted: SegmentFilter) -> tuple[str, ...]:
+    """The standings that the statuses of a filter cover, once each."""
+    return tuple(
+        dict.fromkeys(standing for status in wanted.status for standing in STANDINGS[status])
+    )
+
+
+def _sizes(snapshot: Snapshot) -> Mapping[tuple[str, str], SegmentSize]:
+    return {(size.namespace, size.segment): size for size in snapshot.segments}
+
+
+def _segment_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Problem]:
+    sizes = _sizes(snapshot)
+    for index, wanted in enumerate(request.filter.segments):
+        if (wanted.segment_ns, wanted.segment_id) in sizes:
+            continue
+        elsewhere = sorted(ns for ns, segment in sizes if segment == wanted.segment_id)
+        known = [segment for ns, segment in sizes if ns == wanted.segment_ns]
+        if elsewhere:
+            hint = f"it is known in namespace {', '.join(map(repr, elsewhere))}"
+        else:
+            hint = _like(wanted.segment_id, known) or (
+                "see the snapshot's segments with `segexport profiles show`"
+            )
+        yield Problem(
+            f"filter.segments.{index}.segmentId",
+            f"no segment {wanted.segment_id!r} in namespace {wanted.segment_ns!r} "
+            f"of the profile store; {hint}",
+        )
+
+
+def _field_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Problem]:
+    beside = {IDENTITY_MAP, SEGMENT_MEMBERSHIP, IDENTITIES}
+    beside |= {f"{IDENTITIES}.{part}" for part in IDENTITY_PARTS}
+    leaves = [attribute.path for attribute in snapshot.attributes]
+    for path in request.field_paths:
+        if path not in beside and not any(_covers(path, leaf) for leaf in leaves):
+            hint = _like(path, [*leaves, *sorted(beside)]) or "give the dotted path of an attribute"
+            yield Problem("fields", f"the profile store has no field {path!r}; {hint}")
+    chosen = _attributes(request.field_paths, snapshot)
+    yield from (Problem("fields", message) for message in _clashes(chosen))
+
+
+def _attributes(paths: Sequence[str], snapshot: Snapshot) -> tuple[Attribute, ...]:
+    return tuple(
+        attribute
+        for attribute in snapshot.attributes
+        if not paths or any(_covers(path, attribute.path) for path in paths)
+    )
+
+
+def _covers(path: str, leaf: str) -> bool:
+    return leaf == path or leaf.startswith(f"{path}.")
+
+
+def _like(name: str, known: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(name, known, n=3)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else None
+
+
+def _clashes(attributes: Sequence[Attribute]) -> Iterator[str]:
+    """Attributes that cannot lie in one table: names there are compared without case."""
+    spelled: dict[str, str] = {}
+    leaves = {attribute.path.lower(): attribute.path for attribute in attributes}
+    for attribute in attributes:
+        steps = attribute.path.split(".")
+        for length in range(1, len(steps) + 1):
+            path = ".".join(steps[:length])
+            other = spelled.setdefault(path.lower(), path)
+            if other != path:
+                yield f"{other!r} and {path!r} differ only in case; ask for one of them"
+            elif length < len(steps) and path.lower() in leaves:
+                yield f"{path!r} has a value of its own and {attribute.path!r} lies below it"
+
+
+def _tree(attributes: Sequence[Attribute]) -> Tree:
+    root: dict[str, Attribute | Tree] = {}
+    for attribute in attributes:
+        *parents, leaf = attribute.path.split(".")
+        node = root
+        for parent in parents:
+            below = node.setdefault(parent, {})
+            assert isinstance(below, dict)  # noqa: S101  (`check_request` refuses clashes)
+            node = below
+        node[leaf] = attribute
+    return root

@@ -1,0 +1,89 @@
+"""Where a running export keeps its files until they are published."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from segexport.errors import DatasetError
+from segexport.jobs.publication import DataFile
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A job's staging folder, as the worker sees it that holds the job under `epoch`.
+
+    The epoch stands in every name, so that a worker that has lost the job without knowing
+    it yet never writes into a file of its successor.
+    """
+
+    folder: Path
+    epoch: int
+
+    def open(self) -> None:
+        """Make the folder, and see that it can be written. Raises `DatasetError`."""
+        make_folder(self.folder)
+        with explaining(self.folder):
+            probe = self.folder / f"probe-e{self.epoch}"
+            probe.write_bytes(b"\0")
+            probe.unlink()
+
+    def data(self, index: int) -> Path:
+        """The exported profiles of a piece."""
+        return self.folder / f"part-{index:05d}-e{self.epoch}.parquet"
+
+    def discards(self, index: int) -> Path:
+        """The discards of a piece."""
+        return self.folder / f"discards-{index:05d}-e{self.epoch}.parquet"
+
+    def holds(self, file: DataFile | None) -> bool:
+        """Whether a file that is recorded is there, as long as it was."""
+        if file is None:
+            return True
+        path = self.folder / file.name
+        return path.is_file() and path.stat().st_size == file.size
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, all of them durable. Raises `DatasetError`."""
+    with explaining(folder):
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        force_to_disk(path.parent)
+
+
+def discard(*paths: Path) -> None:
+    """Delete files that may not be there."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder that may not be there. Raises `DatasetError`."""
+    with explaining(folder):
+        shutil.rmtree(folder, ignore_errors=not folder.exists())
+
+
+def force_to_disk(path: Path) -> None:
+    """Return once a file's content, or a folder's entries, would survive a power cut."""
+    with explaining(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Turn an `OSError` inside into a `DatasetError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename or path} cannot be written ({error.strerror or error}); "
+            "check the folder's permissions and the free space"
+        ) from error

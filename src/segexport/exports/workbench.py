@@ -1,0 +1,59 @@
+"""What every job on a worker is done with."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from segexport.events.announcement import Voice
+from segexport.exports.dataset import Datasets
+from segexport.exports.engine import Engine
+from segexport.exports.profiles import ProfileStore
+from segexport.exports.publishing import DiscardFolder
+from segexport.settings import ExportSettings
+from segexport.store.store import JobStore
+
+T = TypeVar("T")
+
+BETWEEN_INTERRUPTS: Final = 0.02
+"""Seconds: an interrupt misses a query that is just about to begin, so it is repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """The store, the engine and the folders that a worker works with.
+
+    Whatever blocks runs in `threads`, so that leases are renewed and cancels are noticed
+    meanwhile.
+    """
+
+    store: JobStore
+    voice: Voice
+    profiles: ProfileStore
+    engine: Engine
+    datasets: Datasets
+    discards: DiscardFolder
+    settings: ExportSettings
+    threads: Executor
+    new_batch_id: Callable[[], str]
+
+    async def in_thread(
+        self, call: Callable[[], T], interrupt: Callable[[], None] = lambda: None
+    ) -> T:
+        """Run what blocks in a thread.
+
+        When this is cancelled, `interrupt` is called until the thread has ended; so nothing
+        goes on behind the back of whoever waited for it.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self.threads, call)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            while not running.done():
+                interrupt()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({running}, timeout=BETWEEN_INTERRUPTS)
+            running.exception()
+            raise

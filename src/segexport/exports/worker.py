@@ -1,0 +1,179 @@
+"""The worker: claims jobs and carries them to their end, several at once."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from segexport.errors import JobNotFound, LeaseLost, SegexportError, StoreUnavailable
+from segexport.events.announcement import Voice
+from segexport.exports.attempt import Attempt
+from segexport.exports.dataset import Datasets
+from segexport.exports.engines.duckdb import DuckDBEngine
+from segexport.exports.profiles import ProfileStore
+from segexport.exports.publishing import DiscardFolder
+from segexport.exports.staging import remove
+from segexport.exports.workbench import Workbench
+from segexport.jobs.job import Job
+from segexport.settings import Settings
+from segexport.store.store import JobStore, Lease
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+LONGEST_WAIT: Final = timedelta(seconds=1)
+"""Leases run out and delays pass without a change in the store, so the worker looks again
+after this time even if nothing happens."""
+BETWEEN_CLAIMS: Final = 0.05
+"""Seconds, at least, from one fruitless claim to the next, however much the store changes."""
+AFTER_OUTAGE: Final = 1.0
+"""Seconds until a store that could not be reached is tried again."""
+BETWEEN_SWEEPS: Final = timedelta(minutes=10)
+
+
+def worker_of(settings: Settings, store: JobStore, voice: Voice, *, name: str) -> "Worker":
+    """A worker on DuckDB, as the settings say. `name` tells it apart from all others.
+
+    Raises `OSError` if the folder of the data cannot be made.
+    """
+    exports = settings.exports
+    return Worker(
+        Workbench(
+            store=store,
+            voice=voice,
+            profiles=ProfileStore(settings.profiles_folder),
+            engine=DuckDBEngine(
+                spill=settings.data / "spill",
+                threads=exports.threads,
+                memory_limit=exports.memory_limit,
+            ),
+            datasets=Datasets(settings.datasets_folder),
+            discards=DiscardFolder(settings.discards_folder),
+            settings=exports,
+            threads=ThreadPoolExecutor(
+                exports.jobs_in_flight * (exports.pieces_in_flight + 1) + 1,
+                thread_name_prefix="export",
+            ),
+            new_batch_id=lambda: uuid4().hex,
+        ),
+        name=name,
+    )
+
+
+class Worker:
+    """Works on up to `jobs_in_flight` jobs of the store until it is told to stop. Runs once."""
+
+    def __init__(self, bench: Workbench, *, name: str) -> None:
+        self._bench = bench
+        self._name = name
+        self._running: dict[asyncio.Task[None], Attempt] = {}
+        self._stopping = asyncio.Event()
+        self._grace = timedelta(0)
+
+    async def run(self) -> None:
+        """Claim and work until `stop`; then, or when cancelled, hand back what is unfinished."""
+        sweeper = asyncio.create_task(self._sweep_for_ever())
+        stopping = asyncio.create_task(self._stopping.wait())
+        claiming = asyncio.create_task(self._claim_for_ever())
+        try:
+            await asyncio.wait({stopping, claiming}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sweeper, stopping, claiming):
+                task.cancel()
+            await asyncio.wait({sweeper, stopping, claiming})
+            await self._wind_down()
+            self._bench.threads.shutdown()
+            self._bench.engine.close()
+        if not claiming.cancelled():
+            claiming.result()
+
+    def stop(self, grace: timedelta = timedelta(0)) -> None:
+        """Make `run` return: running pieces have `grace` to end, then they are interrupted."""
+        self._grace = grace
+        self._stopping.set()
+
+    async def _wind_down(self) -> None:
+        for attempt in self._running.values():
+            attempt.wind_down()
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._grace.total_seconds())
+        for attempt in self._running.values():
+            attempt.stop()
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _claim_for_ever(self) -> None:
+        seen = 0
+        while True:
+            if len(self._running) >= self._bench.settings.jobs_in_flight:
+                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            try:
+                job = await self._claim()
+                if job is not None:
+                    self._start(job)
+                    continue
+                patience = min(self._bench.settings.lease / 3, LONGEST_WAIT)
+                seen = await self._bench.store.wait_for_change(seen, patience)
+                await asyncio.sleep(BETWEEN_CLAIMS)
+            except StoreUnavailable as error:
+                log.warning("the store cannot be reached", error=str(error))
+                await asyncio.sleep(AFTER_OUTAGE)
+
+    async def _claim(self) -> Job | None:
+        store = self._bench.store
+        claiming = asyncio.create_task(store.claim(self._name, self._bench.settings.lease))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # What was claimed while we were told to stop must not wait for its lease to end.
+            with suppress(StoreUnavailable):
+                job = await claiming
+                if job is not None:
+                    await store.release(Lease(job.id, self._name, job.epoch))
+            raise
+
+    def _start(self, job: Job) -> None:
+        attempt = Attempt(self._bench, job, owner=self._name)
+        task = asyncio.create_task(self._work(attempt, job))
+        self._running[task] = attempt
+        task.add_done_callback(self._running.pop)
+
+    async def _work(self, attempt: Attempt, job: Job) -> None:
+        structlog.contextvars.bind_contextvars(job_id=job.id)
+        log.info("job claimed", state=job.state.value, epoch=job.epoch)
+        try:
+            await attempt.run()
+        except (LeaseLost, JobNotFound) as error:
+            log.warning("job lost", error=str(error))
+        except StoreUnavailable as error:
+            log.warning("job left until its lease runs out", error=str(error))
+        except Exception:
+            # Its lease runs out, another attempt follows: a store's hiccup heals so, and
+            # what is a mistake of ours ends when the job has been taken over too often.
+            log.exception("job left because of an unexpected error")
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            try:
+                await self._sweep()
+            except (SegexportError, OSError) as error:
+                log.warning("staging could not be swept", error=str(error))
+            await asyncio.sleep(BETWEEN_SWEEPS.total_seconds())
+
+    async def _sweep(self) -> None:
+        """Remove what jobs that have ended have left in staging."""
+        staged = await self._bench.in_thread(lambda: list(self._bench.datasets.staged()))
+        for scope, job_id, folder in staged:
+            try:
+                job = await self._bench.store.get(scope, job_id)
+            except JobNotFound:
+                continue  # of another store that writes to the same datasets
+            if job.is_terminal:
+                await self._bench.in_thread(partial(self._bench.discards.sweep, job_id))
+                await self._bench.in_thread(partial(remove, folder))
+                log.info("staging swept", job_id=job_id)
