@@ -1,8 +1,8 @@
 """What every engine does: the same as an export done slowly and obviously in Python."""
 
-import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from segexport.jobs.request import ExportRequest, parse_request
 from segexport.store.discards import COLUMNS
 from support.people import ATTRIBUTES, Identity, Person, write_snapshot
 from support.plain_export import Outcome, plain_export
+from support.waiting import wait_until
 
 SEGMENTS = (("ups", "gold"), ("ups", 'it\'s "odd"; --'), ("AAM", "gold"))
 NAMESPACES = ("Email", "ECID", "it's {odd}")
@@ -202,3 +203,164 @@ def test_an_engine_exports_what_the_plain_export_does(
     assert list(found.discards) == in_order
     assert dict(found.namespaces) == dict(expected.namespaces)
     assert len(found.profiles) + len(found.discards) <= upper_bound(request, snapshot)
+
+
+HOSTILE = Attribute("it's {odd}.\"; --.$1 ?", "VARCHAR")
+
+
+def test_names_are_data_and_never_part_of_a_query(engine: Engine, tmp_path: Path) -> None:
+    folder = tmp_path / "it's [o]dd *?"
+    folder.mkdir()
+    people = [
+        Person(1, [{HOSTILE.path: "x'\";"}], {NAMESPACES[2]: [Identity("'\"")]}, memberships=IN_ODD)
+    ]
+    snapshot = write_snapshot(folder, people, attributes=[*ATTRIBUTES, HOSTILE])
+    request = request_of(
+        [{"segment": SEGMENTS[1], "status": ["realized"]}],
+        f"{HOSTILE.path},identities",
+        {"versionId": "v", "namespace": NAMESPACES[2]},
+    )
+    found = export(engine, request, snapshot, folder)
+    assert found.profiles == [
+        {
+            "it's {odd}": {'"; --': {"$1 ?": "x'\";"}},
+            "identities": [{"id": "'\"", "namespace": NAMESPACES[2]}],
+        }
+    ]
+
+
+IN_ODD = {SEGMENTS[1]: "realized"}
+
+
+def test_duplicates_across_buckets_leave_the_lowest_person_id(
+    engine: Engine, tmp_path: Path
+) -> None:
+    people = [
+        Person(number, identities={"Email": [Identity("same")]}, memberships=IN_ODD)
+        for number in (7, 4, 5)
+    ]
+    # The lowest of all cannot be delivered, so it must not take the key from the others.
+    people.append(Person(2, identities={"Email": [Identity("same")]}, test=False))
+    request = request_of(
+        [{"segment": SEGMENTS[1], "status": ["realized"]}],
+        "identityMap",
+        {"versionId": "v", "namespace": "Email"},
+    )
+    found = export(engine, request, write_snapshot(tmp_path, people), tmp_path)
+    assert [(row[2], row[3]) for row in found.discards] == [
+        (5, "ERROR_INSTANCE_DUPLICATION"),
+        (7, "ERROR_INSTANCE_DUPLICATION"),
+    ]
+    assert rows(tmp_path / "discards.parquet")[0].keys() == set(COLUMNS)
+
+
+def test_the_first_piece_has_columns_even_for_nobody(engine: Engine, tmp_path: Path) -> None:
+    snapshot = write_snapshot(tmp_path, [], segments=SEGMENTS)
+    request = request_of([{"segment": SEGMENTS[0], "status": ["exited"]}], "person,identityMap")
+    run = engine.begin(plan_export(request, snapshot))
+    files = {"data": tmp_path / "data", "discards": tmp_path / "discards"}
+    assert run.run_piece(1, **files).data is None
+    written = run.run_piece(0, **files).data
+    assert written is not None
+    assert written.rows == 0
+    assert [column.name for column in run.columns(tmp_path / "data")] == ["person", "identityMap"]
+    run.close()
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Enough people that a piece takes seconds."""
+    return slow_snapshot(tmp_path_factory.mktemp("crowd"))
+
+
+def slow_snapshot(store: Path) -> Snapshot:
+    snapshot = write_snapshot(store, [Person(1)], buckets=1)
+    with duckdb.connect() as database:
+        persons, fragments = snapshot.persons_file(0), snapshot.fragments_file(0)
+        for file in (persons, fragments):
+            database.execute(
+                f"CREATE OR REPLACE TABLE big AS SELECT one.* REPLACE (i AS person_id) "
+                f"FROM read_parquet('{file}') one, range(3_000_000) numbers(i)"
+            )
+            database.execute(f"COPY big TO '{file}' (FORMAT parquet)")
+    return snapshot
+
+
+def test_an_interrupt_ends_a_running_piece_soon_and_nothing_begins_after_it(
+    engine: Engine, crowd: Snapshot, tmp_path: Path
+) -> None:
+    run = engine.begin(plan_export(request_of(), crowd))
+    files = {"data": tmp_path / "data", "discards": tmp_path / "discards"}
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run.run_piece(0, **files)
+        except ExportCancelled as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: run.progress() > 0, 30, "the piece makes progress")
+    assert 0 < run.progress() < 1
+    asked = time.monotonic()
+    while thread.is_alive() and time.monotonic() < asked + 10:
+        run.interrupt()
+        thread.join(0.02)
+    assert time.monotonic() - asked < 1
+    assert len(ended) == 1
+    with pytest.raises(ExportCancelled):
+        run.run_piece(0, **files)
+    assert run.progress() == 0
+    run.close()
+
+
+def test_an_interrupt_leaves_other_runs_alone(
+    engine: Engine, crowd: Snapshot, tmp_path: Path
+) -> None:
+    stopped = engine.begin(plan_export(request_of(), crowd))
+    stopped.interrupt()
+    people = [Person(1), Person(2)]
+    assert (
+        len(export(engine, request_of(), write_snapshot(tmp_path, people), tmp_path).profiles) == 2
+    )
+    stopped.close()
+
+
+def test_a_missing_file_of_the_snapshot_is_a_fault_of_the_profile_store(
+    engine: Engine, tmp_path: Path
+) -> None:
+    snapshot = write_snapshot(tmp_path, [Person(2)])
+    snapshot.fragments_file(0).unlink()
+    with pytest.raises(ProfileStoreError, match=r"fragments\.parquet.*mounted"):
+        export(engine, request_of(), snapshot, tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 nonsense PAR1", b"x" * 5000])
+def test_a_damaged_file_of_the_snapshot_is_named(
+    engine: Engine, tmp_path: Path, damage: bytes
+) -> None:
+    snapshot = write_snapshot(tmp_path, [Person(2)])
+    snapshot.fragments_file(0).write_bytes(damage)
+    with pytest.raises(ProfileStoreCorrupt, match=r"damaged.*fragments\.parquet.*load"):
+        export(engine, request_of(), snapshot, tmp_path)
+
+
+def test_persons_without_fragments_are_noticed(engine: Engine, tmp_path: Path) -> None:
+    snapshot = write_snapshot(tmp_path, [Person(2), Person(4, fragments=[])])
+    with pytest.raises(ProfileStoreCorrupt, match=r"bucket 0 .* 1 profiles for 2 persons"):
+        export(engine, request_of(), snapshot, tmp_path)
+
+
+def test_a_folder_that_is_not_there_cannot_be_written(engine: Engine, tmp_path: Path) -> None:
+    run = engine.begin(plan_export(request_of(), write_snapshot(tmp_path, [Person(2)])))
+    with pytest.raises(DatasetError, match=r"gone.*permissions"):
+        run.run_piece(0, data=tmp_path / "gone" / "data", discards=tmp_path / "discards")
+    run.close()
+
+
+def test_a_full_disk_is_a_fault_of_the_dataset(engine: Engine, tmp_path: Path) -> None:
+    run = engine.begin(plan_export(request_of(), write_snapshot(tmp_path, [Person(2)])))
+    with pytest.raises(DatasetError, match="free space"):
+        run.run_piece(0, data=Path("/dev/full"), discards=tmp_path / "discards")
+    run.close()
