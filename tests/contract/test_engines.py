@@ -136,7 +136,7 @@ filters = st.lists(
         }
     ),
     max_size=3,
-    unique_by=lambda wanted: wanted["segment"],  # type: ignore[no-any-return]  # hypothesis' Any
+    unique_by=lambda wanted: wanted["segment"],
 )
 fields = st.sampled_from(
     [
@@ -187,6 +187,7 @@ def request_of(
 @example(people=[], wanted=[], asked="", journey=None, buckets=2)
 def test_an_engine_exports_what_the_plain_export_does(
     engine: Engine,
+    *,
     people: Sequence[Person],
     wanted: Sequence[Mapping[str, Any]],
     asked: str,
