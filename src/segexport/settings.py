@@ -86,7 +86,8 @@ class ExportSettings(Section):
 
     `jobs_in_flight` jobs at once, each with `pieces_in_flight` queries on an engine with
     `threads` threads and `memory_limit` (DuckDB's notation). A lease that is not renewed
-    for `lease` passes to another worker.
+    for `lease` passes to another worker. When the service stops, running pieces have `grace`
+    to end before they are interrupted and their jobs handed back.
     """
 
     jobs_in_flight: int = Field(default=2, ge=1, le=64)
@@ -97,6 +98,7 @@ class ExportSettings(Section):
     deadline: Duration = timedelta(hours=12)
     attempts: int = Field(default=5, ge=1, le=100)
     retry_delay: Duration = timedelta(seconds=10)
+    grace: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(seconds=10)
 
 
 class Settings(BaseSettings):

@@ -40,6 +40,7 @@ def configure_logging(
     root.setLevel(level.upper())
     # aiokafka reports every reconnect; the relay says once that the broker is away.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -7,17 +7,23 @@ from rich.console import Console
 from rich.markup import escape
 
 from segexport.errors import SegexportError
+from segexport.telemetry import configure_logging
 
 app = typer.Typer(
     name="segexport",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Run audience export jobs and follow them on Kafka.",
 )
 
 EXIT_USAGE = 2
 """Something could not be read or done as asked."""
+
+
+@app.callback()
+def quiet() -> None:
+    """Run audience export jobs and follow them on Kafka."""
+    configure_logging(style="console", level="warning")
 
 
 def main() -> None:

@@ -115,16 +115,16 @@ def print_status(status: JobStatus) -> None:
 def print_jobs(jobs: list[Job]) -> None:
     """Jobs as a table, newest first."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("job", "state", "dataset", "segments", "created", "total/realized/failed"):
-        table.add_column(column, overflow="fold")
+    for column in ("job", "state", "created", "total/realized/failed"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("dataset: segments", overflow="fold")
     for job in jobs:
         table.add_row(
             str(job.id),
             coloured(job.state),
-            escape(job.request.destination.dataset_id),
-            escape(segments_of(job)),
             f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             counts_of(job),
+            escape(f"{job.request.destination.dataset_id}: {segments_of(job)}"),
         )
     out.print(table)
 

@@ -1,0 +1,175 @@
+"""Which parts run in this process, and how they are put together from the settings."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from segexport.commands import Commands
+from segexport.errors import BrokerUnreachable, Problem, StoreUnavailable
+from segexport.events.announcement import Voice
+from segexport.events.record import store_source
+from segexport.exports.plan import check_request
+from segexport.exports.profiles import ProfileStore
+from segexport.exports.worker import worker_of
+from segexport.jobs.request import ExportRequest
+from segexport.kafka import ensure_topics
+from segexport.relay.embedded import EmbeddedBroker
+from segexport.relay.idempotent import EmbeddedPublishers
+from segexport.relay.publisher import Publisher
+from segexport.relay.relay import Relay
+from segexport.relay.transactional import TransactionalPublisher
+from segexport.settings import KafkaSettings, Settings
+from segexport.store.sqlite import SqliteStore
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
+    """The job store of the settings, closed at the end. Its folder is made if need be."""
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the folder {settings.data} cannot be made: {error.strerror}; set `data` to one "
+            "that can (SEGEXPORT_DATA)"
+        ) from error
+    store = await SqliteStore.open(settings.store_file)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def voice_of(settings: Settings, store: SqliteStore) -> Voice:
+    """How the events of this store are spoken."""
+    identity = store.identity
+    return Voice.of(
+        identity.id,
+        identity.generation,
+        dialect=settings.events.dialect,
+        form=settings.events.form,
+    )
+
+
+def commands_of(settings: Settings, store: SqliteStore) -> Commands:
+    """The commands over an open store."""
+    profiles = ProfileStore(settings.profiles_folder)
+
+    def check(request: ExportRequest) -> Sequence[Problem]:
+        return check_request(request, profiles.latest())
+
+    return Commands(
+        store=store,
+        voice=voice_of(settings, store),
+        check=check,
+        deadline=settings.exports.deadline,
+    )
+
+
+@asynccontextmanager
+async def open_commands(settings: Settings) -> AsyncIterator[Commands]:
+    """The commands, over a store that is open for as long as the block lasts."""
+    async with open_store(settings) as store:
+        yield commands_of(settings, store)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs: the store that is open, and the Kafka that events go to."""
+
+    store: SqliteStore
+    kafka: KafkaSettings
+
+
+async def serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[Parts], None] = lambda _: None,
+) -> None:
+    """Run worker and relay, and without a configured Kafka the embedded one, until `stop`.
+
+    `ready` is called once everything has begun. At the end, running pieces end or their
+    jobs are handed back, then the relay delivers what is committed; both in bounded time.
+
+    A Kafka that is away is waited for: jobs go on. Raises `SettingsError`, `NotAuthorized`
+    or `TopicUnusable` at the start, and `PositionMismatch` at any time: what only a person
+    can mend.
+    """
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    async with (
+        open_store(settings) as store,
+        _publishers(settings, store) as (kafka, publishers),
+    ):
+        relay = Relay(store, publishers, source=store_source(store.identity.id), owner=name)
+        worker = worker_of(settings, store, voice_of(settings, store), name=name)
+        relaying = asyncio.create_task(relay.run())
+        working = asyncio.create_task(worker.run())
+        stopping = asyncio.create_task(stop.wait())
+        log.info("serving", owner=name, store=str(settings.store_file), topic=kafka.topic)
+        try:
+            ready(Parts(store, kafka))
+            await asyncio.wait({relaying, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            log.info("stopping")
+        finally:
+            stopping.cancel()
+            worker.stop(settings.exports.grace)
+            await asyncio.wait({working})
+            relay.stop()
+            await asyncio.wait({relaying})
+        working.result()
+        relaying.result()
+        log.info("stopped")
+
+
+def kafka_of(settings: Settings) -> KafkaSettings:
+    """The Kafka to read from: the configured one, or the embedded one of a running service.
+
+    Raises `BrokerUnreachable` if there is neither.
+    """
+    if settings.kafka.bootstrap_servers is not None:
+        return settings.kafka
+    try:
+        address = _address_file(settings).read_text()
+    except OSError as error:
+        raise BrokerUnreachable(
+            f"no Kafka is configured, and no service with an embedded broker runs on "
+            f"{settings.data}: start `segexport serve`, or set kafka.bootstrap_servers"
+        ) from error
+    return settings.kafka.model_copy(update={"bootstrap_servers": address})
+
+
+@asynccontextmanager
+async def _publishers(
+    settings: Settings, store: SqliteStore
+) -> AsyncIterator[tuple[KafkaSettings, Callable[[], Publisher]]]:
+    kafka = settings.kafka
+    if kafka.bootstrap_servers is not None:
+        try:
+            await ensure_topics(kafka)
+        except BrokerUnreachable as error:
+            log.warning("Kafka is away: jobs go on, events wait", reason=str(error))
+        yield kafka, lambda: TransactionalPublisher(kafka)
+        return
+    async with EmbeddedBroker() as broker:
+        kafka = kafka.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
+        address = _address_file(settings)
+        address.write_text(broker.bootstrap_servers)
+        try:
+            yield kafka, EmbeddedPublishers(kafka, store.identity)
+        finally:
+            with suppress(OSError):
+                address.unlink()
+
+
+def _address_file(settings: Settings) -> Path:
+    return settings.data / "embedded-broker"
