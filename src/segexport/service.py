@@ -84,26 +84,24 @@ async def open_commands(settings: Settings) -> AsyncIterator[Commands]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs: the store that is open, and the Kafka that events go to."""
+    """What runs: over which store, to which Kafka."""
 
     store: SqliteStore
     kafka: KafkaSettings
+    worker: asyncio.Task[None]
+    relay: asyncio.Task[None]
 
 
-async def serve(
-    settings: Settings,
-    stop: asyncio.Event,
-    *,
-    ready: Callable[[Parts], None] = lambda _: None,
-) -> None:
-    """Run worker and relay, and without a configured Kafka the embedded one, until `stop`.
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Parts]:
+    """Worker and relay, and without a configured Kafka the embedded one, during the block.
 
-    `ready` is called once everything has begun. At the end, running pieces end or their
-    jobs are handed back, then the relay delivers what is committed; both in bounded time.
+    At its end, running pieces end or their jobs are handed back, then the relay delivers
+    what is committed; both in bounded time.
 
     A Kafka that is away is waited for: jobs go on. Raises `SettingsError`, `NotAuthorized`
-    or `TopicUnusable` at the start, and `PositionMismatch` at any time: what only a person
-    can mend.
+    or `TopicUnusable` at the start, and `PositionMismatch` at the end of the block: what
+    only a person can mend.
     """
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     async with (
@@ -114,14 +112,11 @@ async def serve(
         worker = worker_of(settings, store, voice_of(settings, store), name=name)
         relaying = asyncio.create_task(relay.run())
         working = asyncio.create_task(worker.run())
-        stopping = asyncio.create_task(stop.wait())
         log.info("serving", owner=name, store=str(settings.store_file), topic=kafka.topic)
         try:
-            ready(Parts(store, kafka))
-            await asyncio.wait({relaying, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            log.info("stopping")
+            yield Parts(store, kafka, working, relaying)
         finally:
-            stopping.cancel()
+            log.info("stopping")
             worker.stop(settings.exports.grace)
             await asyncio.wait({working})
             relay.stop()
@@ -129,6 +124,19 @@ async def serve(
         working.result()
         relaying.result()
         log.info("stopped")
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run everything until `stop`, or until a part ends by itself, which it does by failing.
+
+    Raises as `running` does.
+    """
+    async with running(settings) as parts:
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait(
+            {stopping, parts.worker, parts.relay}, return_when=asyncio.FIRST_COMPLETED
+        )
+        stopping.cancel()
 
 
 def kafka_of(settings: Settings) -> KafkaSettings:

@@ -1,9 +1,11 @@
 """The command line. Importing a module of commands registers them."""
 
+from segexport.cli import demo as demo
 from segexport.cli import jobs as jobs
 from segexport.cli import profiles as profiles
 from segexport.cli import serve as serve
 from segexport.cli import settings as settings
+from segexport.cli import tail as tail
 from segexport.cli.app import main
 
 __all__ = ["main"]
