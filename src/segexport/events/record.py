@@ -67,8 +67,8 @@ def shared_headers(row: OutboxRow, source: str) -> Sequence[Header]:
 
 
 def data_schema(*, compact: bool) -> bytes:
-    """The schema of a value: our contract, whose compact form has the fragment `#compact`."""
-    return (schema.pointer(schema.EMITTED) + ("#compact" if compact else "")).encode()
+    """The schema that a value keeps: our contract, in the form in which the value is written."""
+    return (schema.pointer(schema.EMITTED) + (":compact" if compact else "")).encode()
 
 
 def job_key(job_id: int) -> bytes:

@@ -39,6 +39,15 @@ def schemas() -> Mapping[str, Mapping[str, Any]]:
     )
 
 
+def find(name: str) -> Mapping[str, Any] | None:
+    """A schema by its name or its `$id`, with or without a slash at the end."""
+    wanted = name.rstrip("/")
+    for known, schema in schemas().items():
+        if wanted in (known, schema["$id"].rstrip("/")):
+            return schema
+    return None
+
+
 def pointer(name: str, definition: str | None = None) -> str:
     """The reference to a schema, or to one of its definitions."""
     base = str(schemas()[name]["$id"])
