@@ -3,9 +3,11 @@
 from segexport.cli import demo as demo
 from segexport.cli import jobs as jobs
 from segexport.cli import profiles as profiles
+from segexport.cli import schema as schema
 from segexport.cli import serve as serve
 from segexport.cli import settings as settings
 from segexport.cli import tail as tail
+from segexport.cli import validate as validate
 from segexport.cli.app import main
 
 __all__ = ["main"]
