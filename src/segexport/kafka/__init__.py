@@ -2,7 +2,7 @@
 
 from segexport.kafka.client import client_arguments
 from segexport.kafka.faults import explain, in_plain_words
-from segexport.kafka.topics import EMBEDDED_PARTITIONS, Topics, ensure_topics
+from segexport.kafka.topics import EMBEDDED_PARTITIONS, Topics, ensure_topics, wait_for_topic
 
 __all__ = [
     "EMBEDDED_PARTITIONS",
@@ -11,4 +11,5 @@ __all__ = [
     "ensure_topics",
     "explain",
     "in_plain_words",
+    "wait_for_topic",
 ]

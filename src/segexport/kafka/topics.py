@@ -86,6 +86,28 @@ async def ensure_topics(settings: KafkaSettings, *, patience: float = _PATIENCE)
     return _checked(settings, events, positions)
 
 
+async def wait_for_topic(settings: KafkaSettings, *, patience: float = _PATIENCE) -> None:
+    """Return as soon as the events topic is there; nothing is created.
+
+    Raises `BrokerUnreachable`, `NotAuthorized`, and `TopicUnusable` if it does not appear.
+    """
+    admin = AIOKafkaAdminClient(**client_arguments(settings, role="topics"))
+    deadline = asyncio.get_running_loop().time() + patience
+    try:
+        async with in_plain_words(settings):
+            await admin.start()
+            while settings.topic not in await admin.list_topics():
+                if asyncio.get_running_loop().time() > deadline:
+                    raise TopicUnusable(
+                        f"there is no topic {settings.topic!r} at {settings.bootstrap_servers}, or "
+                        "this client may not see it: the relay creates it when it starts; check "
+                        "kafka.topic"
+                    )
+                await asyncio.sleep(_PAUSE)
+    finally:
+        await admin.close()
+
+
 async def _found_or_made(
     admin: AIOKafkaAdminClient, settings: KafkaSettings, patience: float
 ) -> tuple[_Topic, _Topic]:

@@ -27,6 +27,15 @@ _FIXTURES = {"kafka", "kafka_cluster", "kafka_distribution"}
 _distribution = pytest.StashKey[Distribution | KafkaMissing]()
 
 
+def _found(config: pytest.Config) -> Distribution | KafkaMissing:
+    if _distribution not in config.stash:
+        try:
+            config.stash[_distribution] = find_distribution()
+        except KafkaMissing as error:
+            config.stash[_distribution] = error
+    return config.stash[_distribution]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses a Kafka is marked so."""
     for item in items:
@@ -38,10 +47,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Resolve Kafka here, where no test's time limit runs: the first time it is downloaded."""
     wanted = any(item.get_closest_marker("kafka") for item in session.items)
     if wanted and not session.config.option.collectonly:
-        try:
-            session.config.stash[_distribution] = find_distribution()
-        except KafkaMissing as error:
-            session.config.stash[_distribution] = error
+        _found(session.config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -54,7 +60,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def kafka_distribution(request: pytest.FixtureRequest) -> Distribution:
     """Kafka's programs."""
-    found = request.config.stash[_distribution]
+    found = _found(request.config)
     if isinstance(found, KafkaMissing):
         (pytest.fail if os.environ.get(MUST_RUN) else pytest.skip)(str(found))
     return found
@@ -68,7 +74,7 @@ def kafka(
     folder = tmp_path_factory.mktemp("kafka")
     found: Kafka
     if servers := os.environ.get(VARIABLE):
-        found = ForeignKafka(servers, folder, request.config.stash[_distribution])
+        found = ForeignKafka(servers, folder, _found(request.config))
     else:
         found = Cluster(request.getfixturevalue("kafka_distribution"), folder)
     yield found

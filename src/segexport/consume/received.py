@@ -1,0 +1,63 @@
+"""A record as a consumer receives it, read and judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from aiokafka import ConsumerRecord
+
+from segexport.events.contract import Contract, Judgement, Verdict, judge
+from segexport.events.explain import Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One record of the events topic.
+
+    `key` is the job's id as text, `headers` are the CloudEvents headers as text, `value`
+    the bytes as they came. `document` is the value parsed, None if it is not JSON. The
+    record's `timestamp` is when the event happened, UTC.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: datetime
+    key: str | None
+    headers: Mapping[str, str]
+    value: bytes | None
+    document: Any
+    judgement: Judgement
+
+
+def received(record: ConsumerRecord[bytes, bytes], contract: Contract) -> Received:
+    """Read and judge a record. Never raises: what is wrong with it is in the judgement."""
+    document, judgement = _judged(record.value, contract)
+    return Received(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        key=_text(record.key) if record.key is not None else None,
+        headers={name: _text(value) for name, value in record.headers},
+        value=record.value,
+        document=document,
+        judgement=judgement,
+    )
+
+
+def _judged(value: bytes | None, contract: Contract) -> tuple[Any, Judgement]:
+    if value is None:
+        return None, judge(None, contract)
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        finding = Finding((), "json", None, f"is not JSON: {error.msg}")
+        return None, Judgement(Verdict.INVALID, None, (finding,))
+    return document, judge(document, contract)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")
