@@ -20,17 +20,11 @@ from hashlib import md5
 from pathlib import Path
 from typing import Final
 
-from segexport.exports.builder import (
-    TEST_PROFILE,
-    Draft,
-    Engine,
-    Progress,
-    buckets_for,
-    draft,
-    silent,
-)
+from segexport.exports.builder import Engine, Progress, buckets_for, draft, silent
+from segexport.exports.fragments import PERSON_ID
+from segexport.exports.merging import TEST_PROFILE, Incoming
 from segexport.exports.profiles import Attribute, Snapshot
-from segexport.exports.sql import literal
+from segexport.exports.sql import literal, parquet
 
 SEGMENTS: Final = 200
 MEMBERSHIPS_PER_PROFILE: Final = 20.0
@@ -120,23 +114,19 @@ def build_sample(
     buckets = buckets_for(round(profiles * (1 + SECOND_FRAGMENTS)))
     with draft(store, now=now, engine=engine, fresh=True) as snapshot:
         run = snapshot.connection.execute
-        people = _write_people(snapshot, profiles=profiles, seed=seed, buckets=buckets)
+        people = snapshot.staging / "people"
+        run(f"""COPY ({_people(profiles, seed, buckets)}) TO {literal(people)}
+                (FORMAT parquet, PARTITION_BY (bucket))""")
         run(f"CREATE TEMP TABLE sample_segments AS {_segment_rows()}")
-        for bucket in range(buckets):
-            progress("buckets", bucket, buckets)
-            file = people / f"bucket={bucket}" / "*.parquet"
-            run(f"""CREATE OR REPLACE TEMP TABLE people AS
-                    SELECT * FROM read_parquet({literal(file)}, hive_partitioning = false)""")
-            snapshot.write_bucket(
-                bucket,
-                buckets=buckets,
-                fragments=_FRAGMENTS,
-                memberships=_MEMBERSHIPS,
-                attributes=ATTRIBUTES,
-                base_columns={},
-            )
-        progress("buckets", buckets, buckets)
-        return snapshot.publish(buckets=buckets, attributes=ATTRIBUTES)
+
+        def incoming(bucket: int) -> Incoming:
+            files = sorted((people / f"bucket={bucket}").iterdir())
+            run(f"CREATE OR REPLACE TEMP TABLE people AS FROM {parquet(files)}")
+            return Incoming(fragments=_FRAGMENTS, memberships=_MEMBERSHIPS)
+
+        return snapshot.publish(
+            buckets=buckets, attributes=ATTRIBUTES, incoming=incoming, progress=progress
+        )
 
 
 def _number(name: str) -> str:
@@ -169,27 +159,22 @@ def _factor(segment: SampleSegment, kind: str = "factor") -> int:
     return int.from_bytes(md5(name.encode(), usedforsecurity=False).digest()[:4]) % _PRIME
 
 
-def _write_people(draft: Draft, *, profiles: int, seed: int, buckets: int) -> Path:
-    """Write who there is, the people of each bucket apart; answers with their folder."""
-    folder = draft.staging / "people"
-    draft.connection.execute(f"""
-        COPY (
-          SELECT *, {draft.person_id("person_key")} AS person_id, person_id % {buckets} AS bucket
-          FROM (SELECT *, CASE WHEN known THEN 'CRMID:' || crm_id
-                               ELSE 'profile-' || number END AS person_key
-                FROM (SELECT number, a, b, c, d, {_happens("known", 0.985)} AS known,
-                             'C' || lpad(number::VARCHAR, 10, '0') AS crm_id
-                      FROM (SELECT number,
-                                   (low & {_PRIME})::BIGINT AS a,
-                                   (low >> 32 & {_PRIME})::BIGINT AS b,
-                                   (high & {_PRIME})::BIGINT AS c,
-                                   (high >> 32 & {_PRIME})::BIGINT AS d
-                            FROM (SELECT number,
-                                         md5_number_lower({seed} || ':' || number) AS low,
-                                         md5_number_upper({seed} || ':' || number) AS high
-                                  FROM range({profiles}) AS numbers(number)))))
-        ) TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket))""")
-    return folder
+def _people(profiles: int, seed: int, buckets: int) -> str:
+    return f"""
+        SELECT *, {PERSON_ID} AS person_id, person_id % {buckets} AS bucket
+        FROM (SELECT *, CASE WHEN known THEN 'CRMID:' || crm_id
+                             ELSE 'profile-' || number END AS person_key
+              FROM (SELECT number, a, b, c, d, {_happens("known", 0.985)} AS known,
+                           'C' || lpad(number::VARCHAR, 10, '0') AS crm_id
+                    FROM (SELECT number,
+                                 (low & {_PRIME})::BIGINT AS a,
+                                 (low >> 32 & {_PRIME})::BIGINT AS b,
+                                 (high & {_PRIME})::BIGINT AS c,
+                                 (high >> 32 & {_PRIME})::BIGINT AS d
+                          FROM (SELECT number,
+                                       md5_number_lower({seed} || ':' || number) AS low,
+                                       md5_number_upper({seed} || ':' || number) AS high
+                                FROM range({profiles}) AS numbers(number)))))"""
 
 
 # Two of a hundred neighbours form a household: one last name, one e-mail address.

@@ -1,0 +1,199 @@
+"""The attributes of a snapshot as a tree of types: found in documents, joined, flattened.
+
+A branch is an object, a leaf a DuckDB type. Only leaves become columns, named by their
+dotted path. What has no single type becomes a leaf of type JSON: objects and plain values
+under one name, arrays of anything but one plain type, and objects that are really maps
+(more than `MAX_NAMES` names, or names that cannot be part of a path).
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from segexport.errors import ProfileStoreError
+from segexport.exports.profiles import Attribute
+from segexport.exports.sql import identifier, literal
+
+MAX_NAMES: Final = 256
+"""Names in one object; one with more is a map."""
+NAME: Final = r"[^.,\x00-\x1f\x7f]{1,128}"
+"""What a name must be to stand in a path: no dot, comma or control character (RE2 and Python)."""
+
+Tree = dict[str, "Tree | str"]
+"""Names to DuckDB types (`BIGINT`, `VARCHAR[]`, …) or to the tree of an object."""
+
+_JSON: Final = "JSON"
+_EMPTY: Final = "NULL[]"
+_PLAIN: Final = {
+    "BOOLEAN": "BOOLEAN",
+    "BIGINT": "BIGINT",
+    "UBIGINT": "BIGINT",  # larger integers are refused when a fragment is checked
+    "DOUBLE": "DOUBLE",
+    "VARCHAR": "VARCHAR",
+}
+
+
+def found_by(documents: str) -> str:
+    """The SQL aggregate that finds the structure of the JSON `documents`, for `found_in`.
+
+    It keeps every document in memory until it ends: to be used on some thousands at a time.
+    An empty object says nothing about its names; DuckDB would call it JSON for good.
+    """
+    return f"json_group_structure(replace({documents}, '{{}}', 'null')::JSON)"
+
+
+def found_in(structure: str | None) -> Tree:
+    """The tree of what `found_by` found; names that were only ever null are left out."""
+    return {
+        name: kind
+        for name, shape in (orjson.loads(structure) if structure else {}).items()
+        if (kind := _kind(shape)) is not None
+    }
+
+
+def tree_of(attributes: Sequence[Attribute]) -> Tree:
+    """The tree that `attributes` are the leaves of."""
+    tree: Tree = {}
+    for attribute in attributes:
+        *branches, leaf = attribute.path.split(".")
+        branch = tree
+        for name in branches:
+            inner = branch.setdefault(name, {})
+            assert isinstance(inner, dict)  # noqa: S101  (no path of a snapshot leads through a leaf)
+            branch = inner
+        branch[leaf] = attribute.type
+    return tree
+
+
+def join(one: Tree, other: Tree) -> Tree:
+    """The tree that fits what fits either. Commutative, associative, and idempotent."""
+    return {
+        name: _joined(one[name], other[name])
+        if name in one and name in other
+        else one.get(name) or other[name]
+        for name in one | other
+    }
+
+
+def flatten(tree: Tree) -> Sequence[Attribute]:
+    """The leaves, sorted by path; arrays that were only ever empty are left out.
+
+    Raises `ProfileStoreError` if two names at the top differ only in case: nothing above
+    them could be a map, and both cannot be columns.
+    """
+    seen: dict[str, str] = {}
+    for name in tree:
+        twin = seen.setdefault(name.lower(), name)
+        if twin != name:
+            raise ProfileStoreError(
+                f"the attributes {twin!r} and {name!r} differ only in case and cannot both be "
+                "columns; rename one of them in the fragments"
+            )
+    return tuple(
+        Attribute(path, kind) for path, kind in sorted(_leaves(tree, "")) if kind != _EMPTY
+    )
+
+
+def structure(attributes: Sequence[Attribute]) -> str:
+    """The structure that DuckDB's `from_json` reads a document with, as a JSON text."""
+
+    def shape(kind: Tree | str) -> Any:
+        if isinstance(kind, dict):
+            return {name: shape(inner) for name, inner in kind.items()}
+        return [kind[:-2]] if kind.endswith("[]") else kind
+
+    return orjson.dumps(shape(tree_of(attributes))).decode()
+
+
+def column_in_document(path: str, document: str) -> str:
+    """SQL for the attribute in the struct `document` that `from_json` made."""
+    return ".".join((document, *map(identifier, path.split("."))))
+
+
+def column_in_base(attribute: Attribute, base: Sequence[Attribute]) -> str:
+    """SQL that reads the attribute from the columns of an older snapshot."""
+    kinds = {old.path: old.type for old in base}
+    kind = kinds.get(attribute.path)
+    if kind == attribute.type:
+        return identifier(attribute.path)
+    if kind is not None:
+        column = identifier(attribute.path)
+        return f"to_json({column})" if attribute.type == _JSON else f"{column}::{attribute.type}"
+    inside = [old for old in base if old.path.startswith(f"{attribute.path}.")]
+    if not inside:
+        return f"NULL::{attribute.type}"
+    # What was an object with columns of its own has become one JSON column.
+    branch: Tree | str = tree_of(inside)
+    for name in attribute.path.split("."):
+        assert isinstance(branch, dict)  # noqa: S101  (`inside` lies below the path)
+        branch = branch[name]
+    assert isinstance(branch, dict)  # noqa: S101  (as above)
+    return _object(branch, attribute.path)
+
+
+def _kind(shape: Any) -> Tree | str | None:
+    match shape:
+        case dict():
+            kinds = {name: _kind(inner) for name, inner in shape.items()}
+            return _branch({name: kind for name, kind in kinds.items() if kind is not None})
+        case [str(element)]:
+            if element == "NULL":
+                return _EMPTY
+            return f"{_PLAIN[element]}[]" if element in _PLAIN else _JSON
+        case "NULL":
+            return None
+        case str():
+            return _PLAIN.get(shape, _JSON)
+        case _:
+            return _JSON
+
+
+def _branch(tree: Tree) -> Tree | str | None:
+    names = list(tree)
+    if not names:
+        return None
+    is_map = (
+        len(names) > MAX_NAMES
+        or len({name.lower() for name in names}) < len(names)
+        or not all(re.fullmatch(NAME, name) for name in names)
+    )
+    return _JSON if is_map else tree
+
+
+def _joined(one: Tree | str, other: Tree | str) -> Tree | str:
+    if one == other:
+        return one
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _branch(join(one, other)) or _JSON
+    if isinstance(one, str) and isinstance(other, str) and _EMPTY in (one, other):
+        known = other if one == _EMPTY else one
+        return known if known.endswith("[]") else _JSON
+    return "DOUBLE" if {one, other} == {"BIGINT", "DOUBLE"} else _JSON
+
+
+def _leaves(tree: Tree, prefix: str) -> Iterator[tuple[str, str]]:
+    for name, kind in tree.items():
+        if isinstance(kind, dict):
+            yield from _leaves(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, kind
+
+
+def _object(branch: Mapping[str, Tree | str], path: str) -> str:
+    """SQL that puts columns together again as a JSON object; NULL where all of them are."""
+    columns = [identifier(leaf) for leaf, _ in _leaves(dict(branch), f"{path}.")]
+    members = ", ".join(
+        f"{literal(name)}, "
+        + (
+            _object(kind, f"{path}.{name}")
+            if isinstance(kind, dict)
+            else identifier(f"{path}.{name}")
+        )
+        for name, kind in branch.items()
+    )
+    return (
+        f"CASE WHEN {' OR '.join(f'{column} IS NOT NULL' for column in columns)} "
+        f"THEN json_merge_patch('{{}}', json_object({members})) END"
+    )

@@ -1,0 +1,253 @@
+"""What a profile fragment is, and why a record is refused as one.
+
+A fragment is a JSON object with `identityMap`, `segmentMembership`, `testProfile`, a person
+key, an update time, and attributes (everything but the first two). Its shapes are those of
+the XDM individual profile: field groups IdentityMap and Segment Membership Details.
+
+`checked` turns raw records into checked ones in SQL; a record that breaks a rule keeps its
+text and gets the first broken rule's reason, all others give the columns that
+`Draft.write_bucket` merges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from segexport.exports.attributes import NAME
+from segexport.exports.sql import literal
+from segexport.jobs.request import MAX_NAME
+
+UPDATE_TIMES: Final = (
+    "extSourceSystemAudit.lastUpdatedDate",
+    "_repo.modifyDate",
+    "repo:modifyDate",
+    "updatedAt",
+)
+"""Where a fragment's update time is looked for, the first that is there counts.
+
+XDM's field groups External Source System Audit and Auditable; the last for other sources.
+"""
+MAX_ID: Final = 256
+"""Characters in an identity or a person key's part."""
+STATUSES: Final = ("realized", "existing", "exited")
+"""XDM's values of a membership's status; an absent one is `realized`, the schema's default."""
+RESERVED: Final = ("person_id", "rank", "updated_at")
+"""Columns of the store: no attribute at the top of a fragment can have these names."""
+
+PERSON_ID: Final = "greatest(1, (md5_number_lower(person_key) >> 1)::BIGINT)"
+"""SQL for the person id of the column person_key: 63 bits of its MD5."""
+
+NOT_UTF8: Final = "not_utf8"
+TOO_LARGE: Final = "too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A reason to refuse a record: its stable name, an explanation, the SQL that finds it."""
+
+    reason: str
+    explanation: str
+    broken: str
+
+
+_TIME: Final = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+)
+_WORD: Final = r"[^\x00-\x1f\x7f-\x9f]+"
+
+# Order matters: each rule may rely on the ones before it.
+RULES: Final = (
+    Rule("not_json", "the record is not JSON", "document IS NULL"),
+    Rule("not_an_object", "the record is JSON but not an object", "NOT is_object"),
+    Rule(
+        "attribute_name",
+        "a top-level name cannot be an attribute: "
+        f"{', '.join(RESERVED)} are taken; dots, commas and control characters are not allowed",
+        f"""len(list_filter(json_keys(document), lambda name:
+              NOT regexp_full_match(name, {literal(NAME)})
+              OR lower(name) IN ({", ".join(map(literal, RESERVED))}))) > 0""",
+    ),
+    Rule(
+        "identity_map",
+        "identityMap must hold, by namespace, lists of objects with a string id and an "
+        "optional boolean primary",
+        """identity_json IS NOT NULL AND (identity_map IS NULL OR len(list_filter(
+             map_values(identity_map), lambda listed: listed IS NULL OR len(list_filter(listed,
+               lambda one: coalesce(json_type(one.id), '') <> 'VARCHAR'
+                 OR coalesce(json_type(one."primary"), 'BOOLEAN') <> 'BOOLEAN')) > 0)) > 0)""",
+    ),
+    Rule(
+        "identity",
+        f"an identity's id must have 1 to {MAX_ID} characters, its namespace 1 to {MAX_NAME}, "
+        "without control characters or, in the namespace, a colon",
+        f"""len(list_filter(identities, lambda one:
+              length(one.id) NOT BETWEEN 1 AND {MAX_ID}
+              OR NOT regexp_full_match(one.id, {literal(_WORD)})
+              OR length(one.namespace) NOT BETWEEN 1 AND {MAX_NAME} OR contains(one.namespace, ':')
+              OR NOT regexp_full_match(one.namespace, {literal(_WORD)}))) > 0""",
+    ),
+    Rule(
+        "person_key",
+        f"personID and _id must be strings of 1 to {MAX_ID} characters",
+        f"""coalesce(json_type(person_json), 'VARCHAR') <> 'VARCHAR'
+            OR coalesce(json_type(id_json), 'VARCHAR') <> 'VARCHAR'
+            OR length(person_json->>'$') NOT BETWEEN 1 AND {MAX_ID}
+            OR length(id_json->>'$') NOT BETWEEN 1 AND {MAX_ID}""",
+    ),
+    Rule(
+        "no_person_key",
+        "nothing says whose fragment it is: no personID, no identity, no _id",
+        "person_key IS NULL",
+    ),
+    Rule("no_update_time", "there is no update time", "update_json IS NULL"),
+    Rule(
+        "update_time",
+        "the update time is not an RFC 3339 date-time with an offset",
+        "updated_at IS NULL",
+    ),
+    Rule(
+        "test_profile",
+        "testProfile must be true or false",
+        "coalesce(json_type(test_json), 'BOOLEAN') <> 'BOOLEAN'",
+    ),
+    Rule(
+        "segment_membership",
+        "segmentMembership must hold, by namespace and segment, objects with a status and a "
+        "lastQualificationTime",
+        """membership_json IS NOT NULL AND (membership_map IS NULL OR len(list_filter(
+             map_values(membership_map), lambda segments: segments IS NULL OR len(list_filter(
+               map_values(segments), lambda one: one IS NULL)) > 0)) > 0)""",
+    ),
+    Rule(
+        "segment",
+        f"a segment and its namespace must have 1 to {MAX_NAME} characters, none of them a "
+        "control character",
+        f"""len(list_filter(memberships, lambda one:
+              length(one.segment) > {MAX_NAME} OR length(one.namespace) > {MAX_NAME}
+              OR NOT regexp_full_match(one.segment, {literal(_WORD)})
+              OR NOT regexp_full_match(one.namespace, {literal(_WORD)}))) > 0""",
+    ),
+    Rule(
+        "segment_status",
+        f"a membership's status must be one of {', '.join(STATUSES)}",
+        f"""len(list_filter(memberships, lambda one:
+              one.status NOT IN ({", ".join(map(literal, STATUSES))}))) > 0""",
+    ),
+    Rule(
+        "qualification_time",
+        "a membership's lastQualificationTime is missing or not an RFC 3339 date-time with an "
+        "offset",
+        "len(list_filter(memberships, lambda one: one.qualified_at IS NULL)) > 0",
+    ),
+    Rule(
+        "large_integer",
+        "an integer needs more than 63 bits; send it as a string",
+        # The first condition is cheap and nearly always false.
+        """regexp_matches(attributes, '[:,\\[]-?[0-9]{19,}') AND len(list_filter(
+             json_extract(attributes, '$..*'), lambda value:
+               regexp_full_match(value::VARCHAR, '-?[0-9]{19,}')
+               AND TRY_CAST(value::VARCHAR AS BIGINT) IS NULL)) > 0""",
+    ),
+)
+"""What is asked of a record that can be read at all, in this order."""
+
+EXPLANATIONS: Final = {
+    NOT_UTF8: "the line is not UTF-8",
+    TOO_LARGE: "the record is too large",
+    **{rule.reason: rule.explanation for rule in RULES},
+}
+"""Every reason that a record can be refused for, in words."""
+
+
+def moment(text: str) -> str:
+    """SQL for an RFC 3339 date-time as a UTC timestamp, NULL where it is none."""
+    return (
+        f"CASE WHEN regexp_full_match({text}, {literal(_TIME)}) "
+        f"THEN timezone('UTC', TRY_CAST({text} AS TIMESTAMPTZ)) END"
+    )
+
+
+def checked(
+    records: str, *, person_id: str = PERSON_ID, update_times: Sequence[str] = UPDATE_TIMES
+) -> str:
+    """A query that checks records; `records` gives their position BIGINT and text VARCHAR.
+
+    It gives, for a refused record, position, reason and raw; for a fragment, position,
+    person_id, person_key, updated_at, identities STRUCT(namespace, id, "primary")[],
+    memberships STRUCT(namespace, segment, status, qualified_at)[], and its attributes as
+    JSON. `person_id` is the SQL that makes the id from the column person_key.
+    """
+    # The update time's own column takes the place of an attribute of that name.
+    taken = ("identityMap", "segmentMembership", *set(update_times).intersection(RESERVED))
+    without = orjson.dumps(dict.fromkeys(taken)).decode()
+    picked = ("/identityMap", "/segmentMembership", "/personID", "/_id", "/testProfile")
+    pointers = ", ".join(map(literal, (*picked, *map(_pointer, update_times))))
+    times = ", ".join(
+        f"nullif(parts[{number}], 'null')"
+        for number, _ in enumerate(update_times, start=len(picked) + 1)
+    )
+    reasons = " ".join(f"WHEN {rule.broken} THEN {literal(rule.reason)}" for rule in RULES)
+    return f"""
+      WITH parsed AS (
+        SELECT position, raw, TRY_CAST(raw AS JSON) AS document FROM ({records})
+      ), parts AS (
+        SELECT position, raw, document,
+               coalesce(json_type(document) = 'OBJECT', false) AS is_object,
+               json_extract(document, [{pointers}]) AS parts
+        FROM parsed
+      ), named AS (
+        SELECT position, raw, document, is_object,
+               nullif(parts[1], 'null') AS identity_json,
+               nullif(parts[2], 'null') AS membership_json,
+               nullif(parts[3], 'null') AS person_json,
+               nullif(parts[4], 'null') AS id_json,
+               nullif(parts[5], 'null') AS test_json,
+               coalesce({times}) AS update_json
+        FROM parts
+      ), mapped AS (
+        SELECT *,
+               TRY_CAST(identity_json AS MAP(VARCHAR, STRUCT(id JSON, "primary" JSON)[]))
+                 AS identity_map,
+               TRY_CAST(membership_json AS MAP(VARCHAR, MAP(VARCHAR,
+                 STRUCT(status VARCHAR, "lastQualificationTime" VARCHAR)))) AS membership_map,
+               {moment("(update_json->>'$')")} AS updated_at
+        FROM named
+      ), listed AS (
+        SELECT *,
+               flatten(list_transform(map_entries(identity_map), lambda entry:
+                 list_transform(entry.value, lambda one: struct_pack(
+                   namespace := entry.key, id := one.id->>'$',
+                   "primary" := coalesce(one."primary" = 'true', false))))) AS identities,
+               flatten(list_transform(map_entries(membership_map), lambda entry:
+                 list_transform(map_entries(entry.value), lambda one: struct_pack(
+                   namespace := entry.key, segment := one.key,
+                   status := coalesce(one.value.status, 'realized'),
+                   qualified_at := {moment("one.value.lastQualificationTime")}))))
+                 AS memberships,
+               CASE WHEN is_object THEN json_merge_patch(document, {literal(without)}) END
+                 AS attributes
+        FROM mapped
+      ), ranked AS (
+        SELECT *, list_min(list_transform(identities, lambda one: struct_pack(
+                    later := NOT one."primary", namespace := one.namespace, id := one.id)))
+                    AS primary_identity
+        FROM listed
+      ), keyed AS (
+        SELECT *, coalesce(person_json->>'$',
+                           primary_identity.namespace || ':' || primary_identity.id,
+                           id_json->>'$') AS person_key
+        FROM ranked
+      ), judged AS (
+        SELECT *, CASE {reasons} END AS reason FROM keyed
+      )
+      SELECT position, reason, CASE WHEN reason IS NOT NULL THEN raw END AS raw,
+             {person_id} AS person_id, person_key, updated_at, identities, memberships, attributes
+      FROM judged"""
+
+
+def _pointer(path: str) -> str:
+    steps = (step.replace("~", "~0").replace("/", "~1") for step in path.split("."))
+    return "".join(f"/{step}" for step in steps)

@@ -1,0 +1,182 @@
+"""Takes records in: fragments into Parquet parts, the others into a file of rejects.
+
+Chunks of NDJSON are checked side by side, one to a thread; other files by one query that
+DuckDB spreads over its threads.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import duckdb
+import orjson
+
+from segexport.exports.attributes import Tree, found_by, found_in, join
+from segexport.exports.builder import Progress
+from segexport.exports.fragments import EXPLANATIONS
+from segexport.exports.sources import Chunk, Kind, Refused, Source, chunks, records, unreadable
+from segexport.exports.sql import literal, parquet
+
+_SOURCE_BITS: Final = 40  # a position is the source's index and, in these bits, the record's number
+_POLL: Final = 0.25  # seconds between two looks at a running query
+_SLICE: Final = 16_384  # fragments whose attributes are looked at together
+_FETCHED: Final = 1_000  # rejects in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of the records: how many are fragments, with which attributes, and where
+    these are; why others are not."""
+
+    accepted: int
+    refused: Counter[str]
+    parts: Sequence[Path]
+    attributes: Tree
+
+
+class Intake:
+    """Checks the records of files, one file after the other.
+
+    `check` makes the query that checks the records of a query (`fragments.checked`).
+    `rejects` receives, as NDJSON, the source, number, reason and text of what is refused.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        folder: Path,
+        rejects: IO[bytes],
+        check: Callable[[str], str],
+        threads: int,
+    ) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._rejects = rejects
+        self._check = check
+        self._threads = threads
+        self._accepted = 0
+        self._refused: Counter[str] = Counter()
+        self._parts: list[Path] = []
+        self._attributes: Tree = {}
+
+    def take(self, sources: Sequence[Source], progress: Progress) -> Taken:
+        """Check all records. Raises `FragmentsUnreadable` if a file cannot be read."""
+        self._folder.mkdir()
+        total, before = sum(source.size for source in sources), 0
+        with ThreadPoolExecutor(self._threads) as pool:
+            for index, source in enumerate(sources):
+                take = self._take_lines if source.kind is Kind.LINES else self._take_whole
+                for done in take(pool, index, source):
+                    progress("reading", before + done, total)
+                before += source.size
+        return Taken(self._accepted, self._refused, tuple(self._parts), self._attributes)
+
+    def _take_lines(self, pool: ThreadPoolExecutor, index: int, source: Source) -> Iterator[int]:
+        """Take an NDJSON file; gives the bytes done, again and again."""
+        running: deque[tuple[Chunk, Path, Future[Tree]]] = deque()
+
+        def settle() -> int:
+            chunk, part, future = running.popleft()
+            self._settle(source, part, chunk.refused, future.result())
+            return chunk.end
+
+        for chunk in chunks(source):
+            part = self._new_part()
+            offset = (index << _SOURCE_BITS) + chunk.first - 1
+            query = self._check(f"""
+                SELECT {offset} + number AS position, raw
+                FROM (SELECT unnest(lines) AS raw, generate_subscripts(lines, 1) AS number
+                      FROM (SELECT string_split(?, chr(10)) AS lines))
+                WHERE trim(raw, chr(32) || chr(9) || chr(13)) <> ''""")
+            cursor = self._connection.cursor()
+            running.append((chunk, part, pool.submit(_check, cursor, query, part, [chunk.text])))
+            if len(running) > self._threads:
+                yield settle()
+        while running:
+            yield settle()
+
+    def _take_whole(self, pool: ThreadPoolExecutor, index: int, source: Source) -> Iterator[int]:
+        """Take a file that DuckDB reads by itself; gives the bytes done, again and again."""
+        part, cursor = self._new_part(), self._connection.cursor()
+        query = self._check(f"""
+            SELECT {index << _SOURCE_BITS} + position AS position, raw
+            FROM ({records(source, cursor)})""")
+        cursor.execute("SET enable_progress_bar = true")
+        cursor.execute("SET enable_progress_bar_print = false")
+        future = pool.submit(_check, cursor, query, part, [])
+        try:
+            while not wait([future], timeout=_POLL).done:
+                yield int(source.size * max(0.0, cursor.query_progress()) / 100)
+            attributes = future.result()
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            raise unreadable(source.path, error) from error
+        except BaseException:
+            cursor.interrupt()
+            raise
+        self._settle(source, part, (), attributes)
+        yield source.size
+
+    def _new_part(self) -> Path:
+        part = self._folder / f"part-{len(self._parts):06d}.parquet"
+        self._parts.append(part)
+        return part
+
+    def _settle(
+        self, source: Source, part: Path, unchecked: Sequence[Refused], attributes: Tree
+    ) -> None:
+        """Count what a part holds, and write down what it refused, in the file's order."""
+        self._attributes = join(self._attributes, attributes)
+        cursor = self._connection.cursor()
+        cursor.execute(f"SELECT reason, count(*) FROM {parquet([part])} GROUP BY reason")
+        for reason, count in cursor.fetchall():
+            if reason is None:
+                self._accepted += count
+            else:
+                self._refused[reason] += count
+        self._refused.update(refused.reason for refused in unchecked)
+        cursor.execute(f"""
+            SELECT position & {(1 << _SOURCE_BITS) - 1}, reason, raw FROM {parquet([part])}
+            WHERE reason IS NOT NULL ORDER BY position""")
+        waiting = deque(unchecked)
+        while rows := cursor.fetchmany(_FETCHED):
+            for number, reason, raw in rows:
+                while waiting and waiting[0].number < number:
+                    self._write(source, waiting.popleft())
+                self._write(source, Refused(number, reason, raw))
+        for refused in waiting:
+            self._write(source, refused)
+
+    def _write(self, source: Source, refused: Refused) -> None:
+        document = {
+            "source": str(source.path),
+            "record": refused.number,
+            "reason": refused.reason,
+            "explanation": EXPLANATIONS[refused.reason],
+            "raw": refused.raw,
+        }
+        self._rejects.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _check(
+    cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[str]
+) -> Tree:
+    """Write the checked records into a part, and find the attributes of its fragments."""
+    cursor.execute(
+        f"COPY ({query}) TO {literal(part)} (FORMAT parquet, ROW_GROUP_SIZE {_SLICE})", parameters
+    )
+    cursor.execute(f"SELECT min(position), max(position) FROM {parquet([part])}")
+    ((first, last),) = cursor.fetchall()
+    found: Tree = {}
+    for start in range(first or 0, (last or -1) + 1, _SLICE):
+        cursor.execute(f"""
+            SELECT {found_by("attributes")} FROM {parquet([part])}
+            WHERE reason IS NULL AND position BETWEEN {start} AND {start + _SLICE - 1}""")
+        ((structure,),) = cursor.fetchall()
+        found = join(found, found_in(structure))
+    return found

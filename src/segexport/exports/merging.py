@@ -1,0 +1,217 @@
+"""Merges one bucket: what an older snapshot holds and what is new become the next one's files."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from segexport.errors import ProfileStoreError
+from segexport.exports.attributes import column_in_base
+from segexport.exports.profiles import Attribute, Snapshot
+from segexport.exports.sql import identifier, literal
+
+TEST_PROFILE: Final = "testProfile"
+"""The attribute that tells whether a profile is a test profile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """What is new in a bucket, as two queries.
+
+    `fragments` gives person_id, person_key, updated_at, position BIGINT (order of loading),
+    identities STRUCT(namespace, id, "primary")[] and a column for each attribute;
+    `memberships` gives person_id, namespace, segment, status, qualified_at, position.
+    """
+
+    fragments: str
+    memberships: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A bucket to be written into a new folder; `base` is the snapshot to add to."""
+
+    number: int
+    of: int
+    folder: Path
+    base: Snapshot | None
+    incoming: Incoming
+    attributes: Sequence[Attribute]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a written bucket holds."""
+
+    persons: int
+    fragments: int
+    namespaces: frozenset[str]
+    segments: Mapping[tuple[str, str], Counter[str]]
+
+
+def merge(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> Contents:
+    """Write the bucket's three files.
+
+    Raises `ProfileStoreError` if two persons of the bucket share an id.
+    """
+    bucket.folder.mkdir(parents=True)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {bucket.incoming.fragments}")
+    _view_base(connection, bucket)
+    _refuse_collisions(connection)
+    fragments, persons, memberships = (
+        bucket.folder / f"{name}.parquet" for name in ("fragments", "persons", "memberships")
+    )
+    _write(connection, _merged_fragments(bucket.attributes), fragments)
+    _write(connection, _merged_persons(bucket.attributes, fragments), persons)
+    _write(connection, _merged_memberships(bucket.incoming.memberships), memberships)
+    return _contents(connection, persons=persons, fragments=fragments, memberships=memberships)
+
+
+def _view_base(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> None:
+    """Make the views base_fragments, base_persons and base_memberships: empty without a base."""
+    run, base, attributes = connection.execute, bucket.base, bucket.attributes
+    if base is None:
+        columns = "".join(
+            f", NULL::{attribute.type} AS {identifier(attribute.path)}" for attribute in attributes
+        )
+        run(f"""
+            CREATE OR REPLACE TEMP VIEW base_fragments AS
+            SELECT 0::BIGINT AS person_id, NULL::TIMESTAMP AS updated_at, 0::BIGINT AS position
+                   {columns} WHERE false""")
+        run("""
+            CREATE OR REPLACE TEMP VIEW base_persons AS
+            SELECT 0::BIGINT AS person_id, '' AS person_key,
+                   NULL::MAP(VARCHAR, STRUCT(id VARCHAR, "primary" BOOLEAN)[]) AS identity_map
+            WHERE false""")
+        run("""
+            CREATE OR REPLACE TEMP VIEW base_memberships AS
+            SELECT 0::BIGINT AS person_id, '' AS namespace, '' AS segment, '' AS status,
+                   NULL::TIMESTAMP AS qualified_at, 0::BIGINT AS position WHERE false""")
+        return
+    # A bucket of the base spreads over several where the store has grown.
+    here = f"person_id % {bucket.of} = {bucket.number}"
+    old = bucket.number % base.buckets
+    columns = "".join(
+        f", {column_in_base(attribute, base.attributes)} AS {identifier(attribute.path)}"
+        for attribute in attributes
+    )
+    run(f"""
+        CREATE OR REPLACE TEMP VIEW base_fragments AS
+        SELECT person_id, updated_at, rank AS position{columns}
+        FROM read_parquet({literal(base.fragments_file(old))}) WHERE {here}""")
+    run(f"""
+        CREATE OR REPLACE TEMP VIEW base_persons AS
+        SELECT person_id, person_key, identity_map
+        FROM read_parquet({literal(base.persons_file(old))}) WHERE {here}""")
+    run(f"""
+        CREATE OR REPLACE TEMP VIEW base_memberships AS
+        SELECT *, -1::BIGINT AS position  -- before everything new
+        FROM read_parquet({literal(base.memberships_file(old))}) WHERE {here}""")
+
+
+def _refuse_collisions(connection: duckdb.DuckDBPyConnection) -> None:
+    shared = connection.execute("""
+        SELECT person_id, min(person_key), max(person_key)
+        FROM (SELECT person_id, person_key FROM incoming
+              UNION ALL SELECT person_id, person_key FROM base_persons)
+        GROUP BY person_id HAVING min(person_key) <> max(person_key)
+        ORDER BY person_id LIMIT 1""").fetchone()
+    if shared is not None:
+        raise ProfileStoreError(
+            f"the persons {shared[1]!r} and {shared[2]!r} get the same person id {shared[0]}; "
+            "nothing was written: give one of them another personID"
+        )
+
+
+def _write(connection: duckdb.DuckDBPyConnection, query: str, file: Path) -> None:
+    connection.execute(f"COPY ({query}) TO {literal(file)} (FORMAT parquet)")
+
+
+def _merged_fragments(attributes: Sequence[Attribute]) -> str:
+    columns = "".join(f", {identifier(attribute.path)}" for attribute in attributes)
+    return f"""
+        SELECT person_id, row_number() OVER (ORDER BY updated_at, source, position) AS rank,
+               updated_at{columns}
+        FROM (SELECT person_id, updated_at, 0 AS source, position{columns} FROM base_fragments
+              UNION ALL
+              SELECT person_id, updated_at, 1 AS source, position{columns} FROM incoming)
+        ORDER BY person_id, rank"""
+
+
+def _merged_persons(attributes: Sequence[Attribute], fragments: Path) -> str:
+    # An older fragment may arrive later: the latest test mark is found among all fragments.
+    test_profile = (
+        f"coalesce(arg_max({identifier(TEST_PROFILE)}, rank), false)"
+        if any(attribute.path == TEST_PROFILE for attribute in attributes)
+        else "false"
+    )
+    return f"""
+        WITH identities AS (
+          SELECT person_id, namespace, id, bool_or("primary") AS "primary"
+          FROM (SELECT person_id, one.namespace, one.id, one."primary"
+                FROM (SELECT person_id, unnest(identities) AS one FROM incoming)
+                UNION ALL
+                SELECT person_id, namespace, one.id, one."primary"
+                FROM (SELECT person_id, namespace, unnest(listed) AS one
+                      FROM (SELECT person_id, unnest(map_keys(identity_map)) AS namespace,
+                                   unnest(map_values(identity_map)) AS listed
+                            FROM base_persons)))
+          GROUP BY ALL
+        ), by_namespace AS (
+          SELECT person_id, namespace,
+                 list(struct_pack(id := id, "primary" := "primary") ORDER BY "primary" DESC, id)
+                   AS listed
+          FROM identities GROUP BY ALL
+        ), identity_maps AS (
+          SELECT person_id, map(list(namespace ORDER BY namespace), list(listed ORDER BY namespace))
+                   AS identity_map
+          FROM by_namespace GROUP BY person_id
+        ), keys AS (
+          SELECT person_id, any_value(person_key) AS person_key
+          FROM (SELECT person_id, person_key FROM incoming
+                UNION ALL SELECT person_id, person_key FROM base_persons)
+          GROUP BY person_id
+        ), merged AS (
+          SELECT person_id, max(updated_at) AS updated_at, {test_profile} AS test_profile
+          FROM read_parquet({literal(fragments)}) GROUP BY person_id
+        )
+        SELECT person_id, person_key, identity_map, test_profile, updated_at
+        FROM merged JOIN keys USING (person_id) LEFT JOIN identity_maps USING (person_id)
+        ORDER BY person_id"""
+
+
+def _merged_memberships(memberships: str) -> str:
+    return f"""
+        SELECT person_id, namespace, segment,
+               arg_max(status, (qualified_at, position)) AS status,
+               max(qualified_at) AS qualified_at
+        FROM (FROM ({memberships}) UNION ALL BY NAME FROM base_memberships)
+        GROUP BY ALL
+        ORDER BY namespace, segment, person_id"""
+
+
+def _contents(
+    connection: duckdb.DuckDBPyConnection, *, persons: Path, fragments: Path, memberships: Path
+) -> Contents:
+    def rows(query: str) -> list[tuple[Any, ...]]:
+        return connection.execute(query).fetchall()
+
+    segments: dict[tuple[str, str], Counter[str]] = {}
+    for namespace, segment, status, size in rows(f"""
+            SELECT namespace, segment, status, count(*)
+            FROM read_parquet({literal(memberships)}) GROUP BY ALL"""):
+        segments.setdefault((namespace, segment), Counter())[status] = size
+    ((person_count, fragment_count),) = rows(f"""
+        SELECT (SELECT count(*) FROM read_parquet({literal(persons)})),
+               (SELECT count(*) FROM read_parquet({literal(fragments)}))""")
+    namespaces = rows(f"""
+        SELECT DISTINCT unnest(map_keys(identity_map)) FROM read_parquet({literal(persons)})""")
+    return Contents(
+        persons=person_count,
+        fragments=fragment_count,
+        namespaces=frozenset(namespace for (namespace,) in namespaces),
+        segments=segments,
+    )
