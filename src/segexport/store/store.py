@@ -103,8 +103,8 @@ class JobStore(Protocol):
         epoch and lease of `after` are otherwise ignored: only `claim`, `renew` and
         `release` change them.
 
-        Raises `StoreError` for a row that cannot be stored (its event id or sequence is
-        taken), and ValueError if the rows are not exactly those that the transition counts:
+        Raises `StoreError` for a row that the database refuses (its sequence is taken), and
+        ValueError if the rows are not exactly those that the transition counts:
         their sequences go on from `before.events` and end at `after.events`, and a
         milestone has at least one.
         """

@@ -16,6 +16,8 @@ APPLICATION_ID: Final = 0x53454758
 """'SEGX' in the file's header tells a store from any other SQLite file."""
 
 _CACHE_KIB: Final = 16_384
+_CHECKPOINT_PAGES: Final = 4_000
+"""16 MiB of log before it is copied into the file: pages that change often are copied once."""
 _KEPT_LOG_BYTES: Final = 64 * 1024 * 1024
 
 _DAMAGED: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
@@ -65,6 +67,7 @@ def connect(path: Path, patience: timedelta) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit={_KEPT_LOG_BYTES}")
     return connection
 
