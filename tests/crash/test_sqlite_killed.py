@@ -31,14 +31,19 @@ async def test_every_job_has_just_the_rows_of_its_state(tmp_path: Path, turn: in
     writer = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "support.store_process", path, "16", "100000"),
         cwd=TESTS,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
+    assert writer.stdin is not None
     assert writer.stdout is not None
-    acknowledged = await writer.stdout.readline()
+    assert await writer.stdout.readline() == b"open\n"
+    writer.stdin.write(b"\n")
+    first = await writer.stdout.readline()
+    rest = asyncio.create_task(writer.stdout.read())
     await asyncio.sleep(random.Random(turn).uniform(0, 0.4))
     writer.kill()
-    rest, _ = await writer.communicate()
-    lines = (acknowledged + rest).decode().splitlines(keepends=True)
+    lines = (first + await rest).decode().splitlines(keepends=True)
+    await writer.wait()
 
     store = await SqliteStore.open(path)
     jobs = {job.id: job for job in await store.jobs(SCOPE, limit=1_000_000)}

@@ -25,12 +25,22 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def start_writer(path: Path, *, callers: int, lives: int) -> asyncio.subprocess.Process:
+    """A process that has the store open, and begins to write when `begin` is called."""
     # -O, as somebody will run it: nothing may depend on assertions.
-    return await asyncio.create_subprocess_exec(
+    writer = await asyncio.create_subprocess_exec(
         *(sys.executable, "-O", "-m", "support.store_process", path, str(callers), str(lives)),
         cwd=TESTS,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
+    assert writer.stdout is not None
+    assert await writer.stdout.readline() == b"open\n"
+    return writer
+
+
+def begin(writer: asyncio.subprocess.Process) -> asyncio.Task[tuple[bytes, bytes]]:
+    """Let it write; the task is done when it has ended."""
+    return asyncio.create_task(writer.communicate(b"\n"))
 
 
 async def test_two_processes_that_write_at_once_number_rows_in_the_order_they_appear(
@@ -41,7 +51,7 @@ async def test_two_processes_that_write_at_once_number_rows_in_the_order_they_ap
     writers = [
         await start_writer(tmp_path / "jobs.sqlite", callers=callers, lives=lives) for _ in range(2)
     ]
-    outputs = [asyncio.create_task(writer.communicate()) for writer in writers]
+    outputs = [begin(writer) for writer in writers]
     seen: list[NumberedRow] = []
     change, ended = 0, False
     while not ended:
@@ -71,7 +81,7 @@ async def test_what_another_process_commits_is_noticed_while_it_runs(
     store: SqliteStore, tmp_path: Path
 ) -> None:
     writer = await start_writer(tmp_path / "jobs.sqlite", callers=1, lives=1)
-    output = asyncio.create_task(writer.communicate())
+    output = begin(writer)
     change = 0
     async with asyncio.timeout(60):
         while not any(job.is_terminal for job in await store.jobs(SCOPE)):
@@ -83,12 +93,12 @@ async def test_a_process_is_not_starved_by_another_that_never_stops_writing(
     store: SqliteStore, tmp_path: Path
 ) -> None:
     writer = await start_writer(tmp_path / "jobs.sqlite", callers=32, lives=1000)
-    assert writer.stdout is not None
-    await writer.stdout.readline()
-    try:
-        for _ in range(20):
-            async with asyncio.timeout(5):
-                await submitted(store)
-    finally:
-        writer.kill()
-        await writer.communicate()
+    output = begin(writer)
+    change = await store.wait_for_change(0, timedelta(seconds=60))
+    for _ in range(20):
+        change = await asyncio.wait_for(store.wait_for_change(change, timedelta(seconds=60)), 30)
+        async with asyncio.timeout(5):
+            await submitted(store)
+    assert writer.returncode is None, "the other wrote all the time"
+    writer.kill()
+    await output

@@ -1,10 +1,11 @@
 """A process of its own that writes lives of jobs into a SQLite store, until told or killed.
 
-    python store_process.py FILE CALLERS LIVES
+    python -m support.store_process FILE CALLERS LIVES
 
-Each caller takes jobs through their lives, one after the other: every second one succeeds,
-the others fail. What the store has acknowledged is printed, `<job id> <state>` a line, so
-that whoever kills the process knows what must be there.
+It prints `open` once it has opened the store, and begins when it is sent a line. Each caller
+takes jobs through their lives, one after the other: every second one fails, the others
+succeed. What the store has acknowledged is printed, `<job id> <state>` a line, so that
+whoever kills the process knows what must be there.
 """
 
 import asyncio
@@ -28,6 +29,9 @@ async def _live(store: SqliteStore, lives: int) -> None:
 
 async def _main(file: str, callers: str, lives: str) -> None:
     store = await SqliteStore.open(Path(file))
+    sys.stdout.write("open\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.readline)
     await asyncio.gather(*(_live(store, int(lives)) for _ in range(int(callers))))
     await store.close()
 
