@@ -2,10 +2,10 @@
 
 import asyncio
 import itertools
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -172,17 +172,27 @@ async def sent_by(store: Outbox) -> Mapping[bytes, Sequence[Sent]]:
 
 def require_same(expected: Mapping[bytes, Sequence[Sent]], received: Sequence[Record]) -> None:
     """Fail unless each job's records were received once, in order, byte for byte."""
-    found: dict[bytes, list[Record]] = defaultdict(list)
+    found: dict[bytes | None, list[Record]] = defaultdict(list)
     for record in received:
-        assert record.key is not None
         found[record.key].append(record)
-    assert found.keys() == expected.keys()
-    for key, records in expected.items():
-        got = [(each.value, each.header) for each in found[key]]
-        wanted = [(each.value, dict(each.headers)) for each in records]
-        assert [_brief(each) for each in got] == [_brief(each) for each in wanted]
-        assert got == wanted
-        assert len({each.partition for each in found[key]}) == 1
+    wrong = [f"{key!r} is no job's key" for key in found.keys() - expected.keys()]
+    for key, sent in expected.items():
+        wrong += [f"job {key.decode()}: {each}" for each in _differences(sent, found[key])]
+    assert not wrong, "\n".join(wrong[:20])
+
+
+def _differences(sent: Sequence[Sent], received: Sequence[Record]) -> Iterator[str]:
+    made = [(each.value, dict(each.headers)) for each in sent]
+    got = [(each.value, each.header) for each in received]
+    if made == got:
+        if len({each.partition for each in received}) > 1:
+            yield "stands in several partitions"
+        return
+    sequences = [headers.get("ce_sequence") for _, headers in made]
+    arrived = Counter(headers.get("ce_sequence") for _, headers in got)
+    yield from (f"event {each!r} is missing" for each in sequences if each not in arrived)
+    yield from (f"event {each!r} came {n} times" for each, n in arrived.items() if n > 1)
+    yield "order or content differ"
 
 
 async def require_exactly_once(
@@ -195,13 +205,3 @@ async def require_exactly_once(
         kafka.read, settings.topic, at_least=count, patience=patience
     )
     require_same(expected, received)
-
-
-def _brief(record: tuple[bytes | None, Mapping[str, bytes | None]]) -> bytes | None:
-    """Enough to see what is missing or repeated, in a message that can be read."""
-    return record[1].get("ce_sequence")
-
-
-def at(moment: datetime) -> Callable[[], datetime]:
-    """A clock that stands still."""
-    return lambda: moment
