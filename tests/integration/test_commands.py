@@ -1,0 +1,293 @@
+"""What can be asked of jobs, over a real store."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from segexport.commands import Commands, advance, random_job_id
+from segexport.errors import (
+    IllegalTransition,
+    InvalidEvent,
+    InvalidRequest,
+    JobNotFound,
+    LeaseLost,
+    Problem,
+    RequestConflict,
+    StoreUnavailable,
+    TooLateToCancel,
+)
+from segexport.events.announcement import Voice
+from segexport.jobs import job as steps
+from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope
+from segexport.jobs.lifecycle import JobState
+from segexport.jobs.publication import Counts, Publication
+from segexport.jobs.request import ExportRequest, parse_request
+from segexport.store.sqlite import SqliteStore
+
+HERE = Scope("acme", "prod")
+ELSEWHERE = Scope("other", "prod")
+LEASE = timedelta(seconds=30)
+
+
+def request(**changes: Any) -> ExportRequest:
+    return parse_request(
+        {
+            "destination": {"datasetId": "d1"},
+            "filter": {"segments": [{"segmentId": "gold"}]},
+            **changes,
+        }
+    )
+
+
+def only_gold(wanted: ExportRequest) -> Sequence[Problem]:
+    return [
+        Problem(f"filter.segments.{index}.segmentId", f"no segment {segment.segment_id!r}")
+        for index, segment in enumerate(wanted.filter.segments)
+        if segment.segment_id != "gold"
+    ]
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await SqliteStore.open(tmp_path / "jobs.sqlite")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def commands(store: SqliteStore) -> Commands:
+    ids = itertools.count(1)
+    return Commands(
+        store=store,
+        voice=Voice.of(store.identity.id, store.identity.generation, dialect="xdm", form="uri"),
+        check=only_gold,
+        deadline=timedelta(hours=12),
+        new_job_id=lambda: next(ids),
+    )
+
+
+async def statuses(store: SqliteStore, job_id: int) -> list[str]:
+    rows = await store.rows_of_job(job_id, after=0, through=1_000_000)
+    return [numbered.row.type.rsplit(".", 1)[1] for numbered in rows]
+
+
+async def claimed(commands: Commands, job_id: int) -> Job:
+    job = await commands.store.claim("worker", LEASE)
+    assert job is not None
+    assert job.id == job_id
+    return await advance(commands.store, commands.voice, job, steps.claim)
+
+
+async def publishing(commands: Commands, job: Job) -> Job:
+    outcome = Publication(batch_id="b1", files=(), counts=Counts(total=2, realized=2, failed=0))
+    for step in (
+        lambda job, now: steps.initialize(job, now, snapshot="s1"),
+        lambda job, now: steps.start(job, now, pieces=1, estimate=2),
+        lambda job, now: steps.publish(job, now, outcome),
+    ):
+        job = await advance(commands.store, commands.voice, job, step)
+    return job
+
+
+def test_random_job_ids_are_numbers_that_javascript_holds_exactly() -> None:
+    ids = {random_job_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(0 < job_id <= MAX_JOB_ID for job_id in ids)
+
+
+async def test_a_submitted_job_is_queued_and_has_a_deadline(
+    commands: Commands, store: SqliteStore
+) -> None:
+    submission = await commands.submit(HERE, request())
+    job = await store.get(HERE, submission.job.id)
+    assert (submission.created, job.state) == (True, JobState.CREATED)
+    assert job.deadline == job.created_at + timedelta(hours=12)
+    assert await statuses(store, job.id) == ["queued"]
+
+
+async def test_an_unknown_segment_is_refused_and_nothing_is_stored(
+    commands: Commands, store: SqliteStore
+) -> None:
+    wanted = request(filter={"segments": [{"segmentId": "gold"}, {"segmentId": "lead"}]})
+    with pytest.raises(InvalidRequest, match=r"segments\.1\.segmentId: no segment 'lead'"):
+        await commands.submit(HERE, wanted)
+    assert await commands.list(HERE) == []
+    assert (await store.backlog()).last == 0
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 129, "a\nb"])
+async def test_a_request_id_out_of_bounds_is_refused(commands: Commands, request_id: str) -> None:
+    with pytest.raises(InvalidRequest, match="requestId"):
+        await commands.submit(HERE, request(), request_id=request_id)
+
+
+async def test_the_same_request_submitted_at_once_by_many_becomes_one_job(
+    commands: Commands, store: SqliteStore
+) -> None:
+    submissions = await asyncio.gather(
+        *(commands.submit(HERE, request(), request_id="r1") for _ in range(20))
+    )
+    assert len({submission.job.id for submission in submissions}) == 1
+    assert sum(submission.created for submission in submissions) == 1
+    assert (await store.backlog()).last == 1
+
+
+async def test_the_same_request_id_with_another_body_is_a_conflict(commands: Commands) -> None:
+    await commands.submit(HERE, request(), request_id="r1")
+    with pytest.raises(RequestConflict, match="'r1'"):
+        await commands.submit(HERE, request(fields="person"), request_id="r1")
+    elsewhere = await commands.submit(ELSEWHERE, request(fields="person"), request_id="r1")
+    assert elsewhere.created
+
+
+async def test_jobs_of_another_organization_are_not_there(commands: Commands) -> None:
+    job = (await commands.submit(ELSEWHERE, request())).job
+    for attempt in (commands.status, commands.cancel, commands.retry):
+        with pytest.raises(JobNotFound):
+            await attempt(HERE, job.id)
+    assert await commands.list(HERE) == []
+
+
+async def test_a_waiting_job_is_cancelled_at_once_and_says_finished(
+    commands: Commands, store: SqliteStore
+) -> None:
+    job = (await commands.submit(HERE, request())).job
+    cancelled = await commands.cancel(HERE, job.id, reason="wrong audience")
+    assert cancelled.state is JobState.CANCELLED
+    assert await statuses(store, job.id) == ["queued", "finished"]
+    last = (await store.rows_of_job(job.id, after=0, through=10))[-1].row.value
+    assert b"ERROR_EXPORTJOB_FAILED" in last
+    assert b"wrong audience" in last
+
+
+async def test_a_running_job_is_told_to_stop(commands: Commands, store: SqliteStore) -> None:
+    job = (await commands.submit(HERE, request())).job
+    await claimed(commands, job.id)
+    assert (await commands.cancel(HERE, job.id)).state is JobState.CANCELLING
+    assert (await commands.cancel(HERE, job.id)).state is JobState.CANCELLING
+    assert await statuses(store, job.id) == ["queued"]
+
+
+async def test_cancel_during_publication_is_too_late(commands: Commands) -> None:
+    job = (await commands.submit(HERE, request())).job
+    await publishing(commands, await claimed(commands, job.id))
+    with pytest.raises(TooLateToCancel):
+        await commands.cancel(HERE, job.id)
+
+
+async def test_cancel_of_a_job_that_has_ended_changes_nothing(
+    commands: Commands, store: SqliteStore
+) -> None:
+    job = (await commands.submit(HERE, request())).job
+    running = await publishing(commands, await claimed(commands, job.id))
+    await advance(store, commands.voice, running, steps.complete)
+    assert (await commands.cancel(HERE, job.id)).state is JobState.COMPLETED
+    assert await statuses(store, job.id) == ["queued", "started", "finished"]
+
+
+async def test_cancel_of_a_failing_job_says_so(commands: Commands, store: SqliteStore) -> None:
+    job = await claimed(commands, (await commands.submit(HERE, request())).job.id)
+    fault = Fault(FaultKind.FAILED, "disk full")
+    await advance(store, commands.voice, job, lambda job, now: steps.fail(job, now, fault))
+    with pytest.raises(IllegalTransition, match="FAILING cannot cancel"):
+        await commands.cancel(HERE, job.id)
+
+
+async def test_when_cancel_and_publication_race_one_wins_and_the_other_is_told(
+    commands: Commands, store: SqliteStore
+) -> None:
+    outcome = Publication(batch_id="b", files=(), counts=Counts(total=0, realized=0, failed=0))
+    for _ in range(20):
+        job = await claimed(commands, (await commands.submit(HERE, request())).job.id)
+        for step in (
+            lambda job, now: steps.initialize(job, now, snapshot="s1"),
+            lambda job, now: steps.start(job, now, pieces=1, estimate=0),
+        ):
+            job = await advance(store, commands.voice, job, step)
+        running = job
+        results = await asyncio.gather(
+            commands.cancel(HERE, running.id),
+            advance(
+                store,
+                commands.voice,
+                running,
+                lambda job, now: steps.publish(job, now, outcome),
+            ),
+            return_exceptions=True,
+        )
+        stands = (await store.get(HERE, running.id)).state
+        if stands is JobState.CANCELLING:
+            assert isinstance(results[1], LeaseLost)
+        else:
+            assert stands is JobState.COMPLETING
+            assert isinstance(results[0], TooLateToCancel)
+
+
+async def test_a_cancel_that_never_gets_through_gives_up(
+    commands: Commands, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = (await commands.submit(HERE, request())).job
+
+    async def always_late(*_: object) -> None:
+        raise LeaseLost("moved on")
+
+    monkeypatch.setattr(store, "commit", always_late)
+    with pytest.raises(StoreUnavailable, match="kept changing"):
+        await commands.cancel(HERE, job.id)
+
+
+async def test_a_retry_is_a_new_job_that_names_the_old_one(
+    commands: Commands, store: SqliteStore
+) -> None:
+    first = (await commands.submit(HERE, request())).job
+    await commands.cancel(HERE, first.id)
+    second = (await commands.retry(HERE, first.id)).job
+    assert second.id != first.id
+    assert (await store.get(HERE, second.id)).retry_of == first.id
+    assert second.request == first.request
+
+
+async def test_an_event_that_would_break_the_contract_stops_its_transition(
+    commands: Commands, store: SqliteStore
+) -> None:
+    job = await claimed(commands, (await commands.submit(HERE, request())).job.id)
+    job = await advance(
+        store, commands.voice, job, lambda job, now: steps.initialize(job, now, snapshot="s1")
+    )
+    with pytest.raises(InvalidEvent, match="exportCountTotal"):
+        await advance(
+            store,
+            commands.voice,
+            job,
+            lambda job, now: steps.start(job, now, pieces=1, estimate=-5),
+        )
+    assert (await store.get(HERE, job.id)).state is JobState.INITIALIZING
+    assert await statuses(store, job.id) == ["queued"]
+
+
+async def test_status_tells_progress_and_pieces(commands: Commands, store: SqliteStore) -> None:
+    job = (await commands.submit(HERE, request())).job
+    status = await commands.status(HERE, job.id)
+    assert (status.progress, status.pieces_done) == (0.0, 0)
+    running = await publishing(commands, await claimed(commands, job.id))
+    await advance(store, commands.voice, running, steps.complete)
+    done = await commands.status(HERE, job.id)
+    assert (done.progress, done.pieces_done, done.job.counts) == (
+        1.0,
+        1,
+        Counts(total=2, realized=2, failed=0),
+    )
+
+
+async def test_stored_events_are_json_of_their_own_job(
+    commands: Commands, store: SqliteStore
+) -> None:
+    job = (await commands.submit(HERE, request())).job
+    (queued,) = await store.rows_of_job(job.id, after=0, through=10)
+    assert str(job.id) in orjson.dumps(orjson.loads(queued.row.value)).decode()
