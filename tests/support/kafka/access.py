@@ -94,7 +94,8 @@ class Kafka(ABC):
     def config_of(self, topic: str) -> Mapping[str, str]:
         """A topic's settings in effect."""
         asked = ConfigResource(ResourceType.TOPIC, topic)
-        (answer,) = AdminClient(self._admin).describe_configs([asked]).values()
+        admin = AdminClient(self._admin)  # its requests end with it
+        (answer,) = admin.describe_configs([asked]).values()
         return {name: entry.value for name, entry in answer.result(ANSWER).items()}
 
     def produce(

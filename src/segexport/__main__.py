@@ -1,0 +1,5 @@
+"""`python -m segexport`."""
+
+from segexport.cli import main
+
+main()
