@@ -5,9 +5,9 @@ event is held against the contract here, so a transition whose event would break
 be stored.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 import orjson
@@ -28,6 +28,7 @@ from segexport.events.xdm import to_compact
 from segexport.jobs.job import Fault, FaultKind, Job, Transition
 from segexport.jobs.lifecycle import JobState, Milestone
 from segexport.jobs.publication import DiscardFile
+from segexport.jobs.request import SegmentFilter
 
 TYPE_OF_STATUS: Final = "segexport.segmentExportJob."
 """The CloudEvents type of an event about the whole job is this and its status."""
@@ -70,14 +71,16 @@ def _rows(job: Job, milestone: Milestone, voice: Voice) -> Iterator[OutboxRow]:
     sequence = job.events + 1
     discards = _discards(job)
     if discards:
-        template = template_of(_discard_of(job, sequence, voice), voice.namespace, voice.form)
-        row = _row(job, sequence, voice, DISCARDED, template)
-        yield replace(row, discards=discards)
+        any_one = _event(job, sequence, voice, **_discard(job, voice.dialect))
+        template = template_of(any_one, voice.namespace, voice.form)
+        yield _row(job, any_one, DISCARDED, template, discards)
         sequence += discards.rows
-    document = _event_of(job, milestone, sequence, voice).document()
+    facts = _outcome(job, voice.dialect)
+    event = _event(job, sequence, voice, status=milestone, retry_of=job.retry_of, **facts)
+    document = event.document()
     contract.demand(document)
     value = orjson.dumps(to_compact(document) if voice.form is Form.COMPACT else document)
-    yield _row(job, sequence, voice, TYPE_OF_STATUS + milestone, value)
+    yield _row(job, event, TYPE_OF_STATUS + milestone, value)
 
 
 def _discards(job: Job) -> DiscardFile | None:
@@ -94,16 +97,57 @@ def _discards(job: Job) -> DiscardFile | None:
     return file if rows else None
 
 
-def _row(job: Job, sequence: int, voice: Voice, cloud_event: str, value: bytes) -> OutboxRow:
-    return OutboxRow(
+def _outcome(job: Job, dialect: Dialect) -> Mapping[str, Any]:
+    """What an event about the whole job says besides its status."""
+    types = EVENT_TYPES[dialect]
+    counts = job.counts
+    if counts is None:
+        started = job.state is JobState.PROCESSING
+        return {"event_type": types.info, "total": job.estimate if started else None}
+    facts = {"total": counts.total, "realized": counts.realized, "failed": counts.failed}
+    if job.state is JobState.COMPLETED:
+        coded = dialect is Dialect.JOURNEY_OPTIMIZER
+        code = EventCode.INFO_EXPORTJOB_SUCCEEDED if coded else None
+        return {**facts, "event_type": types.info, "event_code": code}
+    fault = job.fault or Fault(FaultKind.FAILED, "")
+    return {
+        **facts,
+        "event_type": types.error,
+        "event_code": CODE_OF_FAULT[fault.kind],
+        "fault": replace(fault, message=_writable(fault.message)),
+    }
+
+
+def _discard(job: Job, dialect: Dialect) -> Mapping[str, Any]:
+    """What any one discard of the job says; only what it shares with all others counts."""
+    segments = job.request.filter.segments
+    return {
+        "event_type": EVENT_TYPES[dialect].error,
+        "event_code": EventCode.ERROR_INSTANCE_INTERNAL,
+        "profile_id": 1,
+        "segment": _segment(segments[0]) if segments else None,
+        "segments": None if segments else (),
+    }
+
+
+def _event(job: Job, sequence: int, voice: Voice, **facts: Any) -> ServiceEvent:
+    """An event of the job as it stands; built once, because copies of it cost most here."""
+    if "segments" not in facts:
+        only = job.request.only_segment
+        facts["segment"] = _segment(only) if only else None
+        facts["segments"] = None if only else tuple(map(_segment, job.request.filter.segments))
+    return ServiceEvent(
+        id=event_id(voice.namespace, job.id, sequence),
         job_id=job.id,
-        scope=job.scope,
         sequence=sequence,
-        event_id=event_id(voice.namespace, job.id, sequence),
-        type=cloud_event,
         occurred_at=job.updated_at,
-        value=value,
+        journey=job.request.journey,
+        **facts,
     )
+
+
+def _segment(segment: SegmentFilter) -> Segment:
+    return Segment(segment.segment_ns, segment.segment_id)
 
 
 def event_id(namespace: UUID, job_id: int, sequence: int) -> UUID:
@@ -111,53 +155,18 @@ def event_id(namespace: UUID, job_id: int, sequence: int) -> UUID:
     return uuid5(namespace, f"{job_id}/{sequence}")
 
 
-def _event_of(job: Job, milestone: Milestone, sequence: int, voice: Voice) -> ServiceEvent:
-    types = EVENT_TYPES[voice.dialect]
-    about = _about(job, sequence, voice)
-    event = replace(about, status=milestone, retry_of=job.retry_of)
-    if milestone is Milestone.STARTED:
-        return replace(event, total=job.estimate)
-    counts = job.counts
-    if counts is None:
-        return event
-    event = replace(event, total=counts.total, realized=counts.realized, failed=counts.failed)
-    if job.state is JobState.COMPLETED:
-        spoken = voice.dialect is Dialect.JOURNEY_OPTIMIZER
-        return replace(event, event_code=EventCode.INFO_EXPORTJOB_SUCCEEDED if spoken else None)
-    fault = job.fault or Fault(FaultKind.FAILED, "")
-    return replace(
-        event,
-        event_type=types.error,
-        event_code=CODE_OF_FAULT[fault.kind],
-        fault=replace(fault, message=_writable(fault.message)),
-    )
-
-
-def _discard_of(job: Job, sequence: int, voice: Voice) -> ServiceEvent:
-    """Any one discard of the job: what it shares with all others is what counts."""
-    segments = job.request.filter.segments
-    return replace(
-        _about(job, sequence, voice),
-        event_type=EVENT_TYPES[voice.dialect].error,
-        event_code=EventCode.ERROR_INSTANCE_INTERNAL,
-        profile_id=1,
-        segment=Segment(segments[0].segment_ns, segments[0].segment_id) if segments else None,
-        segments=None if segments else (),
-    )
-
-
-def _about(job: Job, sequence: int, voice: Voice) -> ServiceEvent:
-    only = job.request.only_segment
-    segments = tuple(Segment(it.segment_ns, it.segment_id) for it in job.request.filter.segments)
-    return ServiceEvent(
-        id=event_id(voice.namespace, job.id, sequence),
+def _row(
+    job: Job, event: ServiceEvent, kind: str, value: bytes, discards: DiscardFile | None = None
+) -> OutboxRow:
+    return OutboxRow(
         job_id=job.id,
-        sequence=sequence,
-        occurred_at=job.updated_at,
-        event_type=EVENT_TYPES[voice.dialect].info,
-        segment=segments[0] if only else None,
-        segments=None if only else segments,
-        journey=job.request.journey,
+        scope=job.scope,
+        sequence=event.sequence,
+        event_id=event.id,
+        type=kind,
+        occurred_at=event.occurred_at,
+        value=value,
+        discards=discards,
     )
 
 

@@ -66,7 +66,7 @@ _NO_JOB: Final = Judgement(
 
 def judge(document: object, contract: Contract = Contract.XDM) -> Judgement:
     """Judge one parsed JSON document. Never raises."""
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         return _NO_JOB
     try:
         form = xdm.form_of(document)
@@ -124,7 +124,7 @@ def kind_of(document: xdm.Document) -> Kind | None:
     one, and its errors are about the event that was meant.
     """
     job = document.get(SEGMENT_EXPORT_JOB)
-    if not isinstance(job, Mapping) or _STATUS not in job:
+    if not isinstance(job, dict) or _STATUS not in job:
         return Kind.DISCARDED
     match job[_STATUS]:
         case "queued":
@@ -155,7 +155,7 @@ _RFC3339: Final = re.compile(
 
 
 def _is_empty(job: object) -> bool:
-    return isinstance(job, Mapping) and not any(key in _JOB_KEYS for key in job)
+    return isinstance(job, dict) and not any(key in _JOB_KEYS for key in job)
 
 
 _JOB_KEYS: Final = frozenset(xdm.table()[SEGMENT_EXPORT_JOB].short)

@@ -122,7 +122,7 @@ class ServiceEvent:
 
 def timestamp(moment: datetime) -> str:
     """A moment as every event writes it: UTC, microseconds, `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def _present(fields: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from segexport.events.schema import EMITTED, properties
 from segexport.events.vocabulary import OWN, SEGMENT_EXPORT_JOB, Form
 
 Document = Mapping[str, Any]
-"""A JSON object."""
+"""A JSON object as a parser makes it: a dict, to be looked at and not changed."""
 
 _NAMESPACE: Final = "https://ns.adobe.com/"
 
@@ -90,7 +90,7 @@ def form_of(document: Document) -> Form | None:
 
 def _has(document: Any, path: Sequence[str]) -> bool:
     for step in path:
-        if not isinstance(document, Mapping) or step not in document:
+        if not isinstance(document, dict) or step not in document:
             return False
         document = document[step]
     return True
@@ -137,15 +137,24 @@ def mixed_keys(document: Document, form: Form) -> Iterator[tuple[str, ...]]:
     A validator of either form takes such a key for an unknown one and passes whatever
     stands there, so a typing slip would go unnoticed.
     """
-    for field in table().values():
+    for field in _objects():
         path = (field.uri,) if form is Form.URI else field.compact
+        right, wrong = field.short, field.long
+        if form is Form.COMPACT:
+            right, wrong = wrong, right
         value: Any = document
         for step in path:
-            value = value.get(step) if isinstance(value, Mapping) else None
-        if isinstance(value, Mapping):
-            wrong = field.long if form is Form.URI else field.short
-            right = field.short if form is Form.URI else field.long
-            yield from ((*path, key) for key in value if key in wrong and key not in right)
+            value = value.get(step) if isinstance(value, dict) else None
+        if isinstance(value, dict):
+            for key in value:
+                if key in wrong and key not in right:
+                    yield (*path, key)
+
+
+@cache
+def _objects() -> Sequence[Field]:
+    """The fields that are objects with keys of their own."""
+    return [field for field in table().values() if field.short]
 
 
 def _lift(document: Document, trie: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +164,7 @@ def _lift(document: Document, trie: Mapping[str, Any], result: dict[str, Any]) -
         branch = trie.get(key)
         if isinstance(branch, Field):
             _put(result, (branch.uri,), _renamed(value, branch.long), key)
-        elif branch is not None and isinstance(value, Mapping) and value:
+        elif branch is not None and isinstance(value, dict) and value:
             if left := _lift(value, branch, result):
                 rest[key] = left
         else:
@@ -164,7 +173,7 @@ def _lift(document: Document, trie: Mapping[str, Any], result: dict[str, Any]) -
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    if not names or not isinstance(value, Mapping):
+    if not names or not isinstance(value, dict):
         return value
     renamed = {names.get(key, key): inner for key, inner in value.items()}
     if len(renamed) < len(value):
@@ -181,7 +190,7 @@ def _put(target: dict[str, Any], path: Sequence[str], value: Any, key: str) -> N
             raise _in_the_way(key, step)
         target = below
     leaf = path[-1]
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         below = target.setdefault(leaf, {})
         if not isinstance(below, dict):
             raise _in_the_way(key, leaf)
