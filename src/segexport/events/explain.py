@@ -37,7 +37,7 @@ class Finding:
 def short_path(path: Sequence[str | int]) -> str:
     """A path in one readable word: dots, indexes in brackets, URIs by their last part."""
     text = "".join(f"[{step}]" if isinstance(step, int) else "." + short_key(step) for step in path)
-    return text.removeprefix(".") or "(document)"
+    return printable(text.removeprefix(".")) or "(document)"
 
 
 def short_key(key: str) -> str:
@@ -45,6 +45,13 @@ def short_key(key: str) -> str:
     if key.startswith("https://"):
         return key.rpartition("/")[2]
     return key
+
+
+def printable(text: str) -> str:
+    """A text on one line, in which nothing speaks to the terminal: the rest is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text)
 
 
 def explain(document: Any, name: str, definition: str | None = None) -> Iterator[Finding]:
@@ -112,5 +119,5 @@ _WORDS: Final = {
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

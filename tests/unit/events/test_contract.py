@@ -250,6 +250,21 @@ def test_a_document_is_valid_exactly_when_nothing_is_found_and_the_form_does_not
         assert [it.rule for it in compact.findings] == [it.rule for it in uri.findings]
 
 
+def test_a_finding_is_one_line_that_cannot_speak_to_the_terminal() -> None:
+    hostile = "a\nb\x1b[31m\x85\u202e"
+    for broken in (
+        {JOB: {ID: {hostile: hostile}}},
+        changed(QUEUED, hostile, to=hostile),
+        changed(QUEUED, JOB, hostile, to=hostile),
+        changed(QUEUED, JOB, SEGMENT, to=hostile * 50),
+        changed(QUEUED, "xdm:timestamp", to=hostile),
+        changed(JOURNEYED, STEP, ORCHESTRATION + "journeyVersionID", to=hostile),
+    ):
+        findings = judge(broken, Contract.EMITTED).findings
+        assert findings
+        assert all(str(finding).isprintable() for finding in findings)
+
+
 @pytest.mark.parametrize(
     ("text", "exists"),
     [
