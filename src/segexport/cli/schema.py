@@ -8,7 +8,9 @@ import typer
 
 from segexport.cli.app import app
 from segexport.cli.present import OutputFormat, out, print_json
+from segexport.events.compact_schema import compact_schema, find_compact
 from segexport.events.schema import find, schemas
+from segexport.events.vocabulary import Form
 
 schema = typer.Typer(
     name="schema", no_args_is_help=True, help="The schemas that events are held against."
@@ -39,14 +41,19 @@ def list_schemas(
 @schema.command("print")
 def print_schema(
     name: Annotated[str, typer.Argument(help="The schema's name or its id.")],
+    form: Annotated[Form, typer.Option(help="The form of the keys that it describes.")] = Form.URI,
 ) -> None:
     """Print a schema as JSON.
 
     segexport schema print segment-export-job
 
-    segexport schema print urn:segexport:schema:emitted > emitted.schema.json
+    segexport schema print emitted --form compact
+
+    segexport schema print urn:segexport:schema:emitted
     """
-    document = find(name)
-    if document is None:
+    wanted = find_compact(name) or find(name)
+    if wanted is None:
         raise typer.BadParameter(f"there is no schema {name!r}; 'segexport schema list' shows all")
+    compact = form is Form.COMPACT or find_compact(name) is not None
+    document = compact_schema(wanted) if compact else schemas()[wanted]
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from segexport.events import schema
+from segexport.events.compact_schema import compact_id
 from segexport.events.outbox import OutboxRow
 from segexport.events.service_event import timestamp
 
@@ -67,8 +68,8 @@ def shared_headers(row: OutboxRow, source: str) -> Sequence[Header]:
 
 
 def data_schema(*, compact: bool) -> bytes:
-    """The schema that a value keeps: our contract, in the form in which the value is written."""
-    return (schema.pointer(schema.EMITTED) + (":compact" if compact else "")).encode()
+    """The schema that a value keeps: our contract, for the form in which it is written."""
+    return (compact_id(schema.EMITTED) if compact else schema.pointer(schema.EMITTED)).encode()
 
 
 def job_key(job_id: int) -> bytes:

@@ -39,12 +39,12 @@ def schemas() -> Mapping[str, Mapping[str, Any]]:
     )
 
 
-def find(name: str) -> Mapping[str, Any] | None:
-    """A schema by its name or its `$id`, with or without a slash at the end."""
+def find(name: str) -> str | None:
+    """The name of a schema, from its name or its `$id`, with or without a slash at the end."""
     wanted = name.rstrip("/")
     for known, schema in schemas().items():
         if wanted in (known, schema["$id"].rstrip("/")):
-            return schema
+            return known
     return None
 
 
@@ -94,25 +94,34 @@ def _reference_registry() -> Registry[Schema]:
     )
 
 
+def resolve(reference: str, inside: str) -> tuple[Any, str]:
+    """What a reference means in the schema with the `$id` `inside`, and the `$id` it leads to."""
+    identifier, _, path = reference.partition("#")
+    identifier = identifier or inside
+    part: Any = next(schema for schema in schemas().values() if schema["$id"] == identifier)
+    for step in path.split("/")[1:]:
+        part = part[step]
+    return part, identifier
+
+
 def properties(name: str) -> Mapping[str, Mapping[str, Any]]:
     """The keys that a schema knows, as a tree, however it nests what it says about them.
 
     The conversion between the forms of keys is read from this tree.
     """
     tree: dict[str, dict[str, Any]] = {}
-    _collect({"$ref": "#"}, _fast_registry().resolver(pointer(name)), tree)
+    _collect(schemas()[name], pointer(name), tree)
     return tree
 
 
-def _collect(schema: Any, resolver: jsonschema_rs.Resolver, tree: dict[str, Any]) -> None:
+def _collect(schema: Any, inside: str, tree: dict[str, Any]) -> None:
     if not isinstance(schema, Mapping):
         return
     if "$ref" in schema:
-        resolved = resolver.lookup(schema["$ref"])
-        _collect(resolved.contents, resolved.resolver, tree)
+        _collect(*resolve(schema["$ref"], inside), tree)
         return
     for key, below in schema.get("properties", {}).items():
-        _collect(below, resolver, tree.setdefault(key, {}))
+        _collect(below, inside, tree.setdefault(key, {}))
     for keyword in ("allOf", "anyOf", "oneOf"):
         for part in schema.get(keyword, ()):
-            _collect(part, resolver, tree)
+            _collect(part, inside, tree)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from segexport.cli.app import app
 from segexport.cli.validate import validate
 from segexport.events import schema
+from segexport.events.compact_schema import compact_schema
 from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, SERVICE_EVENTS
 from segexport.events.xdm import to_compact
 from support.events import EVENTS, changed
@@ -172,6 +173,15 @@ def test_a_schema_is_printed_as_the_json_that_it_is(name: str) -> None:
     result = CliRunner().invoke(app, ["schema", "print", name])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == schema.schemas()["emitted"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("emitted", "--form", "compact"), ("urn:segexport:schema:emitted:compact",)]
+)
+def test_a_schema_is_printed_for_the_compact_form_too(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, ["schema", "print", *arguments])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == compact_schema("emitted")
 
 
 def test_an_unknown_schema_is_refused_with_a_way_on() -> None:

@@ -1,0 +1,136 @@
+"""The bundled schemas for documents in compact form, made from those for URI form.
+
+segexport itself converts a compact document and asks the one schema. Whoever reads compact
+records with other tools needs a schema that describes them as they are; `ce_dataschema`
+names it. It is the same schema with its keys moved to where the compact form has them, and
+with every reference resolved, so that it stands alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from segexport.events import schema, xdm
+
+_BESIDE: Final = ("$id", "$schema", "definitions", "examples")
+"""What a schema says about itself, not about documents."""
+
+_Schema = dict[str, Any]
+
+
+def compact_id(name: str) -> str:
+    """The `$id` of the compact form of a bundled schema."""
+    return f"urn:segexport:schema:{name}:compact"
+
+
+def find_compact(identifier: str) -> str | None:
+    """The name of the bundled schema whose compact form has this `$id`."""
+    return next((name for name in schema.schemas() if compact_id(name) == identifier), None)
+
+
+def compact_schema(name: str) -> _Schema:
+    """The bundled schema `name` for documents in compact form."""
+    source = schema.schemas()[name]
+    compact = {
+        "$id": compact_id(name),
+        "$schema": source["$schema"],
+        "title": None,
+        **_of_document(source, schema.pointer(name)),
+    }
+    compact["title"] = f"{source['title']}, in compact form"
+    if "examples" in source:
+        compact["examples"] = [xdm.to_compact(example) for example in source["examples"]]
+    return compact
+
+
+def _of_document(part: Any, inside: str) -> _Schema:
+    """A schema about whole documents, inside the schema of that `$id`: keys move to their homes."""
+    part, inside = _resolved(part, inside)
+    result: _Schema = {}
+    homes = [result]
+    for keyword, value in part.items():
+        match keyword:
+            case "properties":
+                homes += _move(value, result, inside)
+            case "required":
+                for key in value:
+                    _require(result, _home(key))
+            case "allOf" | "anyOf" | "oneOf":
+                result[keyword] = [_of_document(inner, inside) for inner in value]
+            case "not":
+                result[keyword] = _of_document(value, inside)
+            case "additionalProperties":
+                pass
+            case _:
+                result[keyword] = value
+    if "additionalProperties" in part:
+        for home in homes:
+            home["additionalProperties"] = part["additionalProperties"]
+    return result
+
+
+def _move(properties: Mapping[str, Any], result: _Schema, inside: str) -> list[_Schema]:
+    """Put properties where the compact form has them; the objects made on the way."""
+    made = []
+    for key, value in properties.items():
+        *parents, leaf = _home(key)
+        home = result
+        for step in parents:
+            home = _child(home, step)
+            made.append(home)
+        field = xdm.table().get(key)
+        names = field.short if field else {}
+        home.setdefault("properties", {})[leaf] = _of_value(value, names, inside)
+    return made
+
+
+def _require(home: _Schema, path: list[str]) -> None:
+    for place, step in enumerate(path, 1):
+        required = home.setdefault("required", [])
+        if step not in required:
+            required.append(step)
+        if place < len(path):
+            home = _child(home, step)
+
+
+def _home(key: str) -> list[str]:
+    return [str(step) for step in xdm.compact_path((key,))]
+
+
+def _child(home: _Schema, step: str) -> _Schema:
+    child: _Schema = home.setdefault("properties", {}).setdefault(step, {"type": "object"})
+    return child
+
+
+def _of_value(part: Any, names: Mapping[str, str], inside: str) -> Any:
+    """A schema about a field's value: the keys in it get their short names."""
+    part, inside = _resolved(part, inside)
+    if not isinstance(part, Mapping):
+        return part
+    result: _Schema = {}
+    for keyword, value in part.items():
+        match keyword:
+            case "properties":
+                result[keyword] = {
+                    names.get(key, key): _of_value(below, {}, inside)
+                    for key, below in value.items()
+                }
+            case "required":
+                result[keyword] = [names.get(key, key) for key in value]
+            case "allOf" | "anyOf" | "oneOf":
+                result[keyword] = [_of_value(inner, names, inside) for inner in value]
+            case "not":
+                result[keyword] = _of_value(value, names, inside)
+            case "items":
+                result[keyword] = _of_value(value, {}, inside)
+            case _:
+                result[keyword] = value
+    return result
+
+
+def _resolved(part: Any, inside: str) -> tuple[Any, str]:
+    """What a reference leads to, without what it says about itself."""
+    while isinstance(part, Mapping) and "$ref" in part:
+        part, inside = schema.resolve(part["$ref"], inside)
+    if isinstance(part, Mapping):
+        part = {key: value for key, value in part.items() if key not in _BESIDE}
+    return part, inside
