@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -20,6 +20,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
+
+from segexport.events.record import Record as Sent
 
 ANSWER = 10.0
 """Seconds for one answer of a broker that is up."""
@@ -114,6 +116,19 @@ class Kafka(ABC):
         assert producer.flush(ANSWER) == 0, f"records for {topic} are not acknowledged"
         if refused:
             raise KafkaException(refused[0])
+
+    def send(self, topic: str, records: Iterable[Sent]) -> None:
+        """Write records as they are: key, value, headers and timestamp."""
+        producer = Producer({**self._client})
+        for record in records:
+            producer.produce(
+                topic,
+                record.value,
+                record.key,
+                headers=list(record.headers),
+                timestamp=record.timestamp_ms,
+            )
+        assert producer.flush(ANSWER) == 0, f"records for {topic} are not acknowledged"
 
     def read(
         self,
