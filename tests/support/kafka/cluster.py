@@ -93,7 +93,8 @@ class Cluster(Kafka):
             client={"security.protocol": self._security.protocol, **self._security.client},
             admin_servers=self._servers("INTERNAL"),
         )
-        cluster_id = base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+        # Led by a letter: the format tool takes a leading dash for another option.
+        cluster_id = "k" + base64.urlsafe_b64encode(uuid4().bytes).decode()[1:].rstrip("=")
         for node in self._nodes:
             self._format(node, cluster_id, properties or {})
         try:
