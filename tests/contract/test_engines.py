@@ -24,7 +24,7 @@ from segexport.exports.plan import plan_export, upper_bound
 from segexport.exports.profiles import Attribute, Snapshot
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.store.discards import COLUMNS
-from support.people import ATTRIBUTES, Identity, Person, write_snapshot
+from support.people import ATTRIBUTES, Identity, Person, write_crowd, write_snapshot
 from support.plain_export import Outcome, plain_export
 from support.waiting import wait_until
 
@@ -271,20 +271,7 @@ def test_the_first_piece_has_columns_even_for_nobody(engine: Engine, tmp_path: P
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """Enough people that a piece takes seconds."""
-    return slow_snapshot(tmp_path_factory.mktemp("crowd"))
-
-
-def slow_snapshot(store: Path) -> Snapshot:
-    snapshot = write_snapshot(store, [Person(1)], buckets=1)
-    with duckdb.connect() as database:
-        persons, fragments = snapshot.persons_file(0), snapshot.fragments_file(0)
-        for file in (persons, fragments):
-            database.execute(
-                f"CREATE OR REPLACE TABLE big AS SELECT one.* REPLACE (i AS person_id) "
-                f"FROM read_parquet('{file}') one, range(3_000_000) numbers(i)"
-            )
-            database.execute(f"COPY big TO '{file}' (FORMAT parquet)")
-    return snapshot
+    return write_crowd(tmp_path_factory.mktemp("crowd"), count=3_000_000)
 
 
 def test_an_interrupt_ends_a_running_piece_soon_and_nothing_begins_after_it(

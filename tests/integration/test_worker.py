@@ -1,17 +1,34 @@
 """A worker carries jobs to their end: what is in the dataset, the store and the events."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import pytest
 
+from segexport.commands import advance
+from segexport.errors import EngineError, StoreUnavailable, TooLateToCancel
+from segexport.exports.profiles import ProfileStore
+from segexport.exports.publishing import DiscardFolder
+from segexport.exports.workbench import Workbench
+from segexport.exports.worker import Worker
+from segexport.jobs import job as steps
+from segexport.jobs.job import FaultKind, Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
+from segexport.settings import Settings
 from segexport.store.discards import DiscardReader
-from support.people import Identity, Person, write_snapshot
-from support.workplace import Workplace, request_for
+from segexport.store.store import JobStore
+from support.people import Identity, Person, write_crowd, write_snapshot
+from support.stuck import Blind, Failing, Gate, GatedEngine, Through
+from support.waiting import until, wait_until
+from support.workplace import SCOPE, Workplace, request_for
 
 GOLD = ("ups", "gold")
 PEOPLE = [
@@ -23,6 +40,9 @@ PEOPLE = [
     )
     for number in range(1, 41)
 ]
+JOURNEY = {"versionId": "v1", "namespace": "Email"}
+NEWER = "00000002-20260301T130000Z"
+WHOLE_LIFE = ["queued", "started", "finished"]
 
 
 @pytest.fixture
@@ -38,24 +58,73 @@ def query(sql: str) -> list[Any]:
         return database.execute(sql).fetchall()
 
 
-async def test_an_export_ends_as_a_batch_with_exact_counts(place: Workplace) -> None:
-    async with place.working():
-        job = await place.ended(await place.submit(request_for(GOLD)))
+def gated(gate: Gate) -> Callable[[Workbench], Workbench]:
+    """The change of a workbench that puts a gate before its engine."""
+    return lambda bench: replace(bench, engine=GatedEngine(bench.engine, gate))
+
+
+def with_exports(place: Workplace, **changes: Any) -> Settings:
+    """The settings of the place with other ones for exports."""
+    exports = place.settings.exports.model_copy(update=changes)
+    return place.settings.model_copy(update={"exports": exports})
+
+
+async def is_reached(gate: Gate) -> None:
+    assert await asyncio.to_thread(gate.reached.wait, 20)
+
+
+async def assert_published_once(place: Workplace, job: Job) -> None:
+    """The job's 20 members of the gold segment are in one batch, and nothing is left over."""
+    job = await place.job(job)
     assert job.state is JobState.COMPLETED
     assert job.counts == Counts(total=20, realized=20, failed=0)
     (batch,) = place.dataset.batches()
     batch.verify()
-    assert batch.manifest.job == job.id
     found = query(f"SELECT person.name.lastName FROM {batch.relation} ORDER BY 1")
     assert found == sorted((f"n{number}",) for number in range(1, 41, 2))
+    assert await place.told(job) == WHOLE_LIFE
+    assert not place.left_behind()
+
+
+async def assert_ended_without_a_trace(place: Workplace, job: Job, kind: FaultKind) -> Job:
+    """The job has told why it ended, and has published nothing."""
+    job = await place.job(job)
+    assert job.fault is not None
+    assert job.fault.kind is kind
+    assert job.counts is not None
+    assert job.counts.realized == 0
+    assert not place.dataset.batches()
+    assert not place.left_behind()
+    told = await place.told(job)
+    assert told in (WHOLE_LIFE, ["queued", "finished"])
+    return job
+
+
+# What comes out
+
+
+async def test_an_export_ends_as_a_batch_with_exact_counts(place: Workplace) -> None:
+    async with place.working():
+        job = await place.ended(await place.submit(request_for(GOLD)))
+    await assert_published_once(place, job)
+    manifest = place.dataset.batches()[0].manifest
+    assert manifest.job == job.id
+    assert manifest.counts.namespaces == {"Email": 16}
+    assert [column.name for column in manifest.columns] == [
+        "homeAddress",
+        "loyalty",
+        "person",
+        "personalEmail",
+        "tags",
+        "identityMap",
+    ]
 
 
 async def test_a_journey_leaves_a_discard_for_each_profile_that_it_cannot_take(
     place: Workplace,
 ) -> None:
-    journey = {"versionId": "v1", "namespace": "Email"}
     async with place.working():
-        job = await place.ended(await place.submit(request_for(GOLD, journey=journey)))
+        job = await place.ended(await place.submit(request_for(GOLD, journey=JOURNEY)))
     assert job.state is JobState.COMPLETED
     assert job.publication is not None
     assert job.publication.discards is not None
@@ -69,3 +138,387 @@ async def test_a_journey_leaves_a_discard_for_each_profile_that_it_cannot_take(
         "ERROR_INSTANCE_NO_IDENTITY_MAP",
         "ERROR_INSTANCE_DUPLICATION",
     }
+    assert await place.told(job) == ["queued", "started", "discards", "finished"]
+    assert not place.left_behind()
+
+
+async def test_an_export_of_nobody_is_a_batch_with_columns_and_no_rows(place: Workplace) -> None:
+    async with place.working():
+        job = await place.ended(await place.submit(request_for(GOLD, status=["exited"])))
+    assert job.counts == Counts(total=0, realized=0, failed=0)
+    (batch,) = place.dataset.batches()
+    batch.verify()
+    assert query(f"SELECT count(*), any_value(person) FROM {batch.relation}") == [(0, None)]
+
+
+async def test_several_jobs_run_at_once_and_each_has_its_batch(place: Workplace) -> None:
+    async with place.working():
+        submitted = [await place.submit(request_for(GOLD)) for _ in range(6)]
+        ended = [await place.ended(job) for job in submitted]
+    assert {job.state for job in ended} == {JobState.COMPLETED}
+    batches = place.dataset.batches()
+    assert sorted(batch.manifest.job for batch in batches) == sorted(job.id for job in ended)
+    for batch in batches:
+        batch.verify()
+
+
+async def test_a_job_keeps_its_snapshot_when_a_newer_one_appears(place: Workplace) -> None:
+    gate = Gate("run_piece")
+    async with place.working(place.new_worker(change=gated(gate))):
+        job = await place.submit(request_for(GOLD))
+        await is_reached(gate)
+        write_snapshot(place.settings.profiles_folder, [Person(1)], snapshot_id=NEWER)
+        gate.opened.set()
+        job = await place.ended(job)
+    await assert_published_once(place, job)
+
+
+# Cancelling
+
+PHASES = ["prepare", "run_piece", "join_discards"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_cancel_is_honoured_within_a_second(place: Workplace, phase: str) -> None:
+    gate = Gate(phase, nth=3 if phase == "run_piece" else 1)
+    async with place.working(place.new_worker(change=gated(gate))):
+        job = await place.submit(request_for(GOLD, journey=JOURNEY))
+        await is_reached(gate)
+        asked = time.monotonic()
+        await place.commands.cancel(SCOPE, job.id)
+        job = await place.reached(job, JobState.CANCELLED)
+        assert time.monotonic() - asked < 1
+    job = await assert_ended_without_a_trace(place, job, FaultKind.CANCELLED)
+    assert job.counts == Counts(total=20, realized=0, failed=20)
+
+
+async def test_a_cancel_does_not_wait_for_a_profile_store_that_hangs(place: Workplace) -> None:
+    gate = Gate("latest")
+
+    def change(bench: Workbench) -> Workbench:
+        through = cast("ProfileStore", Through(bench.profiles, gate.passing))
+        return replace(bench, profiles=through)
+
+    async with place.working(place.new_worker(change=change)):
+        job = await place.submit(request_for(GOLD))
+        await is_reached(gate)
+        asked = time.monotonic()
+        await place.commands.cancel(SCOPE, job.id)
+        await place.reached(job, JobState.CANCELLED)
+        assert time.monotonic() - asked < 1
+        gate.opened.set()
+    await assert_ended_without_a_trace(place, job, FaultKind.CANCELLED)
+
+
+async def test_a_running_query_is_cancelled_within_a_second(place: Workplace) -> None:
+    write_crowd(place.settings.profiles_folder, count=3_000_000, snapshot_id=NEWER)
+    async with place.working():
+        job = await place.submit(request_for())
+
+        async def is_running() -> bool:
+            return 0 < await place.store.progress(job.id) < 1
+
+        await until(is_running, 30, "progress is noted")
+        asked = time.monotonic()
+        await place.commands.cancel(SCOPE, job.id)
+        await place.reached(job, JobState.CANCELLED)
+        assert time.monotonic() - asked < 1
+    await assert_ended_without_a_trace(place, job, FaultKind.CANCELLED)
+
+
+async def test_a_cancel_during_publication_comes_too_late(place: Workplace) -> None:
+    gate = Gate("sweep")  # the last step of a publication
+
+    def change(bench: Workbench) -> Workbench:
+        through = cast("DiscardFolder", Through(bench.discards, gate.passing))
+        return replace(bench, discards=through)
+
+    async with place.working(place.new_worker(change=change)):
+        job = await place.submit(request_for(GOLD))
+        await is_reached(gate)
+        with pytest.raises(TooLateToCancel):
+            await place.commands.cancel(SCOPE, job.id)
+        gate.opened.set()
+        job = await place.ended(job)
+    await assert_published_once(place, job)
+
+
+async def test_a_cancel_that_races_the_end_has_one_winner(place: Workplace) -> None:
+    async with place.working():
+        for pause in range(12):
+            job = await place.submit(request_for(GOLD))
+            await asyncio.sleep(pause * 0.02)
+            try:
+                await place.commands.cancel(SCOPE, job.id)
+            except TooLateToCancel:
+                assert (await place.ended(job)).state is JobState.COMPLETED
+            job = await place.ended(job)
+            assert (await place.told(job)).count("finished") == 1
+            published = [b for b in place.dataset.batches() if b.manifest.job == job.id]
+            assert len(published) == (job.state is JobState.COMPLETED)
+
+
+# Faults
+
+
+async def test_a_profile_store_that_is_not_there_fails_the_job_after_its_attempts(
+    tmp_path: Path,
+) -> None:
+    place = await Workplace.open(tmp_path)
+    place = replace(place, commands=replace(place.commands, check=lambda _: ()))
+    async with place.working():
+        job = await place.ended(await place.submit(request_for(GOLD)))
+    job = await assert_ended_without_a_trace(place, job, FaultKind.UNREACHABLE)
+    assert job.attempts == 2
+    assert job.fault is not None
+    assert "segexport profiles load" in job.fault.message
+    await place.store.close()
+
+
+async def test_a_profile_store_that_comes_back_lets_the_job_succeed(place: Workplace) -> None:
+    profiles = place.settings.profiles_folder
+    job = await place.submit(request_for(GOLD))
+    profiles.rename(profiles.with_name("away"))
+    async with place.working():
+        job = await place.reached(job, JobState.PENDING_JOB)
+        profiles.with_name("away").rename(profiles)
+        job = await place.ended(job)
+    assert job.attempts == 2
+    await assert_published_once(place, job)
+
+
+async def test_a_corrupt_profile_store_fails_the_job_at_once(place: Workplace) -> None:
+    job = await place.submit(request_for(GOLD))
+    for manifest in place.settings.profiles_folder.glob("*/snapshot.json"):
+        manifest.write_bytes(b"{")
+    async with place.working():
+        job = await place.ended(job)
+    job = await assert_ended_without_a_trace(place, job, FaultKind.UNREACHABLE)
+    assert job.attempts == 1
+
+
+async def test_a_segment_that_vanished_fails_the_job(place: Workplace) -> None:
+    job = await place.submit(request_for(GOLD))
+    write_snapshot(place.settings.profiles_folder, [Person(1)], snapshot_id=NEWER)
+    async with place.working():
+        job = await place.ended(job)
+    job = await assert_ended_without_a_trace(place, job, FaultKind.FAILED)
+    assert job.fault is not None
+    assert "no longer fits snapshot 00000002" in job.fault.message
+    assert "'gold'" in job.fault.message
+
+
+async def test_a_dataset_that_cannot_be_written_fails_the_job_at_once(place: Workplace) -> None:
+    place.dataset.folder.parent.mkdir(parents=True)
+    place.dataset.folder.write_text("a file where the folder should be")
+    async with place.working():
+        job = await place.ended(await place.submit(request_for(GOLD)))
+    job = await assert_ended_without_a_trace(place, job, FaultKind.FAILED)
+    assert job.attempts == 1
+    assert job.fault is not None
+    assert "cannot be written" in job.fault.message
+    assert "permissions" in job.fault.message
+
+
+async def test_a_piece_that_fails_for_a_moment_is_run_again(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexport.exports.processing.BETWEEN_TRIES", 0.01)
+    failing = Failing("run_piece", EngineError("a hiccup"), times=2)
+    async with place.working(place.new_worker(change=failing.engine)):
+        job = await place.ended(await place.submit(request_for(GOLD)))
+    assert job.attempts == 1
+    await assert_published_once(place, job)
+
+
+async def test_a_piece_that_keeps_failing_postpones_the_job_and_finished_pieces_are_kept(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexport.exports.processing.BETWEEN_TRIES", 0.01)
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1))
+    failing = Failing("run_piece", EngineError("a longer hiccup"), times=3, after=2)
+    async with place.working(place.new_worker(change=failing.engine)):
+        job = await place.ended(await place.submit(request_for(GOLD)))
+    assert job.attempts == 2
+    await assert_published_once(place, job)
+    assert failing.calls == 2 + 3 + 2
+
+
+async def test_a_piece_that_never_succeeds_fails_the_job(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexport.exports.processing.BETWEEN_TRIES", 0.01)
+    failing = Failing("run_piece", EngineError("it hurts"), times=1000)
+    async with place.working(place.new_worker(change=failing.engine)):
+        job = await place.ended(await place.submit(request_for(GOLD)))
+    job = await assert_ended_without_a_trace(place, job, FaultKind.FAILED)
+    assert job.fault is not None
+    assert job.fault.message == "it hurts (attempt 2, the last)"
+
+
+async def test_a_job_that_takes_too_long_ends_at_its_deadline(place: Workplace) -> None:
+    gate = Gate("run_piece")
+    place = replace(place, commands=replace(place.commands, deadline=timedelta(seconds=1)))
+    async with place.working(place.new_worker(change=gated(gate))):
+        job = await place.ended(await place.submit(request_for(GOLD)), patience=5)
+    job = await assert_ended_without_a_trace(place, job, FaultKind.DEADLINE)
+    assert await place.told(job) == WHOLE_LIFE
+
+
+async def test_a_job_whose_deadline_passed_while_it_waited_never_starts(place: Workplace) -> None:
+    place = replace(place, commands=replace(place.commands, deadline=timedelta(milliseconds=1)))
+    job = await place.submit(request_for(GOLD))
+    await asyncio.sleep(0.01)
+    async with place.working():
+        job = await place.ended(job)
+    job = await assert_ended_without_a_trace(place, job, FaultKind.DEADLINE)
+    assert await place.told(job) == ["queued", "finished"]
+
+
+# Stopping, and taking over
+
+
+async def test_a_stopped_worker_hands_its_job_back_and_the_next_one_goes_on(
+    place: Workplace,
+) -> None:
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1))
+    gate = Gate("run_piece", nth=3)
+    async with place.working(place.new_worker(change=gated(gate))):
+        job = await place.submit(request_for(GOLD))
+        await is_reached(gate)
+    handed_back = await place.job(job)
+    assert (handed_back.state, handed_back.owner) == (JobState.PROCESSING, None)
+    assert len(await place.store.pieces(job.id)) == 2
+    async with place.working(place.new_worker("two")):
+        job = await place.ended(job)
+    assert [piece.epoch for piece in await place.store.pieces(job.id)] == [1, 1, 2, 2]
+    await assert_published_once(place, job)
+
+
+async def test_pieces_that_run_may_end_within_the_grace_of_a_stop(place: Workplace) -> None:
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1))
+    gate = Gate("run_piece")
+    worker = place.new_worker(change=gated(gate))
+    running = asyncio.create_task(worker.run())
+    job = await place.submit(request_for(GOLD))
+    await is_reached(gate)
+    worker.stop(timedelta(seconds=20))
+    await asyncio.sleep(0.05)
+    gate.opened.set()
+    await asyncio.wait_for(running, 10)
+    assert len(await place.store.pieces(job.id)) == 1
+    assert (await place.job(job)).owner is None
+
+
+async def test_a_cancelled_worker_hands_its_job_back_too(place: Workplace) -> None:
+    gate = Gate("run_piece")
+    running = asyncio.create_task(place.new_worker(change=gated(gate)).run())
+    job = await place.submit(request_for(GOLD))
+    await is_reached(gate)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (await place.job(job)).owner is None
+
+
+def blind(bench: Workbench) -> Workbench:
+    return replace(bench, store=cast("JobStore", Blind(bench.store)))
+
+
+@pytest.mark.parametrize("awakes", ["in the middle", "too late"])
+async def test_a_worker_that_has_lost_its_lease_writes_nothing_more(
+    place: Workplace, awakes: str
+) -> None:
+    """A worker stands still until its lease has run out, goes on, and is refused."""
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1, jobs_in_flight=1))
+    frozen_gate, lively_gate = Gate("run_piece"), Gate("run_piece", nth=2)
+    frozen = place.new_worker("frozen", lambda bench: blind(gated(frozen_gate)(bench)))
+    lively = place.new_worker("lively", gated(lively_gate))
+    async with place.working(frozen):
+        job = await place.submit(request_for(GOLD))
+        await is_reached(frozen_gate)
+        async with place.working(lively):
+            await is_reached(lively_gate)
+            if awakes == "in the middle":
+                frozen_gate.opened.set()
+                await until(nothing_runs(frozen), 10, "the frozen worker gives up")
+            lively_gate.opened.set()
+            job = await place.ended(job)
+            frozen_gate.opened.set()
+            await until(nothing_runs(frozen), 10, "the frozen worker gives up")
+    assert job.epoch == 2
+    await assert_published_once(place, job)
+
+
+def nothing_runs(worker: Worker) -> Callable[[], Awaitable[bool]]:
+    async def holds() -> bool:
+        return not worker._running
+
+    return holds
+
+
+async def test_a_worker_that_notices_its_lost_lease_stops_at_once(place: Workplace) -> None:
+    gate = Gate("run_piece")
+    worker = place.new_worker(change=gated(gate))
+    async with place.working(worker):
+        job = await place.submit(request_for(GOLD))
+        await is_reached(gate)
+        with sqlite3.connect(place.settings.store_file) as database:
+            database.execute("UPDATE jobs SET epoch = epoch + 1, owner = 'a thief'")
+        await until(nothing_runs(worker), 5, "the worker lets the job go")
+    assert (await place.job(job)).owner == "a thief"
+
+
+async def test_a_piece_whose_files_have_vanished_is_run_again(place: Workplace) -> None:
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1))
+    gate = Gate("run_piece", nth=4)
+    async with place.working(place.new_worker(change=gated(gate))):
+        job = await place.submit(request_for(GOLD))
+        await is_reached(gate)
+    next(place.dataset.staging(job.id).glob("part-00001-*")).unlink()
+    async with place.working(place.new_worker("two")):
+        job = await place.ended(job)
+    assert [piece.epoch for piece in await place.store.pieces(job.id)] == [1, 2, 1, 2]
+    await assert_published_once(place, job)
+
+
+async def test_a_job_that_brings_its_workers_down_is_given_up(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexport.exports.attempt.TAKEOVERS", 2)
+    job = await place.submit(request_for(GOLD))
+    for number in range(3):
+        claimed = await place.store.claim(f"victim {number}", timedelta(microseconds=1))
+        assert claimed is not None
+        if number == 0:
+            await advance(place.store, place.voice, claimed, steps.claim)
+    async with place.working():
+        job = await place.ended(job)
+    job = await assert_ended_without_a_trace(place, job, FaultKind.FAILED)
+    assert job.fault is not None
+    assert "2 workers" in job.fault.message
+
+
+async def test_what_a_cancelled_job_has_left_in_staging_is_swept(place: Workplace) -> None:
+    job = await place.submit(request_for(GOLD))
+    other = await place.submit(request_for(GOLD))
+    await place.commands.cancel(SCOPE, job.id)
+    place.dataset.staging(job.id).mkdir(parents=True)
+    (place.dataset.staging(job.id) / "part-00000-e1.parquet").write_text("left")
+    unknown = place.dataset.staging(99)
+    unknown.mkdir(parents=True)
+    async with place.working():
+        await place.ended(other)
+        await asyncio.to_thread(
+            wait_until, lambda: not place.dataset.staging(job.id).exists(), 10, "it is swept"
+        )
+    assert unknown.exists()  # it may be another store's
+
+
+async def test_a_store_that_is_away_for_a_moment_does_not_end_the_worker(
+    place: Workplace,
+) -> None:
+    away = Failing("claim", StoreUnavailable("away"), times=2)
+    async with place.working(place.new_worker(change=away.store)):
+        job = await place.ended(await place.submit(request_for(GOLD)))
+    await assert_published_once(place, job)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +74,21 @@ def write_snapshot(
     )
     write_manifest(snapshot)
     return snapshot
+
+
+def write_crowd(store: Path, *, count: int, snapshot_id: str = SNAPSHOT_ID) -> Snapshot:
+    """So many persons in one bucket, all alike, so that a piece takes a while."""
+    snapshot = write_snapshot(store, [Person(1)], buckets=1, snapshot_id=snapshot_id)
+    with duckdb.connect() as database:
+        for file in (snapshot.persons_file(0), snapshot.fragments_file(0)):
+            database.execute(
+                "CREATE OR REPLACE TABLE crowd AS SELECT one.* REPLACE (number AS person_id) "
+                f"FROM read_parquet({literal(file)}) AS one, range({count}) AS numbers(number)"
+            )
+            database.execute(f"COPY crowd TO {literal(file)} (FORMAT parquet)")
+    crowd = replace(snapshot, persons=count, fragments=count)
+    write_manifest(crowd)
+    return crowd
 
 
 def _sizes(people: Sequence[Person], more: Sequence[tuple[str, str]]) -> Sequence[SegmentSize]:

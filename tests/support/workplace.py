@@ -1,22 +1,23 @@
 """A place where workers work: a job store, a profile store and datasets below one folder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-import orjson
-
 from segexport.commands import Commands
 from segexport.events.announcement import Voice
+from segexport.events.outbox import OutboxRow
 from segexport.exports.dataset import Dataset, Datasets
 from segexport.exports.plan import check_request
 from segexport.exports.profiles import ProfileStore
+from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker, worker_of
 from segexport.jobs.job import Job, Scope
+from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.settings import ExportSettings, Settings
 from segexport.store.sqlite import SqliteStore
@@ -81,9 +82,12 @@ class Workplace:
         """The dataset that the requests name."""
         return Datasets(self.settings.datasets_folder).dataset(SCOPE, DATASET)
 
-    def new_worker(self, name: str = "one") -> Worker:
-        """A worker that does not run yet."""
-        return worker_of(self.settings, self.store, self.voice, name=name)
+    def new_worker(
+        self, name: str = "one", change: Callable[[Workbench], Workbench] = lambda bench: bench
+    ) -> Worker:
+        """A worker that does not run yet, on a workbench that a test may change."""
+        worker = worker_of(self.settings, self.store, self.voice, name=name)
+        return Worker(change(worker._bench), name=name)
 
     @asynccontextmanager
     async def working(
@@ -115,7 +119,33 @@ class Workplace:
         await until(has, patience, f"job {job.id} has ended")
         return await self.job(job)
 
-    async def events(self, job: Job) -> Sequence[Mapping[str, Any]]:
-        """The event rows of a job as they go to Kafka, in order."""
+    async def reached(self, job: Job, state: JobState, patience: float = 30) -> Job:
+        """The job once it is in this state."""
+
+        async def has() -> bool:
+            return (await self.job(job)).state is state
+
+        await until(has, patience, f"job {job.id} is {state}")
+        return await self.job(job)
+
+    async def told(self, job: Job) -> Sequence[str]:
+        """What the job's event rows are about, in order: queued, started, discards, finished."""
         rows = await self.store.rows_after(0, limit=10_000, max_bytes=2**30)
-        return [orjson.loads(one.row.value) for one in rows if one.row.job_id == job.id]
+        mine = [one.row for one in rows if one.row.job_id == job.id]
+        assert [row.sequence for row in mine] == sequences(mine)
+        return ["discards" if row.discards else row.type.rpartition(".")[2] for row in mine]
+
+    def left_behind(self) -> Sequence[Path]:
+        """Files that no reader should ever see, and that should be gone by now."""
+        staged = [*self.settings.datasets_folder.glob("*/*/*/.staging/**/*")]
+        staged += self.settings.discards_folder.glob(".staging/*")
+        return [path for path in staged if path.is_file()]
+
+
+def sequences(rows: Sequence[OutboxRow]) -> list[int]:
+    """The sequence numbers that these rows should have: no gaps, discards take up many."""
+    numbers, following = [], 1
+    for row in rows:
+        numbers.append(following)
+        following += row.discards.rows if row.discards else 1
+    return numbers

@@ -95,7 +95,7 @@ class Attempt:
         """The job as somebody else has changed it, if it is still ours."""
         job = await self._bench.store.get(before.scope, before.id)
         if job.epoch != self._hold.lease.epoch or job.state is before.state:
-            raise LeaseLost(f"job {job.id} belongs to {job.owner or 'nobody'} by now")
+            raise LeaseLost(f"job {job.id} is no longer held by this worker")
         return job
 
     async def _next_step(self, job: Job) -> Step | None:
@@ -194,7 +194,7 @@ class Attempt:
         """The snapshot that the job has pinned, the newest if it has not done so yet."""
         store = self._bench.profiles
         opening = partial(store.snapshot, job.snapshot) if job.snapshot else store.latest
-        return await self._bench.in_thread(opening)
+        return await self._bench.read(opening)
 
     def _staging(self, job: Job) -> Staging:
         dataset = self._bench.datasets.dataset(job.scope, job.request.destination.dataset_id)

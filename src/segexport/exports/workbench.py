@@ -39,10 +39,16 @@ class Workbench:
     threads: Executor
     new_batch_id: Callable[[], str]
 
+    async def read(self, call: Callable[[], T]) -> T:
+        """Run in a thread what only reads. When this is cancelled, nobody waits for it: a
+        file system that does not answer must not hold up a cancel.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.threads, call)
+
     async def in_thread(
         self, call: Callable[[], T], interrupt: Callable[[], None] = lambda: None
     ) -> T:
-        """Run what blocks in a thread.
+        """Run in a thread what blocks and writes.
 
         When this is cancelled, `interrupt` is called until the thread has ended; so nothing
         goes on behind the back of whoever waited for it.

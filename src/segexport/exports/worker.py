@@ -29,7 +29,8 @@ LONGEST_WAIT: Final = timedelta(seconds=1)
 """Leases run out and delays pass without a change in the store, so the worker looks again
 after this time even if nothing happens."""
 BETWEEN_CLAIMS: Final = 0.05
-"""Seconds, at least, from one fruitless claim to the next, however much the store changes."""
+"""Seconds, at least, from one claim that found nothing to the next, however much the store
+changes meanwhile."""
 AFTER_OUTAGE: Final = 1.0
 """Seconds until a store that could not be reached is tried again."""
 BETWEEN_SWEEPS: Final = timedelta(minutes=10)
@@ -86,7 +87,7 @@ class Worker:
                 task.cancel()
             await asyncio.wait({sweeper, stopping, claiming})
             await self._wind_down()
-            self._bench.threads.shutdown()
+            self._bench.threads.shutdown(wait=False)
             self._bench.engine.close()
         if not claiming.cancelled():
             claiming.result()
@@ -107,19 +108,21 @@ class Worker:
             await asyncio.wait(self._running)
 
     async def _claim_for_ever(self) -> None:
+        clock = asyncio.get_running_loop().time
         seen = 0
         while True:
             if len(self._running) >= self._bench.settings.jobs_in_flight:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 continue
             try:
+                claimed = clock()
                 job = await self._claim()
                 if job is not None:
                     self._start(job)
                     continue
                 patience = min(self._bench.settings.lease / 3, LONGEST_WAIT)
                 seen = await self._bench.store.wait_for_change(seen, patience)
-                await asyncio.sleep(BETWEEN_CLAIMS)
+                await asyncio.sleep(max(0.0, claimed + BETWEEN_CLAIMS - clock()))
             except StoreUnavailable as error:
                 log.warning("the store cannot be reached", error=str(error))
                 await asyncio.sleep(AFTER_OUTAGE)

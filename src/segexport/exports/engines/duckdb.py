@@ -27,6 +27,8 @@ CONNECTION_SETTINGS: Final = (
     "SET enable_progress_bar = true",
     "SET enable_progress_bar_print = false",
 )
+BUCKETS_AT_ONCE: Final = 16
+"""Buckets that are searched for keys in one query: a bucket alone keeps one thread busy."""
 PICKING: Final = 0.3
 """Share of a piece's time that selecting takes, before the rows are merged and written."""
 
@@ -70,25 +72,34 @@ class DuckDBRun:
     ) -> None:
         self._database = database
         self._plan = plan
+        self._number = number
         self._duplicates = f"duplicates_{number}" if plan.delivery else None
         self._lock = threading.Lock()
         self._running: dict[duckdb.DuckDBPyConnection, float] = {}  # → what is done before
         self._interrupted = False
 
     def prepare(self) -> None:
-        """Find the keys that several deliverable profiles share."""
-        if self._plan.delivery is None or self._duplicates is None:
+        """Find the keys that several deliverable profiles share, a few buckets at a time."""
+        plan, keys = self._plan, f"keys_{self._number}"
+        if plan.delivery is None or self._duplicates is None:
             return
         with self._connection() as connection:
-            self._run(connection, queries.drop(self._duplicates))
-            self._run(
-                connection,
-                queries.find_duplicates(self._plan, self._plan.delivery, self._duplicates),
-            )
+            self._run(connection, queries.keys_table(keys))
+            try:
+                for first in range(0, plan.pieces, BUCKETS_AT_ONCE):
+                    buckets = range(first, min(first + BUCKETS_AT_ONCE, plan.pieces))
+                    if plan.segments:
+                        self._run(connection, queries.select(plan, buckets))
+                    self._run(connection, queries.insert_keys(plan, plan.delivery, buckets, keys))
+                self._run(connection, queries.find_duplicates(keys, self._duplicates))
+            finally:
+                connection.execute(queries.drop(keys))
 
     def run_piece(self, index: int, *, data: Path, discards: Path) -> PieceResult:
         """Select, judge, merge and write one bucket."""
         with self._connection() as connection:
+            if self._plan.segments:
+                self._run(connection, queries.select(self._plan, [index]))
             self._run(connection, queries.pick(self._plan, index, self._duplicates))
             ((selected, discarded),) = self._run(connection, queries.COUNT_PICKED)
             self._running[connection] = PICKING

@@ -17,8 +17,12 @@ from segexport.exports.plan import (
 from segexport.exports.profiles import Attribute
 from segexport.exports.sql import identifier, literal
 
+SELECTED: Final = "selected"
+"""Who stands in a wanted segment: person_id, position of the first segment that selects."""
 PICKED: Final = "picked"
 """The piece's selected persons: person_id, position, identity_map, code."""
+
+_DELIVERED: Final = f"SELECT person_id FROM {PICKED} WHERE code IS NULL"
 
 
 def scan(*files: Path) -> str:
@@ -31,31 +35,60 @@ def copy(query: str, target: Path) -> str:
     return f"COPY ({query}) TO {literal(target)} (FORMAT parquet, RETURN_STATS)"
 
 
+def select(plan: ExportPlan, buckets: Sequence[int]) -> str:
+    """Creates `selected` from the memberships of these buckets.
+
+    A table of its own, because DuckDB then knows how few they are: it filters the scan of
+    the persons by them instead of hashing all persons first (measured: 1.5 times as fast).
+    """
+    wanted = ", ".join(
+        f"({position}, {literal(wanted.namespace)}, {literal(wanted.segment)}, {literal(standing)})"
+        for position, wanted in enumerate(plan.segments)
+        for standing in wanted.standings
+    )
+    return (
+        f"CREATE OR REPLACE TEMP TABLE {SELECTED} AS SELECT person_id, min(position) AS position "
+        f"FROM {scan(*map(plan.snapshot.memberships_file, buckets))} "
+        f"JOIN (VALUES {wanted}) AS wanted(position, namespace, segment, status) "
+        "USING (namespace, segment, status) GROUP BY person_id"
+    )
+
+
 def pick(plan: ExportPlan, index: int, duplicates: str | None) -> str:
     """Creates `picked`: who the piece selects, and the code of those who are discarded.
 
     Selecting comes before merging, so that merging has only the selected to do.
     """
-    code = "NULL::VARCHAR"
-    joins = ""
+    code, join = "NULL::VARCHAR", ""
     if plan.delivery and duplicates:
         code = f"CASE {_judgement(plan.delivery)} WHEN winner <> person_id THEN "
         code += f"{literal(EventCode.ERROR_INSTANCE_DUPLICATION)} END"
-        joins = f"LEFT JOIN {identifier(duplicates)} USING (key)"
+        join = f"LEFT JOIN {identifier(duplicates)} USING (key)"
     return (
         f"CREATE OR REPLACE TEMP TABLE {PICKED} AS "
         f"SELECT person_id, position, identity_map, {code} AS code "
-        f"FROM ({_selected(plan, [index])}) {joins}"
+        f"FROM ({_persons(plan, [index])}) {join}"
     )
 
 
-def find_duplicates(plan: ExportPlan, delivery: Delivery, table: str) -> str:
-    """Creates the table of keys that several deliverable persons share: key, winner."""
+def keys_table(table: str) -> str:
+    """Creates the empty table of keys: key, person_id."""
+    return f"CREATE OR REPLACE TABLE {identifier(table)} (key VARCHAR, person_id BIGINT)"
+
+
+def insert_keys(plan: ExportPlan, delivery: Delivery, buckets: Sequence[int], table: str) -> str:
+    """Adds the keys of those persons of these buckets who could be delivered."""
     return (
-        f"CREATE TABLE {identifier(table)} AS "
-        "SELECT key, min(person_id) AS winner "
-        f"FROM ({_selected(plan, range(plan.pieces))}) "
-        f"WHERE (CASE {_judgement(delivery)} END) IS NULL "
+        f"INSERT INTO {identifier(table)} SELECT key, person_id FROM ({_persons(plan, buckets)}) "
+        f"WHERE (CASE {_judgement(delivery)} END) IS NULL"
+    )
+
+
+def find_duplicates(keys: str, duplicates: str) -> str:
+    """Creates the table of keys that several persons share: key, winner."""
+    return (
+        f"CREATE OR REPLACE TABLE {identifier(duplicates)} AS "
+        f"SELECT key, min(person_id) AS winner FROM {identifier(keys)} "
         "GROUP BY key HAVING count(*) > 1"
     )
 
@@ -77,28 +110,15 @@ COUNT_NAMESPACES: Final = (
 
 
 def profiles(plan: ExportPlan, index: int) -> str:
-    """The exported profiles of a piece, merged and nested: latest non-null value wins.
-
-    `arg_max` passes over NULLs, which is exactly that rule; ranks have no ties.
-    """
-    snapshot = plan.snapshot
-    everyone = not plan.segments and plan.delivery is None
-    allowed = f"SELECT person_id FROM {PICKED} WHERE code IS NULL"
-    only = "" if everyone else f"WHERE person_id IN ({allowed})"
+    """The exported profiles of a piece, merged and nested."""
     source = PICKED
     if plan.attributes:
-        merged = ", ".join(
-            f"arg_max({identifier(a.path)}, rank) AS {identifier(a.path)}" for a in plan.attributes
-        )
-        source += (
-            f" JOIN (SELECT person_id, {merged} FROM {scan(snapshot.fragments_file(index))} "
-            f"{only} GROUP BY person_id) USING (person_id)"
-        )
+        fragments = scan(plan.snapshot.fragments_file(index))
+        merged = _merge_all if not plan.segments else _merge_picked
+        source += f" JOIN ({merged(plan.attributes, fragments)}) USING (person_id)"
     if plan.segment_membership:
-        source += (
-            f" LEFT JOIN ({_memberships(scan(snapshot.memberships_file(index)), only)}) "
-            "USING (person_id)"
-        )
+        memberships = scan(plan.snapshot.memberships_file(index))
+        source += f" LEFT JOIN ({_memberships(memberships)}) USING (person_id)"
     return f"SELECT {', '.join(_output(plan))} FROM {source} WHERE code IS NULL"
 
 
@@ -128,28 +148,44 @@ def describe(file: Path) -> str:
     return f"DESCRIBE SELECT * FROM {scan(file)}"
 
 
-def _selected(plan: ExportPlan, buckets: Iterable[int]) -> str:
-    """Who is selected: person_id, the position of the first segment that did, identities."""
-    snapshot = plan.snapshot
-    buckets = list(buckets)
-    persons = scan(*map(snapshot.persons_file, buckets))
+def _persons(plan: ExportPlan, buckets: Sequence[int]) -> str:
+    """Who is selected, with what is needed to judge them: their identities and their key."""
+    source = scan(*map(plan.snapshot.persons_file, buckets))
     facts = "person_id, identity_map, test_profile"
     if plan.delivery:
         facts += f", {_key(plan.delivery)} AS key"
     if not plan.segments:
-        return f"SELECT {facts}, NULL::INTEGER AS position FROM {persons}"
-    wanted = ", ".join(
-        f"({position}, {literal(wanted.namespace)}, {literal(wanted.segment)}, {literal(standing)})"
-        for position, wanted in enumerate(plan.segments)
-        for standing in wanted.standings
+        return f"SELECT {facts}, NULL::INTEGER AS position FROM {source}"
+    return f"SELECT {facts}, position FROM {source} JOIN {SELECTED} USING (person_id)"
+
+
+def _latest(attributes: Sequence[Attribute]) -> str:
+    """The merge: of each attribute the latest value that is not NULL.
+
+    `arg_max` passes over NULLs, which is exactly that rule; ranks have no ties.
+    """
+    return ", ".join(
+        f"arg_max({identifier(a.path)}, rank) AS {identifier(a.path)}" for a in attributes
     )
-    members = (
-        "SELECT person_id, min(position) AS position "
-        f"FROM {scan(*map(snapshot.memberships_file, buckets))} "
-        f"JOIN (VALUES {wanted}) AS wanted(position, namespace, segment, status) "
-        "USING (namespace, segment, status) GROUP BY person_id"
+
+
+def _merge_picked(attributes: Sequence[Attribute], fragments: str) -> str:
+    return (
+        f"SELECT person_id, {_latest(attributes)} FROM {fragments} "
+        f"WHERE person_id IN ({_DELIVERED}) GROUP BY person_id"
     )
-    return f"SELECT {facts}, position FROM {persons} JOIN ({members}) USING (person_id)"
+
+
+def _merge_all(attributes: Sequence[Attribute], fragments: str) -> str:
+    """As `_merge_picked`, for everyone: most persons have one fragment, and need no merging."""
+    names = ", ".join(identifier(a.path) for a in attributes)
+    return (
+        "WITH several AS MATERIALIZED "
+        f"(SELECT person_id FROM {fragments} GROUP BY person_id HAVING count(*) > 1) "
+        f"SELECT person_id, {names} FROM {fragments} ANTI JOIN several USING (person_id) "
+        f"UNION ALL SELECT person_id, {_latest(attributes)} FROM {fragments} "
+        "SEMI JOIN several USING (person_id) GROUP BY person_id"
+    )
 
 
 def _key(delivery: Delivery) -> str:
@@ -203,12 +239,13 @@ def _identities(parts: Sequence[str]) -> str:
     )
 
 
-def _memberships(memberships: str, only: str) -> str:
+def _memberships(memberships: str) -> str:
     """XDM's segmentMembership: namespace → segment → status and time of qualification."""
     return (
         "SELECT person_id, map_from_entries(list({'key': namespace, 'value': standing} "
         "ORDER BY namespace)) AS segment_membership FROM ("
         "SELECT person_id, namespace, map_from_entries(list({'key': segment, 'value': "
         "{'status': status, 'lastQualificationTime': qualified_at}} ORDER BY segment)) AS standing "
-        f"FROM {memberships} {only} GROUP BY person_id, namespace) GROUP BY person_id"
+        f"FROM {memberships} WHERE person_id IN ({_DELIVERED}) GROUP BY person_id, namespace) "
+        "GROUP BY person_id"
     )

@@ -1,0 +1,192 @@
+"""Exports through a real worker against DuckDB's COPY of as many rows.
+
+    python benchmarks/exports.py [--profiles 1000000] [--runs 5] [--folder DIR]
+
+Ours is everything from the submission of the job to its end: claim, lease, selection,
+merge, counts per namespace, fsync, publication, the job's events in the store. The peer
+reads what the full export has written, merged and nested already, and copies it: all of
+it, or (for one segment) the same number of rows scattered over the whole.
+"""
+
+import argparse
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from measure import Case, compare_async, print_header
+from segexport.commands import Commands
+from segexport.events.announcement import Voice
+from segexport.exports.builder import Engine
+from segexport.exports.dataset import Batch, Dataset, Datasets
+from segexport.exports.profiles import SegmentSize, Snapshot
+from segexport.exports.sample import build_sample
+from segexport.exports.worker import worker_of
+from segexport.jobs.job import Scope
+from segexport.jobs.lifecycle import JobState
+from segexport.jobs.request import parse_request
+from segexport.settings import Settings
+from segexport.store.sqlite import SqliteStore
+
+SCOPE = Scope("local", "prod")
+SHARE = 0.1
+"""The one segment is the one whose size is nearest to this share of all profiles."""
+
+
+class Exporter:
+    """A worker that runs, and the exports that are timed on it."""
+
+    def __init__(self, commands: Commands, datasets: Datasets) -> None:
+        self._commands = commands
+        self._datasets = datasets
+
+    def dataset(self, name: str) -> Dataset:
+        """Each kind of export has a dataset of its own."""
+        return self._datasets.dataset(SCOPE, name)
+
+    async def export(self, name: str, segment: SegmentSize | None) -> int:
+        """Export, wait for the end, and return the profiles exported."""
+        wanted = (
+            [{"segmentNs": segment.namespace, "segmentId": segment.segment}] if segment else []
+        )
+        request = parse_request(
+            {"destination": {"datasetId": name}, "filter": {"segments": wanted}}
+        )
+        job = (await self._commands.submit(SCOPE, request)).job
+        seen = 0
+        while not job.is_terminal:
+            seen = await self._commands.store.wait_for_change(seen, timedelta(seconds=1))
+            job = await self._commands.store.get(SCOPE, job.id)
+        if job.state is not JobState.COMPLETED or job.counts is None:
+            raise RuntimeError(f"the export has failed: {job.fault}")
+        return job.counts.realized
+
+    def clear(self, name: str) -> None:
+        """Delete the batches of one kind of export."""
+        shutil.rmtree(self.dataset(name).folder, ignore_errors=True)
+
+
+class Peer:
+    """Plain copies on a DuckDB of its own, with the worker's settings."""
+
+    def __init__(self, settings: Settings, whole: Batch, folder: Path) -> None:
+        self._database = duckdb.connect(
+            config={
+                "threads": settings.exports.threads,
+                "memory_limit": settings.exports.memory_limit,
+                "temp_directory": str(folder / "peer-spill"),
+            }
+        )
+        self._whole = whole.relation
+        self._marked = folder / "marked.parquet"
+        self._target = folder / "peer.parquet"
+
+    def mark(self, rows: int) -> None:
+        """Make the table in which so many rows, scattered over the whole, are marked."""
+        self._database.execute(
+            f"COPY (SELECT w.*, row_number() OVER (ORDER BY hash(file_row_number, filename)) "
+            f"<= {rows} AS marked FROM (SELECT * FROM read_parquet({self._whole[13:-1]}, "
+            "filename=true, file_row_number=true)) w ORDER BY filename, file_row_number) "
+            f"TO '{self._marked}' (FORMAT parquet)"
+        )
+
+    def copy_whole(self) -> int:
+        """COPY everything."""
+        return self._copy(f"SELECT * FROM {self._whole}")
+
+    def copy_marked(self) -> int:
+        """Scan everything, COPY what is marked."""
+        return self._copy(
+            "SELECT * EXCLUDE (marked, filename, file_row_number) "
+            f"FROM read_parquet('{self._marked}') WHERE marked"
+        )
+
+    def _copy(self, query: str) -> int:
+        done = self._database.execute(f"COPY ({query}) TO '{self._target}' (FORMAT parquet)")
+        ((rows,),) = done.fetchall()
+        return int(rows)
+
+
+async def measure(folder: Path, *, profiles: int, runs: int) -> None:
+    """Make a sample, run a worker on it, and print both comparisons."""
+    settings = Settings(data=folder)
+    snapshot = build_sample(
+        settings.profiles_folder,
+        profiles=profiles,
+        seed=1,
+        now=datetime.now(UTC),
+        engine=Engine(threads=settings.exports.threads),
+    )
+    segment = _segment(snapshot)
+    store = await SqliteStore.open(settings.store_file)
+    identity = store.identity
+    voice = Voice.of(identity.id, identity.generation, dialect="xdm", form="uri")
+    commands = Commands(
+        store=store, voice=voice, check=lambda request: (), deadline=settings.exports.deadline
+    )
+    exporter = Exporter(commands, Datasets(settings.datasets_folder))
+    worker = worker_of(settings, store, voice, name="benchmark")
+    running = asyncio.create_task(worker.run())
+    try:
+        await exporter.export("whole", None)
+        (whole,) = exporter.dataset("whole").batches()
+        peer = Peer(settings, whole, folder)
+        peer.mark(await exporter.export("one", segment))
+        print(
+            f"{snapshot.persons:,} profiles, {snapshot.fragments:,} fragments, "
+            f"{snapshot.buckets} buckets; one segment is {segment.namespace}/{segment.segment}; "
+            f"{settings.exports.threads} threads, {settings.exports.pieces_in_flight} pieces "
+            f"in flight, {settings.exports.memory_limit}\n"
+        )
+        for title, name, wanted, copy in (
+            ("full export", "full", None, peer.copy_whole),
+            ("one segment", "one", segment, peer.copy_marked),
+        ):
+            print(
+                await compare_async(
+                    title,
+                    {
+                        "segexport": _case(exporter, name, wanted),
+                        "DuckDB COPY": Case(copy),
+                    },
+                    runs=runs,
+                    baseline="DuckDB COPY",
+                    memory=True,
+                ),
+                end="\n\n",
+            )
+    finally:
+        worker.stop()
+        await running
+        await store.close()
+
+
+def _case(exporter: Exporter, name: str, segment: SegmentSize | None) -> Case:
+    run: Callable[[], Any] = lambda: exporter.export(name, segment)  # noqa: E731
+    return Case(run, after=lambda: exporter.clear(name))
+
+
+def _segment(snapshot: Snapshot) -> SegmentSize:
+    wanted = SHARE * snapshot.persons
+    return min(snapshot.segments, key=lambda one: abs(one.realized + one.existing - wanted))
+
+
+def main() -> None:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profiles", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder otherwise")
+    arguments = parser.parse_args()
+    print_header("exports", "duckdb")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        asyncio.run(measure(Path(folder), profiles=arguments.profiles, runs=arguments.runs))
+
+
+if __name__ == "__main__":
+    main()
