@@ -51,9 +51,7 @@ class Exporter:
 
     async def export(self, name: str, segment: SegmentSize | None) -> int:
         """Export, wait for the end, and return the profiles exported."""
-        wanted = (
-            [{"segmentNs": segment.namespace, "segmentId": segment.segment}] if segment else []
-        )
+        wanted = [{"segmentNs": segment.namespace, "segmentId": segment.segment}] if segment else []
         request = parse_request(
             {"destination": {"datasetId": name}, "filter": {"segments": wanted}}
         )

@@ -103,7 +103,7 @@ async def running(settings: Settings) -> AsyncIterator[Parts]:
     or `TopicUnusable` at the start, and `PositionMismatch` at the end of the block: what
     only a person can mend.
     """
-    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    name = process_name()
     async with (
         open_store(settings) as store,
         _publishers(settings, store) as (kafka, publishers),
@@ -137,6 +137,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             {stopping, parts.worker, parts.relay}, return_when=asyncio.FIRST_COMPLETED
         )
         stopping.cancel()
+
+
+def process_name() -> str:
+    """What tells this process apart from all others that use the store."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def kafka_of(settings: Settings) -> KafkaSettings:

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,56 @@ import pytest
 
 from segexport.exports.builder import Engine
 from segexport.exports.sample import build_sample
+from support.waiting import wait_until
 
 PROFILES = 3_000
+_COMMAND = (sys.executable, "-m", "segexport")
 
-Segexport = Callable[..., subprocess.CompletedProcess[str]]
+
+class Segexport:
+    """Runs `segexport …` as processes of their own, in an empty folder."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._environment = environment
+
+    def __call__(
+        self, *arguments: str, stdin: str | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [*_COMMAND, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=self.folder,
+            env={**self._environment, **variables},
+            check=False,
+        )
+
+    @contextmanager
+    def serving(self, **variables: str) -> Iterator[subprocess.Popen[str]]:
+        """`segexport serve`, until the block ends."""
+        with self.log.open("w") as log:
+            process = subprocess.Popen(
+                [*_COMMAND, "serve"],
+                stderr=log,
+                text=True,
+                cwd=self.folder,
+                env={**self._environment, **variables},
+            )
+            try:
+                wait_until(lambda: '"serving"' in self.log.read_text(), 20, "it serves")
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    @property
+    def log(self) -> Path:
+        """What the service logs."""
+        return self.folder / "serve.log"
 
 
 @pytest.fixture(scope="session")
@@ -32,33 +79,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, sample: Path) -> Mapping[str, str]:
-    """The environment of a process that works in a folder of its own."""
+def segexport(tmp_path: Path, sample: Path) -> Segexport:
+    """The command line over the sample's profiles and an empty store."""
     inherited = {name: value for name, value in os.environ.items() if "SEGEXPORT" not in name}
-    return {
-        **inherited,
-        "SEGEXPORT_DATA": str(tmp_path / "data"),
-        "SEGEXPORT_PROFILES": str(sample),
-        "COLUMNS": "200",
-    }
-
-
-@pytest.fixture
-def segexport(environment: Mapping[str, str], tmp_path: Path) -> Segexport:
-    """Run `segexport …` as a process of its own, in an empty folder."""
-
-    def run(
-        *arguments: str, stdin: str | None = None, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "segexport", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=tmp_path,
-            env={**environment, **variables},
-            check=False,
-        )
-
-    return run
+    return Segexport(
+        tmp_path,
+        {
+            **inherited,
+            "SEGEXPORT_DATA": str(tmp_path / "data"),
+            "SEGEXPORT_PROFILES": str(sample),
+            "COLUMNS": "200",
+        },
+    )

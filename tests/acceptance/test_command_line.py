@@ -6,36 +6,24 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from acceptance.conftest import Segexport
-from support.waiting import wait_until
 
 SUBMIT = ("submit", "--dataset", "gold", "--segment", "loyalty-gold")
 
 
 @pytest.fixture
-def service(environment: Mapping[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def service(segexport: Segexport) -> Iterator[subprocess.Popen[str]]:
     """`segexport serve` on the embedded defaults."""
-    written = tmp_path / "serve.log"
-    with written.open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "segexport", "serve"], env=environment, stderr=log, text=True
-        )
-        try:
-            wait_until(lambda: '"serving"' in written.read_text(), 20, "it serves")
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+    with segexport.serving() as process:
+        yield process
 
 
-def test_a_job_from_submit_to_tail(
-    segexport: Segexport, service: subprocess.Popen[str], tmp_path: Path
-) -> None:
+def test_a_job_from_submit_to_tail(segexport: Segexport, service: subprocess.Popen[str]) -> None:
     done = segexport(*SUBMIT, "--fields", "person.name", "--wait", "--format", "json")
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout)
@@ -62,7 +50,7 @@ def test_a_job_from_submit_to_tail(
 
     service.send_signal(signal.SIGTERM)
     assert service.wait(timeout=15) == 0
-    assert '"stopped"' in (tmp_path / "serve.log").read_text()
+    assert '"stopped"' in segexport.log.read_text()
     assert "no Kafka is configured" in segexport("tail", "--once").stderr
 
 

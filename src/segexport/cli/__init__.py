@@ -2,6 +2,7 @@
 
 from segexport.cli import demo as demo
 from segexport.cli import jobs as jobs
+from segexport.cli import outbox as outbox
 from segexport.cli import profiles as profiles
 from segexport.cli import schema as schema
 from segexport.cli import serve as serve

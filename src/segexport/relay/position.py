@@ -103,17 +103,19 @@ class Position:
             raise PositionMismatch(
                 f"the topic's position was written in generation {self.store.generation} of the "
                 f"store, which now is in generation {store.generation}: it was restored from a "
-                f"backup. Compare it with the topic by `segexport audit`, then {_START_OVER}"
+                f"backup. Compare it with the topic, then {_START_OVER}"
             )
         if self.number > last:
             raise PositionMismatch(
                 f"the topic holds events up to number {self.number}, the store has given numbers "
                 f"up to {last} only: it was restored from a backup without a new generation. "
-                f"Compare it with the topic by `segexport audit`, then {_START_OVER}"
+                f"Compare it with the topic, then {_START_OVER}"
             )
 
 
-_START_OVER: Final = 'say where delivery goes on (docs/delivery.md, "Setting the position")'
+_START_OVER: Final = (
+    "say where delivery goes on with `segexport outbox set-position` (see docs/delivery.md)"
+)
 
 
 def missing(delivered: int) -> PositionMismatch:
