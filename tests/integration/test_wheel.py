@@ -41,7 +41,7 @@ def test_an_installed_wheel_finds_its_schemas_and_judges_by_them(
     assert_judges_from(installed, tmp_path)
 
 
-def test_even_a_wheel_that_is_imported_unpacked_by_nobody_finds_them(
+def test_a_wheel_finds_them_even_when_it_is_imported_without_being_unpacked(
     wheel: Path, tmp_path: Path
 ) -> None:
     assert_judges_from(wheel, tmp_path)

@@ -14,6 +14,7 @@ from segexport.cli.app import EXIT_USAGE, app
 from segexport.cli.present import OutputFormat
 from segexport.events.contract import Contract, Judgement, Verdict, judge
 from segexport.events.documents import Located, Unreadable, read_documents
+from segexport.events.explain import shown
 
 EXIT_NOT_VALID: Final = 1
 """Something is invalid, or says nothing."""
@@ -98,7 +99,7 @@ class _Report:
                     {
                         "path": finding.path,
                         "rule": finding.rule,
-                        "value": finding.value,
+                        "value": _scalar(finding.value),
                         "message": finding.message,
                     }
                     for finding in judgement.findings
@@ -132,3 +133,8 @@ class _Report:
             sys.stdout.write(orjson.dumps(document).decode() + "\n")
         else:
             sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _scalar(value: Any) -> Any:
+    """The value, or the beginning of its text where it is an object or a list."""
+    return shown(value) if isinstance(value, dict | list) else value

@@ -82,7 +82,10 @@ def judge(document: object, contract: Contract = Contract.XDM) -> Judgement:
     if not findings and _is_empty(uri[SEGMENT_EXPORT_JOB]):
         empty = Finding((), "segmentExportJob", None, "its segmentExportJob has no field at all")
         return Judgement(Verdict.SAYS_NOTHING, form, (empty,))
-    found = list(violations(uri, contract))
+    try:
+        found = list(violations(uri, contract))
+    except RecursionError:
+        found = [Finding((), "depth", None, "is nested more deeply than can be explained")]
     if form is Form.COMPACT:
         found = [finding.at(xdm.compact_path(finding.path)) for finding in found]
     findings += found

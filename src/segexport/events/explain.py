@@ -96,12 +96,12 @@ def _words(rule: str, wanted: Any, value: Any) -> str | None:
         return None
     match rule:
         case "enum":
-            wanted = ", ".join(map(_shown, wanted))
+            wanted = ", ".join(map(shown, wanted))
         case "const":
-            wanted = _shown(wanted)
+            wanted = shown(wanted)
         case "not":
             wanted = wanted["pattern"]
-    return _WORDS[rule].format(wanted=wanted, shown=_shown(value))
+    return _WORDS[rule].format(wanted=wanted, shown=shown(value))
 
 
 _WORDS: Final = {
@@ -118,6 +118,7 @@ _WORDS: Final = {
 }
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as JSON on one line, cut where it gets long."""
     text = printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

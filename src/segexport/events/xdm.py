@@ -101,13 +101,11 @@ def to_compact(document: Document) -> dict[str, Any]:
 
     Raises `InvalidEvent` where a key of the compact form is in the way.
     """
-    result: dict[str, Any] = {}
     fields = table()
+    result = {key: value for key, value in document.items() if key not in fields}
     for key, value in document.items():
-        field = fields.get(key)
-        if field is None:
-            _put(result, (key,), value, key)
-        else:
+        if key in fields:
+            field = fields[key]
             _put(result, field.compact, _renamed(value, field.short), key)
     return result
 
@@ -183,23 +181,17 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def _put(target: dict[str, Any], path: Sequence[str], value: Any, key: str) -> None:
-    """Set a value at a path, merging objects; nothing that came in is changed."""
-    for step in path[:-1]:
-        below = target.setdefault(step, {})
+    """Set a value at a path. Objects on the way are copied: they may belong to the caller."""
+    *parents, leaf = path
+    for step in parents:
+        below = target.get(step, {})
         if not isinstance(below, dict):
             raise _in_the_way(key, step)
+        target[step] = below = dict(below)
         target = below
-    leaf = path[-1]
-    if isinstance(value, dict):
-        below = target.setdefault(leaf, {})
-        if not isinstance(below, dict):
-            raise _in_the_way(key, leaf)
-        for name, inner in value.items():
-            _put(below, (name,), inner, key)
-    elif leaf in target:
+    if leaf in target:
         raise _in_the_way(key, leaf)
-    else:
-        target[leaf] = value
+    target[leaf] = value
 
 
 def _in_the_way(key: str, step: str) -> InvalidEvent:

@@ -142,6 +142,15 @@ def test_for_ci_every_line_is_json_and_the_last_one_sums_up(run: Run) -> None:
     assert summary == {"summary": {"valid": 1, "invalid": 1, "says nothing": 1, "unreadable": 1}}
 
 
+def test_a_deeply_nested_value_does_not_stop_the_report(run: Run) -> None:
+    nest = "[" * 400 + "]" * 400
+    Path("deep.json").write_text(f'{{"{SEGMENT_EXPORT_JOB}": {{"{SERVICE_EVENTS}ID": {nest}}}}}')
+    for arguments in ((), ("--format", "json")):
+        result = run("deep.json", *arguments)
+        assert result.exit_code == 1
+        assert "must be of type string, not [[[" in result.stdout
+
+
 def test_without_a_file_there_is_help_and_status_2(run: Run) -> None:
     assert run().exit_code == 2
 

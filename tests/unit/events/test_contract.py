@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jsonschema
+import orjson
 import pytest
 from hypothesis import given, settings
 
@@ -248,6 +250,25 @@ def test_a_document_is_valid_exactly_when_nothing_is_found_and_the_form_does_not
         compact = judge(to_compact(document), contract)
         assert compact.verdict is uri.verdict
         assert [it.rule for it in compact.findings] == [it.rule for it in uri.findings]
+
+
+@pytest.mark.parametrize("depth", [100, 300, 1000])
+def test_a_document_nested_as_deeply_as_a_parser_allows_is_judged(depth: int) -> None:
+    nest = orjson.loads("[" * depth + "]" * depth)
+    assert judge({JOB: {ID: nest}}).verdict is Verdict.INVALID
+    assert judge({JOB: {ID: "1"}, "unknown": nest}).verdict is Verdict.VALID
+    home = {"segmentExportJob": {"ID": "1", "unknown": nest}}
+    compact = {"_experience": {"journeyOrchestration": {"serviceEvents": home, "unknown": nest}}}
+    assert judge(compact).verdict is Verdict.VALID
+
+
+def test_the_validator_that_decides_speaks_where_the_other_finds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    everything = jsonschema.Draft6Validator({})
+    monkeypatch.setattr(schema, "reference", lambda *_: everything)
+    (finding,) = judge({JOB: {TOTAL: -1}}).findings
+    assert (finding.path, finding.rule, finding.value) == ((JOB, TOTAL), "minimum", -1)
 
 
 def test_a_finding_is_one_line_that_cannot_speak_to_the_terminal() -> None:
