@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segexport.errors import InvalidEvent
@@ -218,6 +218,9 @@ def test_announcing_changes_neither_the_transition_that_came_in_nor_its_other_fa
 
 @settings(deadline=None)
 @given(st.text(st.characters(codec=None)))
+@example("")
+@example(" \n")
+@example("a file named \udcff, as the file system wrote it")
 def test_any_text_of_a_fault_fits_into_an_event(message: str) -> None:
     document = Life(request("gold")).failed(message=message).documents[-1]
     assert 1 <= len(document[OWN + "reason"]) <= MAX_REASON

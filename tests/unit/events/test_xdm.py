@@ -63,6 +63,18 @@ def test_unknown_keys_stay_beside_the_known_ones_on_every_level(document: dict[s
     assert back == document
 
 
+def test_an_object_that_is_partly_known_is_completed_in_a_copy() -> None:
+    document = {
+        "_experience": {"journeyOrchestration": {"unknown": 1}, "other": 2},
+        SEGMENT_EXPORT_JOB: {SERVICE_EVENTS + "ID": "1"},
+    }
+    before = copy.deepcopy(document)
+    compact = to_compact(document)
+    home = {"unknown": 1, "serviceEvents": {"segmentExportJob": {"ID": "1"}}}
+    assert compact == {"_experience": {"journeyOrchestration": home, "other": 2}}
+    assert document == before
+
+
 @pytest.mark.parametrize("name", sorted(EVENTS))
 def test_every_event_survives_both_ways(name: str) -> None:
     assert to_uri(to_compact(EVENTS[name])) == EVENTS[name]
