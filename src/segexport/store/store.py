@@ -287,5 +287,8 @@ class Store(JobStore, Outbox, Protocol):
     """Both, over one database."""
 
     async def close(self) -> None:
-        """Finish what was accepted, then let go of the database."""
+        """Finish what was accepted, wake whoever waits, then let go of the database.
+
+        Every later call raises `StoreUnavailable`; closing again does nothing.
+        """
         ...

@@ -1,7 +1,7 @@
 """Bringing a database to the newest schema version.
 
-The only module of the store that imports Alembic and SQLAlchemy (a third of a second):
-import it when there is something to do.
+The only module of the store that imports Alembic and SQLAlchemy, which takes longer than
+everything else that opening a store does: import it when there is something to do.
 """
 
 from pathlib import Path

@@ -149,12 +149,10 @@ def _upgrade(connection: sqlite3.Connection, path: Path, new_id: Callable[[], UU
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     try:
         with engine.begin() as transaction:
-            # SQLAlchemy leaves the beginning to the driver, and the driver to us. With the
-            # lock held, see whether another process was faster.
+            # SQLAlchemy leaves the beginning to the driver, and the driver to us.
             connection.execute("BEGIN IMMEDIATE")
+            # Once more, with the lock held: another process may have been faster.
             version = _version(connection, path)
-            if version == HEAD:
-                return
             upgrade(transaction)
             if version is None:
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -77,8 +77,9 @@ class SqliteStore:
         return cls(path, identity, clock=clock, patience=patience)
 
     async def close(self) -> None:
-        """Finish what was accepted, then let go of the file. May be called twice."""
+        """Finish what was accepted, wake who waits, let go of the file. May be called twice."""
         await self._writer.close()
+        self._changes.note()
         await self._readers.close()
 
     @property

@@ -79,8 +79,7 @@ class Writer:
 
     def run(self, operation: Operation[T]) -> asyncio.Future[T]:
         """Do it in the next group. Done when it is durable, or has failed without a trace."""
-        if self._closing:
-            raise StoreUnavailable("the store is closed")
+        self._require_open()
         if not self._asked:
             # Everybody who asks in this turn of the loop is handed over at once.
             self._loop.call_soon(self._hand_over)
@@ -91,6 +90,7 @@ class Writer:
     @contextmanager
     def looking_around(self) -> Iterator[None]:
         """While inside, commits of other processes are noticed, at once and then regularly."""
+        self._require_open()
         self._lookouts += 1
         if self._lookouts == 1:
             self._queue.put([])
@@ -107,6 +107,10 @@ class Writer:
             self._queue.put(None)
         await asyncio.shield(self._ended)
         self._thread.join()
+
+    def _require_open(self) -> None:
+        if self._closing:
+            raise StoreUnavailable("the store is closed")
 
     def _hand_over(self) -> None:
         calls, self._asked = self._asked, []

@@ -1,0 +1,237 @@
+"""Who works on what and until when, and what is finished."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from contract.store_contract.suite import (
+    LEASE,
+    SECOND,
+    Database,
+    Suite,
+    claimed,
+)
+from segexport.errors import (
+    JobNotFound,
+    LeaseLost,
+)
+from segexport.jobs import job as steps
+from segexport.jobs.job import Scope
+from segexport.jobs.lifecycle import JobState
+from segexport.jobs.publication import DataFile
+from segexport.store.store import FinishedPiece, Store
+from support.job_stories import (
+    CANCELLATION,
+    NOON,
+    SCOPE,
+    WAY_TO_FAILURE,
+    WAY_TO_SUCCESS,
+    advanced,
+    cancel,
+    initialize,
+    submitted,
+)
+
+
+class LeaseContract(Suite):
+    """Who works on what, and until when."""
+
+    async def test_nothing_to_do_is_none(self, store: Store) -> None:
+        assert await store.claim("worker", LEASE) is None
+
+    async def test_the_oldest_job_is_claimed_first(self, store: Store) -> None:
+        ages = {10: 1, 30: 3, 20: 2, 31: 3}
+        for job_id, age in ages.items():
+            await submitted(store, job_id=job_id, now=NOON - age * SECOND)
+        claims = [(await claimed(store))[0].id for _ in ages]
+        assert claims == [30, 31, 20, 10]
+        assert await store.claim("worker", LEASE) is None
+
+    async def test_jobs_of_all_scopes_are_claimed(self, store: Store) -> None:
+        await submitted(store, scope=Scope("zenith", "stage"))
+        assert (await claimed(store))[0].scope == Scope("zenith", "stage")
+
+    async def test_a_claim_says_who_until_when_and_leaves_the_state(self, store: Store) -> None:
+        job = await submitted(store)
+        now = await store.now()
+        held, _ = await claimed(store, "worker-1")
+        assert held.owner == "worker-1"
+        assert held.lease_until is not None
+        assert abs(held.lease_until - now - LEASE) < SECOND
+        assert replace(held, owner=None, epoch=0, lease_until=None) == job
+        assert held.epoch == 1
+
+    async def test_a_job_passes_to_another_when_its_lease_has_run_out(
+        self, store: Store, database: Database
+    ) -> None:
+        job = await submitted(store)
+        held, _ = await claimed(store, "first")
+        held = await advanced(store, held, steps.claim)
+        held = await advanced(store, held, initialize)
+        database.advance(LEASE - SECOND)
+        assert await store.claim("second", LEASE) is None
+        database.advance(2 * SECOND)
+        taken, _ = await claimed(store, "second")
+        assert (taken.id, taken.owner, taken.epoch) == (job.id, "second", 2)
+        assert taken.state is JobState.INITIALIZING
+        assert taken.snapshot == held.snapshot
+
+    async def test_a_postponed_job_is_free_once_its_time_has_come(
+        self, store: Store, database: Database
+    ) -> None:
+        await submitted(store)
+        held, lease = await claimed(store)
+        held = await advanced(store, held, steps.claim)
+        until_then = await store.now() + timedelta(seconds=5)
+        await advanced(store, held, partial(steps.postpone, until=until_then))
+        with pytest.raises(LeaseLost):
+            await store.renew(lease, LEASE, progress=0.5)
+        assert await store.claim("worker", LEASE) is None
+        database.advance(timedelta(seconds=6))
+        again, _ = await claimed(store)
+        assert (again.id, again.epoch) == (held.id, 2)
+
+    @pytest.mark.parametrize("way", [WAY_TO_SUCCESS, WAY_TO_FAILURE])
+    async def test_a_job_that_has_ended_is_let_go_and_never_claimed_again(
+        self, store: Store, database: Database, way: Sequence[steps.Step]
+    ) -> None:
+        await submitted(store)
+        job, lease = await claimed(store)
+        for step in way:
+            job = await advanced(store, job, step)
+        stored = await store.get(SCOPE, job.id)
+        assert (stored.owner, stored.lease_until) == (None, None)
+        with pytest.raises(LeaseLost):
+            await store.renew(lease, LEASE, progress=1)
+        database.advance(timedelta(days=1))
+        assert await store.claim("worker", LEASE) is None
+
+    async def test_renewing_keeps_the_job_and_notes_progress(
+        self, store: Store, database: Database
+    ) -> None:
+        job = await submitted(store)
+        assert await store.progress(job.id) == 0
+        _, lease = await claimed(store)
+        database.advance(LEASE - SECOND)
+        renewed = await store.renew(lease, LEASE, progress=0.25)
+        database.advance(LEASE - SECOND)
+        assert await store.claim("other", LEASE) is None
+        assert renewed == await store.get(SCOPE, job.id)
+        assert await store.progress(job.id) == 0.25
+
+    async def test_progress_of_a_job_that_is_not_there_is_not_found(self, store: Store) -> None:
+        with pytest.raises(JobNotFound):
+            await store.progress(1)
+
+    async def test_renewing_shows_that_somebody_cancelled(self, store: Store) -> None:
+        await submitted(store)
+        job, lease = await claimed(store)
+        job = await advanced(store, job, steps.claim)
+        await advanced(store, await store.get(SCOPE, job.id), cancel)
+        renewed = await store.renew(lease, LEASE, progress=0.5)
+        assert renewed.state is JobState.CANCELLING
+        assert renewed.fault == CANCELLATION
+
+    async def test_a_lease_that_ran_out_can_be_renewed_while_nobody_took_the_job(
+        self, store: Store, database: Database
+    ) -> None:
+        await submitted(store)
+        _, lease = await claimed(store)
+        database.advance(10 * LEASE)
+        await store.renew(lease, LEASE, progress=0)
+        assert await store.claim("other", LEASE) is None
+
+    async def test_a_lost_lease_renews_releases_and_saves_nothing(
+        self, store: Store, database: Database
+    ) -> None:
+        job = await submitted(store)
+        _, lost = await claimed(store, "first")
+        database.advance(LEASE)
+        held, _ = await claimed(store, "second")
+        with pytest.raises(LeaseLost, match="first"):
+            await store.renew(lost, LEASE, progress=0.9)
+        with pytest.raises(LeaseLost, match="first"):
+            await store.save_piece(lost, _piece(0, epoch=1))
+        await store.release(lost)
+        assert await store.get(SCOPE, job.id) == held
+        assert await store.progress(job.id) == 0
+        assert await store.pieces(job.id) == []
+
+    async def test_the_same_owner_that_claims_again_has_lost_its_first_lease(
+        self, store: Store, database: Database
+    ) -> None:
+        await submitted(store)
+        _, lost = await claimed(store, "worker")
+        database.advance(LEASE)
+        _, held = await claimed(store, "worker")
+        with pytest.raises(LeaseLost):
+            await store.renew(lost, LEASE, progress=0)
+        await store.renew(held, LEASE, progress=0)
+
+    async def test_a_released_job_is_free_at_once(self, store: Store) -> None:
+        await submitted(store)
+        _, lease = await claimed(store, "first")
+        await store.release(lease)
+        with pytest.raises(LeaseLost):
+            await store.renew(lease, LEASE, progress=0)
+        taken, _ = await claimed(store, "second")
+        assert taken.epoch == 2
+
+    async def test_no_job_is_claimed_by_two_of_many_that_claim_at_once(
+        self, store: Store, database: Database
+    ) -> None:
+        neighbour = await database.open()
+        jobs = {(await submitted(store)).id for _ in range(20)}
+        claims = await asyncio.gather(
+            *((store, neighbour)[turn % 2].claim(f"worker {turn}", LEASE) for turn in range(30))
+        )
+        taken = [job for job in claims if job is not None]
+        assert len(taken) == 20
+        assert {job.id for job in taken} == jobs
+
+
+def _piece(index: int, *, epoch: int, rows: int = 7) -> FinishedPiece:
+    return FinishedPiece(
+        index=index,
+        epoch=epoch,
+        data=DataFile(name=f"part-{index:05d}-{epoch}.parquet", rows=rows, size=999),
+        selected=rows + 2,
+        discards=DataFile(name=f"discards-{index:05d}.arrow", rows=2, size=55),
+        namespaces={"ECID": rows},
+    )
+
+
+class PieceContract(Suite):
+    """Finished pieces."""
+
+    async def test_pieces_are_kept_by_index_with_all_they_say(self, store: Store) -> None:
+        await submitted(store)
+        job, lease = await claimed(store)
+        empty = FinishedPiece(index=1, epoch=1, data=None, selected=0)
+        for piece in (_piece(2, epoch=1), _piece(0, epoch=1), empty):
+            await store.save_piece(lease, piece)
+        assert await store.pieces(job.id) == [_piece(0, epoch=1), empty, _piece(2, epoch=1)]
+
+    async def test_the_next_owner_finds_what_is_finished(
+        self, store: Store, database: Database
+    ) -> None:
+        await submitted(store)
+        job, lease = await claimed(store, "first")
+        await store.save_piece(lease, _piece(0, epoch=1))
+        database.advance(LEASE)
+        _, lease = await claimed(store, "second")
+        await store.save_piece(lease, _piece(1, epoch=2))
+        assert await store.pieces(job.id) == [_piece(0, epoch=1), _piece(1, epoch=2)]
+
+    async def test_a_piece_that_is_saved_again_takes_the_place_of_the_first(
+        self, store: Store
+    ) -> None:
+        await submitted(store)
+        job, lease = await claimed(store)
+        for rows in (7, 8):
+            await store.save_piece(lease, _piece(0, epoch=1, rows=rows))
+        assert await store.pieces(job.id) == [_piece(0, epoch=1, rows=8)]

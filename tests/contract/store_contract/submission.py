@@ -1,0 +1,156 @@
+"""New jobs and their request ids; one job, and lists of them."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from contract.store_contract.suite import (
+    SECOND,
+    Database,
+    Suite,
+    all_rows,
+    unstorable,
+)
+from segexport.errors import (
+    JobNotFound,
+    RequestConflict,
+    StoreError,
+)
+from segexport.jobs import job as steps
+from segexport.jobs.job import Job, Scope
+from segexport.jobs.lifecycle import JobState
+from segexport.store.store import Store
+from support.job_stories import (
+    NOON,
+    SCOPE,
+    advanced,
+    cancel,
+    new_job,
+    submitted,
+)
+
+
+class SubmissionContract(Suite):
+    """New jobs, and request ids."""
+
+    async def test_a_new_job_is_stored_as_it_was_submitted(self, store: Store) -> None:
+        transition, rows = new_job(deadline=NOON + timedelta(hours=12), retry_of=4711)
+        submission = await store.submit(transition, rows, fingerprint="f")
+        assert submission.created
+        assert submission.job == transition.after
+        assert await store.get(SCOPE, transition.after.id) == transition.after
+        assert [numbered.row for numbered in await all_rows(store)] == rows
+
+    async def test_the_largest_job_id_is_kept_exactly(self, store: Store) -> None:
+        job = await submitted(store, job_id=2**53 - 1)
+        assert (await store.get(SCOPE, job.id)).id == 2**53 - 1
+
+    async def test_a_request_id_that_comes_again_gives_the_first_job_as_it_now_stands(
+        self, store: Store
+    ) -> None:
+        first = await submitted(store, request_id="r")
+        advanced_job = await advanced(store, first, steps.claim)
+        again, rows = new_job(request_id="r")
+        submission = await store.submit(again, rows, fingerprint="f")
+        assert not submission.created
+        assert submission.job == advanced_job
+        assert len(await all_rows(store)) == 1
+        with pytest.raises(JobNotFound):
+            await store.get(SCOPE, again.after.id)
+
+    async def test_a_request_id_with_another_body_is_a_conflict(self, store: Store) -> None:
+        first = await submitted(store, request_id="r")
+        other, rows = new_job(request_id="r")
+        with pytest.raises(RequestConflict, match=f"'r'.*{first.id}"):
+            await store.submit(other, rows, fingerprint="g")
+        assert [job.id for job in await store.jobs(SCOPE)] == [first.id]
+
+    async def test_scopes_do_not_share_request_ids(self, store: Store) -> None:
+        for scope in (SCOPE, Scope("acme", "stage"), Scope("zenith", "prod")):
+            transition, rows = new_job(scope=scope, request_id="r")
+            assert (await store.submit(transition, rows, fingerprint=str(scope))).created
+
+    async def test_a_request_id_is_kept_for_24_hours_and_then_makes_a_new_job(
+        self, store: Store, database: Database
+    ) -> None:
+        first = await submitted(store, request_id="r")
+        database.advance(timedelta(hours=24) - SECOND)
+        assert (await submitted(store, request_id="r")).id == first.id
+        database.advance(2 * SECOND)
+        second = await submitted(store, request_id="r")
+        assert second.id != first.id
+        assert (await submitted(store, request_id="r")).id == second.id
+        assert (await store.get(SCOPE, first.id)).request_id == "r"
+
+    async def test_one_request_id_submitted_by_many_at_once_makes_one_job(
+        self, store: Store, database: Database
+    ) -> None:
+        neighbour = await database.open()
+        transitions = [new_job(request_id="r") for _ in range(20)]
+        submissions = await asyncio.gather(
+            *(
+                (store, neighbour)[turn % 2].submit(transition, rows, fingerprint="f")
+                for turn, (transition, rows) in enumerate(transitions)
+            )
+        )
+        assert len({submission.job.id for submission in submissions}) == 1
+        assert sum(submission.created for submission in submissions) == 1
+        assert len(await all_rows(store)) == 1
+
+    async def test_a_submission_whose_row_is_refused_stores_nothing(self, store: Store) -> None:
+        transition, rows = new_job(request_id="r")
+        with pytest.raises(StoreError, match=str(rows[0].event_id)):
+            await store.submit(transition, [unstorable(rows[0])], fingerprint="f")
+        with pytest.raises(JobNotFound):
+            await store.get(SCOPE, transition.after.id)
+        assert (await store.submit(transition, rows, fingerprint="another body")).created
+
+    async def test_a_job_id_is_given_once(self, store: Store) -> None:
+        job = await submitted(store)
+        with pytest.raises(StoreError):
+            await submitted(store, job_id=job.id)
+        assert len(await all_rows(store)) == 1
+
+
+class ReadingContract(Suite):
+    """One job, and lists of them."""
+
+    @pytest.mark.parametrize("scope", [Scope("acme", "stage"), Scope("zenith", "prod")])
+    async def test_a_job_of_another_scope_is_not_found(self, store: Store, scope: Scope) -> None:
+        job = await submitted(store)
+        with pytest.raises(JobNotFound, match=str(job.id)):
+            await store.get(scope, job.id)
+        assert await store.jobs(scope) == []
+
+    async def test_jobs_are_listed_newest_first(self, store: Store) -> None:
+        ages = (3, 1, 2)
+        jobs = {age: await submitted(store, now=NOON - age * SECOND) for age in ages}
+        assert await store.jobs(SCOPE) == [jobs[1], jobs[2], jobs[3]]
+
+    async def test_jobs_of_the_same_moment_are_listed_by_id(self, store: Store) -> None:
+        for job_id in (50, 70, 60):
+            await submitted(store, job_id=job_id)
+        assert [job.id for job in await store.jobs(SCOPE)] == [70, 60, 50]
+
+    async def test_pages_neither_repeat_nor_skip_a_job_when_new_ones_arrive(
+        self, store: Store
+    ) -> None:
+        # Two jobs a moment, so that page borders fall between equal times as well.
+        old = [await submitted(store, now=NOON + (n // 2) * SECOND) for n in range(9)]
+        seen: list[Job] = []
+        before = None
+        while page := await store.jobs(SCOPE, before=before, limit=2):
+            seen += page
+            before = (page[-1].created_at, page[-1].id)
+            await submitted(store, now=NOON + timedelta(hours=1))
+        assert [job.id for job in seen] == [job.id for job in reversed(old)]
+
+    async def test_jobs_can_be_listed_by_state(self, store: Store) -> None:
+        waiting = await submitted(store)
+        running = await advanced(store, await submitted(store), steps.claim)
+        await advanced(store, await submitted(store), cancel)
+        both = {JobState.CREATED, JobState.PREPARING_FOR_INITIALIZATION}
+        assert {job.id for job in await store.jobs(SCOPE, states=both)} == {waiting.id, running.id}
+        assert await store.jobs(SCOPE, states={JobState.FAILED}) == []
+        assert await store.jobs(SCOPE, states=()) == []
