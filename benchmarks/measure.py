@@ -98,7 +98,7 @@ class Comparison:
         for name, side in self.sides.items():
             row = [name + (" (baseline)" if name == self.baseline else "")]
             row += [_seconds(side.median), _seconds(side.per_item), f"{side.rate:,.0f}"]
-            row += [f"{self.speed(name):.2f} x", f"{self.time(name):.2f} x", f"{side.spread:.0%}"]
+            row += [f"{self.speed(name):.3g} x", f"{self.time(name):.3g} x", f"{side.spread:.0%}"]
             rows.append(row + [_bytes(side.peak)] * memory)
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [

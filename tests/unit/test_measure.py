@@ -58,7 +58,7 @@ def test_a_side_that_does_twice_as_much_in_the_same_time_is_twice_as_fast(measur
     assert compared.time("ours") == 0.5
     assert compared.speed("peer") == 1.0
     assert compared.sides["ours"].rate == 10.0
-    assert "2.00 x" in str(compared)
+    assert "2 x  0.5 x" in str(compared)
     assert "peer (baseline)" in str(compared)
 
 
