@@ -21,7 +21,7 @@ from uuid import UUID, uuid5
 
 import orjson
 
-from segexport.errors import InvalidEvent
+from segexport.errors import DiscardFileUnusable
 from segexport.events import schema, xdm
 from segexport.events.contract import Contract, Kind, demand, violations
 from segexport.events.outbox import OutboxRow
@@ -95,7 +95,7 @@ def expand(
     """The records of a file's discards from its row `start` (from 0) on, in order.
 
     `discards` begins with that row. `source` is the store's CloudEvents source. Raises
-    `InvalidEvent`, naming the row, for one that breaks the contract.
+    `DiscardFileUnusable`, naming the row, for one that breaks the contract.
     """
     template = orjson.loads(row.value)
     root = UUID(template["namespace"]).bytes
@@ -120,7 +120,7 @@ def expand(
                 fill_written(event_id, sequence, discard)
             value = orjson.dumps(written)
         except (TypeError, ValueError) as error:
-            raise InvalidEvent(
+            raise DiscardFileUnusable(
                 f"row {place} of the discard file of job {row.job_id} is no discard ({error}); "
                 "the file is damaged, or something else has written it"
             ) from error
@@ -172,11 +172,13 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abc
 """A hex digit with its upper two bits set to 10, the variant of RFC 9562."""
 
 
-def _refusal(row: OutboxRow, place: int, event: xdm.Document, discard: DiscardRow) -> InvalidEvent:
+def _refusal(
+    row: OutboxRow, place: int, event: xdm.Document, discard: DiscardRow
+) -> DiscardFileUnusable:
     findings = [str(finding) for finding in violations(event, Contract.EMITTED)]
     if discard[1] is not None and not findings:
         findings = ["it names a segment, but its job exports everybody"]
-    return InvalidEvent(
+    return DiscardFileUnusable(
         f"row {place} of the discard file of job {row.job_id} breaks the contract 'emitted': "
         + "; ".join(findings)
     )

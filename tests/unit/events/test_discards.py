@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segexport.errors import InvalidEvent
+from segexport.errors import DiscardFileUnusable
 from segexport.events.contract import Contract, Verdict, judge
 from segexport.events.discards import Discard, DiscardRow, discard_event_id, expand
 from segexport.events.service_event import Segment, ServiceEvent
@@ -182,19 +182,21 @@ def test_a_row_that_is_no_valid_discard_is_refused_by_its_number(
     good: DiscardRow = ("ups", "gold", 5, CODES[0])
     records = expand(row, [good, discard], 7, SOURCE)
     next(records)
-    with pytest.raises(InvalidEvent, match=rf"row 8 of the discard file of job {JOB_ID}") as found:
+    with pytest.raises(
+        DiscardFileUnusable, match=rf"row 8 of the discard file of job {JOB_ID}"
+    ) as found:
         next(records)
     assert found.match(complaint)
 
 
 def test_a_segment_in_the_file_of_a_job_without_segments_is_refused() -> None:
     row = Life(request()).completed().discards
-    with pytest.raises(InvalidEvent, match="names a segment, but its job exports everybody"):
+    with pytest.raises(DiscardFileUnusable, match="names a segment, but its job exports everybody"):
         expanded(row, [("ups", "gold", 5, CODES[0])])
 
 
 def test_a_template_that_was_tampered_with_yields_no_events() -> None:
     life = Life(request("gold")).completed()
     broken = replace(life.discards, value=life.discards.value.replace(b'"error"', b'"info"'))
-    with pytest.raises(InvalidEvent, match="eventType"):
+    with pytest.raises(DiscardFileUnusable, match="eventType"):
         expanded(broken, [("ups", "gold", 5, CODES[0])])
