@@ -185,6 +185,7 @@ class Schedule:
         try:
             await lagging.send(parcel, self._source, records=records, size=limit.bytes_left)
         except DiscardFileUnusable as error:
+            place = lagging.place  # the rows before the unusable one are in the parcel
             await self._park(place, str(error))
             self._parked[place.job_id] = (place.number, place.offset)
             return False
