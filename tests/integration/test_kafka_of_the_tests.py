@@ -1,8 +1,17 @@
 """The Kafka that other tests stand on keeps what they take for granted."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 from confluent_kafka import Producer
 
 from support.kafka import ClusterFactory, Kafka
+from support.waiting import wait_until
 
 
 def test_both_foreign_readers_receive_the_same_bytes(kafka: Kafka, topic: str) -> None:
@@ -60,3 +69,39 @@ def test_three_nodes_go_on_without_one(kafka_cluster: ClusterFactory) -> None:
     assert [record.value for record in kafka.read("t", at_least=2)] == [b"1", b"2"]
     kafka.start(1)
     assert kafka.brokers() == [1, 2, 3]
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from support.kafka import Cluster, find_distribution
+
+print(Cluster(find_distribution(), Path(sys.argv[1])).bootstrap_servers, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.crash
+@pytest.mark.usefixtures("kafka_distribution")
+def test_a_broker_does_not_outlive_tests_that_are_killed(tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert owner.stdout is not None
+    host, port = owner.stdout.readline().strip().split(":")
+    with socket.create_connection((host, int(port))):
+        pass
+    owner.send_signal(signal.SIGKILL)
+    owner.communicate()
+
+    def gone() -> bool:
+        try:
+            socket.create_connection((host, int(port))).close()
+        except OSError:
+            return True
+        return False
+
+    wait_until(gone, 10, "the broker has ended with its owner")

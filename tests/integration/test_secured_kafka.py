@@ -1,14 +1,23 @@
 """SASL and TLS settings pass through, and what the broker refuses is said in plain words."""
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from segexport.errors import BrokerUnreachable, DeliveryError, NotAuthorized, SettingsError
+from segexport.consume.consumer import EventReader
+from segexport.errors import (
+    BrokerUnreachable,
+    DeliveryError,
+    NotAuthorized,
+    SettingsError,
+    TopicUnusable,
+)
 from segexport.kafka import ensure_topics
 from segexport.settings import KafkaSettings
 from support.kafka import Cluster, Distribution, Security
@@ -90,7 +99,7 @@ async def test_no_login_where_one_is_needed_points_at_the_protocol(login: KafkaS
 
 
 async def test_a_missing_permission_is_named_with_what_to_grant(login: KafkaSettings) -> None:
-    with pytest.raises(NotAuthorized, match=r"'guest'.*grant .*Create") as refused:
+    with pytest.raises(NotAuthorized, match=r"'guest'.*relay needs .*Create") as refused:
         await ensure_topics(changed(login, sasl_username="guest"))
     assert login.topic in str(refused.value)
 
@@ -102,14 +111,50 @@ async def test_whoever_may_not_create_topics_can_use_those_that_are_there(
     await ensure_topics(login)
     with pytest.raises(NotAuthorized):
         await ensure_topics(guest)
-    for operation in ("Describe", "DescribeConfigs"):
+    allow_guest(guarded, login.topic, "Describe", "DescribeConfigs")
+    assert (await ensure_topics(guest)).partitions == 2
+
+
+def allow_guest(guarded: Cluster, topic: str, *operations: str) -> None:
+    for operation in operations:
         guarded.run_tool(
             "org.apache.kafka.tools.AclCommand",
             *("--bootstrap-server", guarded.admin_servers, "--add"),
             *("--allow-principal", "User:guest", "--operation", operation),
-            *("--resource-pattern-type", "prefixed", "--topic", login.topic),
+            *("--resource-pattern-type", "prefixed", "--topic", topic),
         )
-    assert (await ensure_topics(guest)).partitions == 2
+
+
+async def read_one(settings: KafkaSettings, group: str | None = None) -> None:
+    async with EventReader(settings, group=group) as reader, asyncio.timeout(20):
+        async for _ in reader.follow():
+            return
+
+
+async def test_a_reader_that_may_not_see_the_topic_is_told_so(login: KafkaSettings) -> None:
+    await ensure_topics(login)
+    guest = changed(login, sasl_username="guest")
+    with pytest.raises(TopicUnusable, match=r"may not see it"):
+        async with EventReader(guest, patience=timedelta(seconds=0.5)):
+            pass
+
+
+async def test_a_reader_is_told_what_it_may_not_read(
+    guarded: Cluster, login: KafkaSettings
+) -> None:
+    await ensure_topics(login)
+    allow_guest(guarded, login.topic, "Describe")
+    with pytest.raises(NotAuthorized, match=r"'guest'.*reader needs Describe and Read on"):
+        await read_one(changed(login, sasl_username="guest"))
+
+
+async def test_a_reader_is_told_that_it_may_not_be_in_the_group(
+    guarded: Cluster, login: KafkaSettings
+) -> None:
+    await ensure_topics(login)
+    allow_guest(guarded, login.topic, "Describe", "Read")
+    with pytest.raises(NotAuthorized, match=r"'guest'.*forbidden.*Read on its group"):
+        await read_one(changed(login, sasl_username="guest"), group="forbidden")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import errors as kafka
@@ -26,12 +26,19 @@ _LOGIN = (
     kafka.UnsupportedSaslMechanismError,
     kafka.IllegalSaslStateError,
 )
-_PERMISSION = (
-    kafka.TopicAuthorizationFailedError,
-    kafka.ClusterAuthorizationFailedError,
-    kafka.GroupAuthorizationFailedError,
-    kafka.TransactionalIdAuthorizationFailed,
+_TOPICS = (
+    "a reader needs Describe and Read on the topic {topic!r}; the relay needs Describe, "
+    "DescribeConfigs and Write on it, the same and Read on {positions!r}, and Create on both "
+    "unless somebody else creates them"
 )
+_NEEDED: Mapping[type[Exception], str] = {
+    kafka.TopicAuthorizationFailedError: _TOPICS,
+    kafka.ClusterAuthorizationFailedError: _TOPICS,
+    kafka.GroupAuthorizationFailedError: "a reader needs Read on its group",
+    kafka.TransactionalIdAuthorizationFailed: (
+        "the relay needs Describe and Write on the transactional id {transactional_id!r}"
+    ),
+}
 _TOPIC = (
     kafka.UnknownTopicOrPartitionError,
     kafka.InvalidTopicError,
@@ -116,13 +123,15 @@ def _told(error: Exception, settings: KafkaSettings, where: str) -> DeliveryErro
                 f"{settings.sasl_mechanism} ({said}); check kafka.sasl_mechanism, "
                 "sasl_username and sasl_password"
             )
-        case _ if isinstance(error, _PERMISSION):
+        case _ if type(error) in _NEEDED:
+            needed = _NEEDED[type(error)].format(
+                topic=settings.topic,
+                positions=settings.positions_topic,
+                transactional_id=settings.transactional_id,
+            )
             told = NotAuthorized(
-                f"the cluster at {where} does not allow {settings.sasl_username or 'this client'!r}"
-                f" what delivery needs ({said}); grant Describe, DescribeConfigs, Read and Write "
-                f"on the topics {settings.topic!r} and {settings.positions_topic!r} (Create, if "
-                "they are to be created), and Describe and Write on the transactional id "
-                f"{settings.transactional_id!r}"
+                f"the cluster at {where} does not allow this to "
+                f"{settings.sasl_username or 'an anonymous client'!r} ({said}): {needed}"
             )
         case _ if isinstance(error, _TOPIC):
             told = TopicUnusable(f"the topic {settings.topic!r} at {where} cannot be used: {said}")

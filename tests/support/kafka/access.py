@@ -67,7 +67,7 @@ class Kafka(ABC):
     def brokers(self) -> Sequence[int]:
         """The nodes that answer now; none if nobody does."""
         try:
-            return sorted(AdminClient(self._admin).list_topics(timeout=1.0).brokers)
+            return sorted(AdminClient(self._admin).list_topics(timeout=2.0).brokers)
         except KafkaException:
             return []
 
