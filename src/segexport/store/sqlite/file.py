@@ -157,7 +157,8 @@ def _upgrade(connection: sqlite3.Connection, path: Path, new_id: Callable[[], UU
             if version is None:
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(
-                    "INSERT INTO store (only, id, generation) VALUES (1, ?, 1)", (new_id().bytes,)
+                    "INSERT INTO store (singleton, id, generation) VALUES (1, ?, 1)",
+                    (new_id().bytes,),
                 )
             _require_references(connection, path)
     except DBAPIError as error:

@@ -26,12 +26,12 @@ def upgrade() -> None:
 def _store() -> None:
     op.create_table(
         "store",
-        sa.Column("only", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("singleton", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("id", _Uuid, nullable=False),
         sa.Column("generation", sa.Integer, nullable=False),
         # Which group of writes was committed last: read again when a COMMIT has failed.
         sa.Column("last_group", sa.BigInteger, nullable=False, server_default="0"),
-        sa.CheckConstraint("only = 1", name="store_has_one_row"),
+        sa.CheckConstraint("singleton = 1", name="store_has_one_row"),
     )
 
 
@@ -135,14 +135,14 @@ def _number_columns() -> list[sa.Column[int]]:
 def _relay() -> None:
     relay = op.create_table(
         "relay",
-        sa.Column("only", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("singleton", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("owner", sa.Text),
         sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("lease_until", _Time),
         sa.Column("delivered", sa.BigInteger, nullable=False, server_default="0"),
-        sa.CheckConstraint("only = 1", name="relay_has_one_row"),
+        sa.CheckConstraint("singleton = 1", name="relay_has_one_row"),
     )
-    op.bulk_insert(relay, [{"only": 1}])
+    op.bulk_insert(relay, [{"singleton": 1}])
     op.create_table(
         "parked",
         sa.Column("number", sa.BigInteger, sa.ForeignKey("outbox.number"), primary_key=True),
