@@ -125,7 +125,7 @@ async def measure(folder: Path, *, profiles: int, runs: int) -> None:
     identity = store.identity
     voice = Voice.of(identity.id, identity.generation, dialect="xdm", form="uri")
     commands = Commands(
-        store=store, voice=voice, check=lambda request: (), deadline=settings.exports.deadline
+        store=store, voice=voice, check=lambda _: (), deadline=settings.exports.deadline
     )
     exporter = Exporter(commands, Datasets(settings.datasets_folder))
     worker = worker_of(settings, store, voice, name="benchmark")
