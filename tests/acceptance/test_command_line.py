@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,10 @@ def test_every_help_has_an_example(segexport: Segexport, command: str) -> None:
     assert shown.returncode == 0
     _, _, behind_usage = shown.stdout.partition("Usage:")[2].partition("\n")
     assert f"segexport {command}" in behind_usage
+
+
+def test_the_version_is_that_of_the_package(segexport: Segexport) -> None:
+    assert segexport("--version").stdout.strip() == f"segexport {version('segexport')}"
 
 
 def test_python_m_is_the_same_as_the_command() -> None:

@@ -20,8 +20,21 @@ EXIT_USAGE = 2
 """Something could not be read or done as asked."""
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segexport {version('segexport')}")
+        raise typer.Exit
+
+
 @app.callback()
-def quiet() -> None:
+def prepare(
+    show_version: Annotated[  # noqa: ARG001  (its callback does the work)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
     """Run audience export jobs and follow them on Kafka."""
     configure_logging(style="console", level="warning")
 
