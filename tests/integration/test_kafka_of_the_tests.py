@@ -104,4 +104,4 @@ def test_a_broker_does_not_outlive_tests_that_are_killed(tmp_path: Path) -> None
             return True
         return False
 
-    wait_until(gone, 10, "the broker has ended with its owner")
+    wait_until(gone, 30, "the broker has ended with its owner")

@@ -9,6 +9,9 @@ from typing import Any
 from support.kafka.distribution import KafkaMissing, Running, kafka_version
 
 IMAGE = f"apache/kafka:{kafka_version()}"
+PULL_PATIENCE = 600.0
+"""Seconds for pulling the image the first time."""
+
 _JAVA = ["java", "-Xmx384m", "-cp", "/opt/kafka/libs/*"]
 _AS_IF_LOCAL: dict[str, Any] = {"network_mode": "host", "user": f"{os.getuid()}:{os.getgid()}"}
 
@@ -18,12 +21,12 @@ class KafkaImage:
 
     def __init__(self) -> None:
         # Asked in another process: where no engine answers, the library leaves a socket open.
+        _docker("info", otherwise="no Docker engine answers", patience=20)
         try:
-            subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=True)
-        except FileNotFoundError as error:
-            raise KafkaMissing("there is no `docker` on the path") from error
-        except subprocess.SubprocessError as error:
-            raise KafkaMissing("no Docker engine answers") from error
+            _docker("image", "inspect", IMAGE, otherwise="it has to be pulled first", patience=20)
+        except KafkaMissing:
+            problem = f"the Docker image {IMAGE} cannot be pulled"
+            _docker("pull", "--quiet", IMAGE, otherwise=problem, patience=PULL_PATIENCE)
         from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415  (slow)
 
         self._client = DockerClient()
@@ -51,6 +54,15 @@ class KafkaImage:
         container.with_command(["sh", "-c", line, *_JAVA, main, *arguments])
         container.start()
         return _Container(container)
+
+
+def _docker(*arguments: str, otherwise: str, patience: float) -> None:
+    try:
+        subprocess.run(["docker", *arguments], capture_output=True, timeout=patience, check=True)
+    except FileNotFoundError as error:
+        raise KafkaMissing("there is no `docker` on the path") from error
+    except subprocess.SubprocessError as error:
+        raise KafkaMissing(otherwise) from error
 
 
 class _Container:
