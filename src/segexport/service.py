@@ -168,9 +168,12 @@ async def _publishers(
     kafka = settings.kafka
     if kafka.bootstrap_servers is not None:
         try:
-            await ensure_topics(kafka)
+            topics = await ensure_topics(kafka)
         except BrokerUnreachable as error:
             log.warning("Kafka is away: jobs go on, events wait", reason=str(error))
+        else:
+            for concern in topics.concerns:
+                log.warning("a topic weakens what is promised", concern=concern)
         yield kafka, lambda: TransactionalPublisher(kafka)
         return
     async with EmbeddedBroker() as broker:

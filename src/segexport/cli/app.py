@@ -1,6 +1,8 @@
 """The `segexport` command: its groups of commands, and how errors reach the terminal."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
