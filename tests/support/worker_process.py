@@ -1,0 +1,141 @@
+"""A worker in a process of its own, which can be made to die at a chosen point.
+
+Run as a program with two arguments: the folder of the `Workplace`, and the `Point` as JSON
+or `null`. It works until it kills itself as told, or is killed.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from segexport.events.outbox import OutboxRow
+from segexport.exports import attempt, processing, publishing
+from segexport.exports.engines.duckdb import DuckDBRun
+from segexport.jobs.job import Transition
+from segexport.store.sqlite import SqliteStore
+from segexport.store.store import FinishedPiece, Lease
+from support.workplace import Workplace
+
+TESTS = Path(__file__).parents[1]
+LEASE = timedelta(milliseconds=600)
+PATIENCE = 20  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A moment of a worker's work: before, during or after the nth call of something.
+
+    `call` is `commit` with the state it leads to, `save_piece`, a blocking method of a run,
+    or a step of publishing: `move`, `sweep`, `remove`. `during` means a few milliseconds
+    after the call has begun.
+    """
+
+    moment: str
+    call: str
+    nth: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.moment} {self.call} #{self.nth}"
+
+
+async def start_worker(folder: Path, point: Point | None = None) -> asyncio.subprocess.Process:
+    """Start the process; its output is this process's."""
+    told = orjson.dumps(asdict(point) if point else None).decode()
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "support.worker_process", str(folder), told, cwd=TESTS
+    )
+
+
+async def killed_worker(folder: Path, point: Point) -> None:
+    """Run a worker until it has killed itself at the point."""
+    process = await start_worker(folder, point)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            status = await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise AssertionError(f"the worker never came to {point}") from None
+    assert status == -signal.SIGKILL
+
+
+class Fuse:
+    """Kills the process when the point is reached."""
+
+    def __init__(self, point: Point | None) -> None:
+        self._point = point
+        self._calls = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def around(self, call: str) -> Iterator[None]:
+        point = self._point
+        if point is None or call != point.call:
+            yield
+            return
+        with self._lock:
+            self._calls += 1
+            due = self._calls == point.nth
+        if due and point.moment == "before":
+            die()
+        if due and point.moment == "during":
+            threading.Timer(0.004, die).start()
+        yield
+        if due and point.moment == "after":
+            die()
+
+    def wrap(self, call: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def fused(*args: Any, **kwargs: Any) -> Any:
+            with self.around(call):
+                return function(*args, **kwargs)
+
+        return fused
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(folder: Path, point: Point | None) -> None:
+    """Work below `folder` until killed."""
+    fuse = Fuse(point)
+    plain_commit, plain_save = SqliteStore.commit, SqliteStore.save_piece
+
+    async def commit(store: SqliteStore, transition: Transition, rows: Sequence[OutboxRow]) -> None:
+        with fuse.around(f"commit {transition.after.state}"):
+            await plain_commit(store, transition, rows)
+
+    async def save_piece(store: SqliteStore, lease: Lease, piece: FinishedPiece) -> None:
+        with fuse.around("save_piece"):
+            await plain_save(store, lease, piece)
+
+    patch(SqliteStore, "commit", commit)
+    patch(SqliteStore, "save_piece", save_piece)
+    for name in ("prepare", "run_piece", "join_discards", "columns"):
+        patch(DuckDBRun, name, fuse.wrap(name, getattr(DuckDBRun, name)))
+    patch(publishing, "_move", fuse.wrap("move", publishing._move))
+    patch(processing, "stage_manifest", fuse.wrap("stage_manifest", processing.stage_manifest))
+    patch(publishing.DiscardFolder, "sweep", fuse.wrap("sweep", publishing.DiscardFolder.sweep))
+    for module in (publishing, attempt):
+        patch(module, "remove", fuse.wrap("remove", module.remove))
+    place = await Workplace.open(folder, lease=LEASE)
+    await place.new_worker(f"process {os.getpid()}").run()
+
+
+def patch(owner: object, name: str, replacement: object) -> None:
+    setattr(owner, name, replacement)
+
+
+if __name__ == "__main__":
+    told = orjson.loads(sys.argv[2])
+    asyncio.run(main(Path(sys.argv[1]), Point(**told) if told else None))
