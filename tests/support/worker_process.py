@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from segexport.events.outbox import OutboxRow
-from segexport.exports import attempt, processing, publishing
+from segexport.exports import attempt, publishing
 from segexport.exports.engines.duckdb import DuckDBRun
 from segexport.jobs.job import Transition
 from segexport.store.sqlite import SqliteStore
@@ -124,7 +124,6 @@ async def main(folder: Path, point: Point | None) -> None:
     for name in ("prepare", "run_piece", "join_discards", "columns"):
         patch(DuckDBRun, name, fuse.wrap(name, getattr(DuckDBRun, name)))
     patch(publishing, "_move", fuse.wrap("move", publishing._move))
-    patch(processing, "stage_manifest", fuse.wrap("stage_manifest", processing.stage_manifest))
     patch(publishing.DiscardFolder, "sweep", fuse.wrap("sweep", publishing.DiscardFolder.sweep))
     for module in (publishing, attempt):
         patch(module, "remove", fuse.wrap("remove", module.remove))

@@ -110,45 +110,40 @@ def publish(
     staging = dataset.staging(job_id)
     batch = dataset.folder / publication.batch_id
     if not batch.exists():
-        _gather(staging, publication, batch)
-        _move(staging / publication.batch_id, batch)
+        try:
+            _gather(staging, publication)
+            _move(staging / publication.batch_id, batch)
+        except DatasetError:
+            # Another worker that believes to hold the job may have been faster by a step.
+            if not batch.exists():
+                raise
         force_to_disk(dataset.folder)
     discards.sweep(job_id)
     remove(staging)
 
 
-def _gather(staging: Path, publication: Publication, batch: Path) -> None:
+def _gather(staging: Path, publication: Publication) -> None:
     """Bring the batch's files and its manifest together in one folder."""
     gathered = staging / publication.batch_id
     with explaining(gathered):
-        try:
-            gathered.mkdir(exist_ok=True)
-        except FileNotFoundError:
-            # Another worker was faster by one step and has swept the staging folder.
-            if batch.exists():
-                return
-            raise
+        gathered.mkdir(exist_ok=True)
     for file in publication.files:
-        _move(staging / file.name, gathered / file.name, unless=batch)
-    _move(_staged_manifest(staging, publication.batch_id), gathered / MANIFEST, unless=batch)
-    if gathered.exists():
-        force_to_disk(gathered)
+        _move(staging / file.name, gathered / file.name)
+    _move(_staged_manifest(staging, publication.batch_id), gathered / MANIFEST)
+    force_to_disk(gathered)
 
 
-def _move(source: Path, target: Path, *, unless: Path | None = None) -> None:
-    """Rename, unless that has been done already, or `unless` shows that it is needless."""
+def _move(source: Path, target: Path) -> None:
+    """Rename, unless that has been done already."""
     with explaining(source):
         try:
             source.rename(target)
         except FileNotFoundError:
-            if not target.exists() and (unless is None or not unless.exists()):
+            if not target.exists():
                 raise DatasetError(
                     f"{source} is needed for a publication and gone, and {target} is not there; "
                     "bring it back, the publication then goes on by itself"
                 ) from None
-        except OSError:
-            if not target.is_dir():
-                raise
 
 
 def _staged_manifest(staging: Path, batch_id: str) -> Path:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +63,10 @@ def discard(*paths: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Delete a folder that may not be there. Raises `DatasetError`."""
-    with explaining(folder):
-        shutil.rmtree(folder, ignore_errors=not folder.exists())
+    while folder.exists():
+        # Somebody else who deletes it at the same time is welcome.
+        with explaining(folder), suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def force_to_disk(path: Path) -> None:
