@@ -1,10 +1,11 @@
-"""`segexport profiles`: make, fill and look at the profile store."""
+"""`segexport profiles`: fill the profile store, make a sample one, look at it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -23,21 +24,79 @@ from segexport.cli.app import app
 from segexport.cli.present import OutputFormat, out, print_json
 from segexport.exports import builder
 from segexport.exports.builder import Engine
+from segexport.exports.fragments import EXPLANATIONS, UPDATE_TIMES
+from segexport.exports.loading import LoadReport
+from segexport.exports.loading import load as load_files
 from segexport.exports.profiles import ProfileStore, Snapshot
 from segexport.exports.sample import build_sample
 from segexport.settings import Settings, load_settings
 
+EXIT_NOTHING_LOADED: Final = 1
+"""Every record was refused."""
+
 profiles = typer.Typer(
-    name="profiles", no_args_is_help=True, help="Make, fill and look at the profile store."
+    name="profiles",
+    no_args_is_help=True,
+    help="Fill the profile store, make a sample one, look at it.",
 )
 app.add_typer(profiles)
-
 
 Store = Annotated[
     Path | None,
     typer.Option(help="The profile store's folder; by default the one in the settings."),
 ]
 Format = Annotated[OutputFormat, typer.Option("--format", help="For people, or for scripts.")]
+
+
+@profiles.command()
+def load(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of profile fragments: NDJSON, JSON or Parquet.")
+    ],
+    store: Store = None,
+    updated_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The dotted path of a fragment's update time; may be repeated, the first that "
+            f"is there counts. By default: {', '.join(UPDATE_TIMES)}."
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start from nothing, not from the newest snapshot.")
+    ] = False,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(help="The file for what is refused; by default one in the store."),
+    ] = None,
+    output: Format = OutputFormat.TEXT,
+) -> None:
+    """Add fragments to the newest snapshot, as the next one.
+
+    A bad record is refused, counted and written to the rejects file; the load goes on. The
+    exit status is 1 if all records are refused, 2 if a file cannot be read.
+
+    segexport profiles load monday.ndjson tuesday.ndjson
+    """
+    settings = load_settings()
+    start = time.monotonic()
+    with _progress() as progress:
+        report = load_files(
+            store or settings.profiles_folder,
+            files,
+            now=datetime.now(UTC),
+            engine=_engine(settings),
+            fresh=fresh,
+            update_times=updated_at or UPDATE_TIMES,
+            rejects=rejects,
+            progress=progress,
+        )
+    seconds = time.monotonic() - start
+    if output is OutputFormat.JSON:
+        print_json({**_report_document(report), "seconds": round(seconds, 3)})
+    else:
+        _print_report(report, seconds)
+    if report.read and not report.accepted:
+        raise typer.Exit(EXIT_NOTHING_LOADED)
 
 
 @profiles.command()
@@ -60,13 +119,36 @@ def sample(
             engine=_engine(settings),
             progress=progress,
         )
-    _print(snapshot, output)
+    if output is OutputFormat.JSON:
+        print_json(_size(snapshot))
+    else:
+        _print_size(snapshot)
 
 
 @profiles.command()
 def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
     """Show the newest snapshot: its size, segments, namespaces and attributes."""
-    _print(ProfileStore(store or load_settings().profiles_folder).latest(), output)
+    snapshot = ProfileStore(store or load_settings().profiles_folder).latest()
+    if output is OutputFormat.JSON:
+        details = {
+            "createdAt": snapshot.created_at.isoformat(),
+            "namespaces": snapshot.namespaces,
+            "attributes": snapshot.attributes,
+            "segments": snapshot.segments,
+        }
+        print_json({**_size(snapshot), **details})
+        return
+    _print_size(snapshot)
+    out.print(f"namespaces: {escape(', '.join(snapshot.namespaces)) or 'none'}")
+    segments = _table("namespace", "segment", "realized", "existing", "exited")
+    for one in snapshot.segments:
+        counts = (f"{count:,}" for count in (one.realized, one.existing, one.exited))
+        segments.add_row(escape(one.namespace), escape(one.segment), *counts)
+    out.print(segments)
+    attributes = _table("attribute", "type")
+    for attribute in snapshot.attributes:
+        attributes.add_row(escape(attribute.path), escape(attribute.type))
+    out.print(attributes)
 
 
 def _engine(settings: Settings) -> Engine:
@@ -91,31 +173,53 @@ def _progress() -> Iterator[builder.Progress]:
         yield show
 
 
-def _print(snapshot: Snapshot, output: OutputFormat) -> None:
-    if output is OutputFormat.JSON:
-        document = {
-            "snapshot": snapshot.id,
-            "createdAt": snapshot.created_at.isoformat(),
-            "buckets": snapshot.buckets,
-            "persons": snapshot.persons,
-            "fragments": snapshot.fragments,
-            "namespaces": snapshot.namespaces,
-            "attributes": snapshot.attributes,
-            "segments": snapshot.segments,
-        }
-        print_json(document)
-        return
+def _report_document(report: LoadReport) -> dict[str, Any]:
+    return {
+        "read": report.read,
+        "accepted": report.accepted,
+        "refused": report.refused,
+        "rejects": str(report.rejects) if report.rejects else None,
+        **(_size(report.snapshot) if report.snapshot else {"snapshot": None}),
+    }
+
+
+def _print_report(report: LoadReport, seconds: float) -> None:
+    refused = report.read - report.accepted
     out.print(
-        f"snapshot {snapshot.id}: {snapshot.persons:,} persons, "
-        f"{snapshot.fragments:,} fragments, {snapshot.buckets} buckets"
+        f"{report.read:,} records read in {seconds:.1f} s: {report.accepted:,} fragments "
+        f"accepted, {refused:,} refused"
     )
-    out.print(f"namespaces: {escape(', '.join(snapshot.namespaces))}")
-    segments = Table("namespace", "segment", "realized", "existing", "exited")
-    for one in snapshot.segments:
-        counts = (f"{count:,}" for count in (one.realized, one.existing, one.exited))
-        segments.add_row(escape(one.namespace), escape(one.segment), *counts)
-    out.print(segments)
-    attributes = Table("attribute", "type")
-    for attribute in snapshot.attributes:
-        attributes.add_row(escape(attribute.path), escape(attribute.type))
-    out.print(attributes)
+    for reason, count in report.refused.items():
+        out.print(f"  {count:>9,}  [yellow]{reason}[/]  {escape(EXPLANATIONS[reason])}")
+    if report.rejects:
+        out.print(f"refused records are in {escape(str(report.rejects))}")
+    if report.snapshot:
+        _print_size(report.snapshot)
+    else:
+        out.print("no fragment was accepted: the newest snapshot stays as it was")
+
+
+def _size(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "snapshot": snapshot.id,
+        "persons": snapshot.persons,
+        "fragments": snapshot.fragments,
+        "buckets": snapshot.buckets,
+        "segments": len(snapshot.segments),
+    }
+
+
+def _print_size(snapshot: Snapshot) -> None:
+    buckets = "bucket" if snapshot.buckets == 1 else "buckets"
+    out.print(
+        f"snapshot [bold]{snapshot.id}[/]: {snapshot.persons:,} persons from "
+        f"{snapshot.fragments:,} fragments, {len(snapshot.segments):,} segments, "
+        f"{snapshot.buckets} {buckets}"
+    )
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number > 1 else "left", overflow="fold")
+    return table

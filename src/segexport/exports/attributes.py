@@ -25,11 +25,16 @@ Tree = dict[str, "Tree | str"]
 """Names to DuckDB types (`BIGINT`, `VARCHAR[]`, …) or to the tree of an object."""
 
 _JSON: Final = "JSON"
-_EMPTY: Final = "NULL[]"
+_EMPTY_ARRAY: Final = "NULL[]"
+_EMPTY_MEMBER: Final = (
+    r'([^\\](?:\\\\)*)":\{\}'  # within a string, the quote has a backslash of its own
+)
 _PLAIN: Final = {
     "BOOLEAN": "BOOLEAN",
     "BIGINT": "BIGINT",
-    "UBIGINT": "BIGINT",  # larger integers are refused when a fragment is checked
+    # Integers beyond 63 bits are refused when a fragment is checked: these are none.
+    "UBIGINT": "BIGINT",
+    "HUGEINT": "BIGINT",
     "DOUBLE": "DOUBLE",
     "VARCHAR": "VARCHAR",
 }
@@ -39,18 +44,22 @@ def found_by(documents: str) -> str:
     """The SQL aggregate that finds the structure of the JSON `documents`, for `found_in`.
 
     It keeps every document in memory until it ends: to be used on some thousands at a time.
-    An empty object says nothing about its names; DuckDB would call it JSON for good.
+    DuckDB calls a member that is an empty object JSON for good; with a member in it, which
+    is null and named by nothing, it stays an object. The documents are without white space.
     """
-    return f"json_group_structure(replace({documents}, '{{}}', 'null')::JSON)"
+    return f"""json_group_structure((
+        CASE WHEN contains({documents}, ':{{}}')
+             THEN regexp_replace({documents}, {literal(_EMPTY_MEMBER)}, '\\1":{{"":null}}', 'g')
+             ELSE {documents} END)::JSON)"""
 
 
 def found_in(structure: str | None) -> Tree:
     """The tree of what `found_by` found; names that were only ever null are left out."""
-    return {
-        name: kind
-        for name, shape in (orjson.loads(structure) if structure else {}).items()
-        if (kind := _kind(shape)) is not None
-    }
+    names = orjson.loads(structure) if structure else {}
+    if not isinstance(names, dict):  # all documents were empty
+        return {}
+    kinds = {name: _kind(shape) for name, shape in names.items()}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def tree_of(attributes: Sequence[Attribute]) -> Tree:
@@ -70,15 +79,14 @@ def tree_of(attributes: Sequence[Attribute]) -> Tree:
 def join(one: Tree, other: Tree) -> Tree:
     """The tree that fits what fits either. Commutative, associative, and idempotent."""
     return {
-        name: _joined(one[name], other[name])
-        if name in one and name in other
-        else one.get(name) or other[name]
-        for name in one | other
+        **one,
+        **other,
+        **{name: _joined(one[name], other[name]) for name in one.keys() & other.keys()},
     }
 
 
 def flatten(tree: Tree) -> Sequence[Attribute]:
-    """The leaves, sorted by path; arrays that were only ever empty are left out.
+    """The leaves, sorted by path. Arrays that were only ever empty are taken for strings.
 
     Raises `ProfileStoreError` if two names at the top differ only in case: nothing above
     them could be a map, and both cannot be columns.
@@ -92,7 +100,8 @@ def flatten(tree: Tree) -> Sequence[Attribute]:
                 "columns; rename one of them in the fragments"
             )
     return tuple(
-        Attribute(path, kind) for path, kind in sorted(_leaves(tree, "")) if kind != _EMPTY
+        Attribute(path, "VARCHAR[]" if kind == _EMPTY_ARRAY else kind)
+        for path, kind in sorted(_leaves(tree, ""))
     )
 
 
@@ -140,7 +149,7 @@ def _kind(shape: Any) -> Tree | str | None:
             return _branch({name: kind for name, kind in kinds.items() if kind is not None})
         case [str(element)]:
             if element == "NULL":
-                return _EMPTY
+                return _EMPTY_ARRAY
             return f"{_PLAIN[element]}[]" if element in _PLAIN else _JSON
         case "NULL":
             return None
@@ -150,10 +159,8 @@ def _kind(shape: Any) -> Tree | str | None:
             return _JSON
 
 
-def _branch(tree: Tree) -> Tree | str | None:
+def _branch(tree: Tree) -> Tree | str:
     names = list(tree)
-    if not names:
-        return None
     is_map = (
         len(names) > MAX_NAMES
         or len({name.lower() for name in names}) < len(names)
@@ -165,12 +172,15 @@ def _branch(tree: Tree) -> Tree | str | None:
 def _joined(one: Tree | str, other: Tree | str) -> Tree | str:
     if one == other:
         return one
-    if isinstance(one, dict) and isinstance(other, dict):
-        return _branch(join(one, other)) or _JSON
-    if isinstance(one, str) and isinstance(other, str) and _EMPTY in (one, other):
-        known = other if one == _EMPTY else one
-        return known if known.endswith("[]") else _JSON
-    return "DOUBLE" if {one, other} == {"BIGINT", "DOUBLE"} else _JSON
+    match one, other:
+        case dict(), dict():
+            return _branch(join(one, other))
+        case ("BIGINT", "DOUBLE") | ("DOUBLE", "BIGINT"):
+            return "DOUBLE"
+        case (str(known), "NULL[]") | ("NULL[]", str(known)) if known.endswith("[]"):
+            return known
+        case _:
+            return _JSON
 
 
 def _leaves(tree: Tree, prefix: str) -> Iterator[tuple[str, str]]:

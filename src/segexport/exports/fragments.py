@@ -66,7 +66,7 @@ RULES: Final = (
         "attribute_name",
         "a top-level name cannot be an attribute: "
         f"{', '.join(RESERVED)} are taken; dots, commas and control characters are not allowed",
-        f"""len(list_filter(json_keys(document), lambda name:
+        f"""len(list_filter(json_keys(attributes), lambda name:
               NOT regexp_full_match(name, {literal(NAME)})
               OR lower(name) IN ({", ".join(map(literal, RESERVED))}))) > 0""",
     ),
@@ -163,10 +163,15 @@ EXPLANATIONS: Final = {
 
 
 def moment(text: str) -> str:
-    """SQL for an RFC 3339 date-time as a UTC timestamp, NULL where it is none."""
+    """SQL for an RFC 3339 date-time as a UTC timestamp, NULL where it is none.
+
+    NULL too where UTC leaves the years 1 to 9999, which Python and Parquet's readers need.
+    """
+    cast = f"TRY_CAST({text} AS TIMESTAMPTZ)"
     return (
-        f"CASE WHEN regexp_full_match({text}, {literal(_TIME)}) "
-        f"THEN timezone('UTC', TRY_CAST({text} AS TIMESTAMPTZ)) END"
+        f"CASE WHEN regexp_full_match({text}, {literal(_TIME)}) AND {cast} BETWEEN "
+        "'0001-01-01 00:00:00+00'::TIMESTAMPTZ AND '9999-12-31 23:59:59.999999+00'::TIMESTAMPTZ "
+        f"THEN timezone('UTC', {cast}) END"
     )
 
 

@@ -101,7 +101,10 @@ def _publish(snapshot: Draft, taken: Taken, progress: Progress) -> Snapshot:
     run, base = snapshot.connection.execute, snapshot.base
     fragments = f"(FROM {parquet(taken.parts)} WHERE reason IS NULL)"
     attributes = flatten(join(tree_of(base.attributes if base else ()), taken.attributes))
-    buckets = buckets_for(taken.accepted + (base.fragments if base else 0))
+    # Never fewer than before: a bucket of the base may be split, two cannot become one.
+    buckets = max(
+        buckets_for(taken.accepted + (base.fragments if base else 0)), base.buckets if base else 1
+    )
     split = snapshot.staging / "split"
     run(f"""
         COPY (SELECT * EXCLUDE (reason, raw), person_id % {buckets} AS bucket FROM {fragments})

@@ -183,8 +183,11 @@ _LAST_NAME: Final = "[{}][1 + {} * 7919 % 104729 % {}]".format(
     ", ".join(map(literal, _LAST_NAMES)), _HOUSEHOLD, len(_LAST_NAMES)
 )
 _EMAIL: Final = f"(lower({_LAST_NAME}) || '.' || {_HOUSEHOLD} || '@example.com')"
-_PHONE: Final = f"('+1555' || lpad(({_number('phone')} % 10000000)::VARCHAR, 7, '0'))"
-_ECID: Final = " || ".join(f"lpad({letter}::VARCHAR, 10, '0')[2:]" for letter in "abcd")
+_PHONE: Final = "('+1' || (2000000000 + number)::VARCHAR)"
+_ECID: Final = " || ".join(
+    f"lpad({number}::VARCHAR, 10, '0')[{first}:]"
+    for number, first in zip("abcd", "1122", strict=True)
+)
 
 
 def _identity(namespace: str, value: str, *, primary: bool = False) -> str:

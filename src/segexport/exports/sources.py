@@ -145,7 +145,7 @@ def records(source: Source, connection: duckdb.DuckDBPyConnection) -> str:
 
 def unreadable(path: Path, error: Exception) -> FragmentsUnreadable:
     """The error that says which file cannot be read, and why."""
-    why = str(error).partition("\n")[0] or type(error).__name__
+    why = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
     return FragmentsUnreadable(
         f"{path} cannot be read ({why}); nothing was loaded: mend the file or leave it out"
     )
