@@ -1,0 +1,215 @@
+"""What is no fragment is refused with its reason; the load goes on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import orjson
+import pytest
+
+from segexport.exports import sources
+from segexport.exports.fragments import EXPLANATIONS, RULES, TOO_LARGE
+from segexport.exports.profiles import ProfileStore
+from support.fragments import (
+    Document,
+    contents,
+    fragment,
+    load_records,
+    snapshot_of,
+)
+
+AT: Final = "2026-01-01T00:00:00Z"
+LONG: Final = "x" * 257
+
+
+def with_identities(*maps: Any) -> list[Document | str | bytes]:
+    return [fragment(identityMap=one) for one in maps]
+
+
+def with_memberships(*maps: Any) -> list[Document | str | bytes]:
+    return [fragment(segmentMembership=one) for one in maps]
+
+
+def member(**more: Any) -> Document:
+    return {"ups": {"gold": {"status": "realized", "lastQualificationTime": AT, **more}}}
+
+
+Records = Sequence[Document | str | bytes]
+
+BAD: Final[Mapping[str, Records]] = {
+    "not_json": ["no json", '{"_id": "1"', '{"_id": "1"} and more', '{"_id": 1}}', "{'_id': 1}"],
+    "not_an_object": ["[]", '"text"', "1", "null", "true"],
+    "attribute_name": [
+        fragment(rank=1),
+        fragment(Person_ID="x"),
+        fragment(updated_at=AT),
+        fragment(**{"a.b": 1}),
+        fragment(**{"a,b": 1}),
+        fragment(**{"": 1}),
+        fragment(**{"line\nbreak": 1}),
+        fragment(**{"n" * 129: 1}),
+    ],
+    "identity_map": [
+        '{"_id": "1", "identityMap": {"E": [{"id": "a"}], "E": []}}',
+        *with_identities(
+            [],
+            "x",
+            {"Email": {"id": "a"}},
+            {"Email": None},
+            {"Email": ["a"]},
+            {"Email": [None]},
+            {"Email": [{"id": 5}]},
+            {"Email": [{"id": None}]},
+            {"Email": [{}]},
+            {"Email": [{"id": "a", "primary": "yes"}]},
+            {"Email": [{"id": "a", "primary": 1}]},
+        ),
+    ],
+    "identity": with_identities(
+        {"Email": [{"id": ""}]},
+        {"Email": [{"id": LONG}]},
+        {"Email": [{"id": "a\tb"}]},
+        {"": [{"id": "a"}]},
+        {"x" * 129: [{"id": "a"}]},
+        {"a:b": [{"id": "a"}]},
+    ),
+    "person_key": [
+        fragment(5),
+        fragment(""),
+        fragment(LONG),
+        fragment(None, _id=5),
+        fragment(None, _id=LONG),
+        fragment(None, _id=""),
+    ],
+    "no_person_key": [fragment(None), fragment(None, identityMap={"Email": []})],
+    "no_update_time": [fragment(at=None), '{"_id": "1", "updatedAt": null}'],
+    "update_time": [
+        fragment(at=text)
+        for text in (
+            "yesterday",
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-02-30T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:60Z",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00Z",
+            "0001-01-01T00:00:00+01:00",
+            "9999-12-31T23:59:59-01:00",
+            "2026-01-01T00:00:00Z\n",
+        )
+    ]
+    + [fragment(at=None, updatedAt=1_767_225_600_000), fragment(at=None, updatedAt={"at": AT})],
+    "test_profile": [fragment(testProfile="true"), fragment(testProfile=1)],
+    "segment_membership": with_memberships(
+        [], "gold", {"ups": ["gold"]}, {"ups": None}, {"ups": {"gold": None}}
+    ),
+    "segment": [
+        fragment(segmentMembership={namespace: {segment: {"lastQualificationTime": AT}}})
+        for namespace, segment in (
+            ("ups", ""),
+            ("", "gold"),
+            ("ups", "x" * 129),
+            ("x" * 129, "gold"),
+            ("ups", "a\nb"),
+        )
+    ],
+    "segment_status": [
+        fragment(segmentMembership=member(status=status)) for status in ("entered", "", 5)
+    ],
+    "qualification_time": [
+        fragment(segmentMembership=member(lastQualificationTime=time))
+        for time in (None, "", "2026-01-01", 5)
+    ]
+    + [fragment(segmentMembership={"ups": {"gold": "realized"}})],
+    "large_integer": [
+        '{"_id": "1", "updatedAt": "2026-01-01T00:00:00Z", "n": 9223372036854775808}',
+        '{"_id": "1", "updatedAt": "2026-01-01T00:00:00Z", "n": {"m": [-9223372036854775809]}}',
+        '{"_id": "1", "updatedAt": "2026-01-01T00:00:00Z", "n": 123456789012345678901234567890}',
+    ],
+    "not_utf8": [b'{"_id": "\xff"}'],
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_bad_record_is_refused_with_its_reason_and_the_others_are_loaded(
+    reason: str, tmp_path: Path
+) -> None:
+    records: Records = [fragment("first"), *BAD[reason], fragment("last")]
+    report = load_records(tmp_path / "profiles", records)
+    assert (report.accepted, report.refused) == (2, {reason: len(BAD[reason])})
+    keys = {key for _, key, *_ in contents(snapshot_of(report)).persons}
+    assert keys == {"first", "last"}
+    assert report.rejects is not None
+    rejects = [orjson.loads(line) for line in report.rejects.read_bytes().splitlines()]
+    assert [(one["record"], one["reason"]) for one in rejects] == [
+        (number, reason) for number in range(2, 2 + len(BAD[reason]))
+    ]
+    assert {one["explanation"] for one in rejects} == {EXPLANATIONS[reason]}
+
+
+def test_every_reason_has_records_that_show_it() -> None:
+    assert set(BAD) | {TOO_LARGE} == set(EXPLANATIONS)
+    assert len({rule.reason for rule in RULES}) == len(RULES)
+
+
+def test_a_reject_names_its_file_and_line_and_keeps_the_text(tmp_path: Path) -> None:
+    report = load_records(tmp_path / "profiles", [fragment(), "", "  \t", "{broken  ", fragment()])
+    assert report.rejects is not None
+    assert orjson.loads(report.rejects.read_bytes()) == {
+        "source": str(tmp_path / "profiles-records.ndjson"),
+        "record": 4,
+        "reason": "not_json",
+        "explanation": "the record is not JSON",
+        "raw": "{broken  ",
+    }
+
+
+def test_rejects_of_many_chunks_and_threads_stay_in_the_files_order(tmp_path: Path) -> None:
+    records: Records = [
+        fragment(f"p{n}") if n % 7 else b"\xff" if n % 2 else f"bad {n}" for n in range(2_000)
+    ]
+    with mock.patch.object(sources, "CHUNK", 4_096):
+        report = load_records(tmp_path / "profiles", records)
+    assert report.read == len(records)
+    assert report.rejects is not None
+    found = [orjson.loads(line)["record"] for line in report.rejects.read_bytes().splitlines()]
+    assert found == [number + 1 for number in range(2_000) if not number % 7]
+
+
+@pytest.mark.parametrize("length", [5_000, 60_000])
+def test_a_record_that_is_too_large_is_skipped_and_what_follows_is_read(
+    length: int, tmp_path: Path
+) -> None:
+    records: Records = [fragment("a"), fragment("b", filler="x" * length), "broken", fragment("c")]
+    with mock.patch.multiple(sources, CHUNK=1_024, MAX_RECORD=2_048):
+        report = load_records(tmp_path / "profiles", records)
+    assert (report.accepted, report.refused) == (2, {"too_large": 1, "not_json": 1})
+    assert report.rejects is not None
+    first, second = (orjson.loads(line) for line in report.rejects.read_bytes().splitlines())
+    assert (first["record"], first["reason"], second["record"]) == (2, "too_large", 3)
+    assert first["raw"].startswith('{"personID":"b"')
+
+
+def test_when_all_records_are_refused_the_newest_snapshot_stays(tmp_path: Path) -> None:
+    store = tmp_path / "profiles"
+    before = snapshot_of(load_records(store, [fragment()]))
+    report = load_records(store, ["bad"])
+    assert report.snapshot is None
+    assert report.rejects is not None
+    assert report.rejects.exists()
+    assert ProfileStore(store).ids() == (before.id,)
+
+
+def test_rejects_can_be_sent_elsewhere(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "new" / "rejects.ndjson"
+    report = load_records(tmp_path / "profiles", ["bad", fragment()], rejects=elsewhere)
+    assert report.rejects == elsewhere
+    assert len(elsewhere.read_bytes().splitlines()) == 1
+
+
+def test_an_update_time_named_like_a_column_of_the_store_is_no_attribute(tmp_path: Path) -> None:
+    record = {"personID": "p", "updated_at": AT, "x": 1}
+    report = load_records(tmp_path / "profiles", [record], update_times=["updated_at"])
+    assert [attribute.path for attribute in snapshot_of(report).attributes] == ["personID", "x"]

@@ -1,0 +1,178 @@
+"""Trees of attributes: found, joined, flattened, and read from older columns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segexport.errors import ProfileStoreError
+from segexport.exports.attributes import (
+    MAX_NAMES,
+    Tree,
+    column_in_base,
+    column_in_document,
+    flatten,
+    found_by,
+    found_in,
+    join,
+    structure,
+    tree_of,
+)
+from segexport.exports.profiles import Attribute
+from segexport.exports.sql import identifier, literal
+
+DATABASE = duckdb.connect()
+LEAVES = st.sampled_from(
+    ["BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR", "VARCHAR[]", "BIGINT[]", "NULL[]", "JSON"]
+)
+NAMES = st.sampled_from(["a", "b", "c"])
+TREES = st.dictionaries(
+    NAMES,
+    st.recursive(LEAVES, lambda inner: st.dictionaries(NAMES, inner, min_size=1), max_leaves=6),
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.sampled_from([0.5, "x", "{}", "quo\"te's"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+DOCUMENTS = st.lists(st.dictionaries(NAMES, VALUES), min_size=1, max_size=6)
+
+
+@given(one=TREES, other=TREES, third=TREES)
+def test_joining_does_not_depend_on_order_or_grouping(one: Tree, other: Tree, third: Tree) -> None:
+    assert join(one, other) == join(other, one)
+    assert join(join(one, other), third) == join(one, join(other, third))
+    assert join(one, one) == one
+
+
+@given(tree=TREES)
+def test_a_tree_can_be_had_back_from_its_leaves(tree: Tree) -> None:
+    attributes = flatten(tree)
+    assert flatten(tree_of(attributes)) == attributes
+    assert [one.path for one in attributes] == sorted(one.path for one in attributes)
+
+
+@settings(deadline=None, max_examples=60)
+@given(documents=DOCUMENTS, cut=st.integers(0, 6))
+def test_attributes_do_not_depend_on_how_documents_were_sliced(
+    documents: list[dict[str, Any]], cut: int
+) -> None:
+    assert join(_found(documents[:cut]), _found(documents[cut:])) == _found(documents)
+
+
+@settings(deadline=None, max_examples=60)
+@given(documents=DOCUMENTS)
+def test_no_value_is_lost_on_its_way_into_columns(documents: list[dict[str, Any]]) -> None:
+    attributes = flatten(_found(documents))
+    for document in documents:
+        columns = _columns(document, attributes)
+        assert _rebuilt(columns) == _without_nothing(document)
+
+
+@settings(deadline=None, max_examples=60)
+@given(documents=DOCUMENTS, later=DOCUMENTS)
+def test_no_value_is_lost_when_later_documents_change_the_columns(
+    documents: list[dict[str, Any]], later: list[dict[str, Any]]
+) -> None:
+    base = flatten(_found(documents))
+    attributes = flatten(join(tree_of(base), _found(later)))
+    for document in documents:
+        columns = _columns(document, base, then=attributes)
+        assert _rebuilt(columns) == _without_nothing(document)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, 2], "BIGINT"),
+        ([1, -2], "BIGINT"),
+        ([1, 0.5], "DOUBLE"),
+        ([1, "x"], "JSON"),
+        ([True, None], "BOOLEAN"),
+        ([[], ["x"]], "VARCHAR[]"),
+        ([[], [1]], "BIGINT[]"),
+        ([[]], "VARCHAR[]"),
+        ([[1], ["x"]], "JSON"),
+        ([[{"x": 1}]], "JSON"),
+        ([[[1]]], "JSON"),
+        ([{"x": 1}, 1], "JSON"),
+        ([{"a.b": 1}], "JSON"),
+        ([{"A": 1, "a": 1}], "JSON"),
+        ([{f"n{number}": 1 for number in range(MAX_NAMES + 1)}], "JSON"),
+        ([[{}]], "JSON"),
+        ([None, {}], None),
+    ],
+)
+def test_the_type_of_an_attribute_follows_from_its_values(
+    values: list[Any], kind: str | None
+) -> None:
+    found = {one.path: one.type for one in flatten(_found([{"it": value} for value in values]))}
+    assert found.get("it") == kind
+
+
+def test_names_at_the_top_that_differ_only_in_case_are_refused() -> None:
+    with pytest.raises(ProfileStoreError, match="differ only in case"):
+        flatten({"City": "VARCHAR", "city": {"name": "VARCHAR"}})
+
+
+def _found(documents: list[dict[str, Any]]) -> Tree:
+    DATABASE.execute(
+        f"SELECT {found_by('one')} FROM (SELECT unnest(?::VARCHAR[]) AS one)",
+        [[orjson.dumps(document).decode() for document in documents]],
+    )
+    ((found,),) = DATABASE.fetchall()
+    return found_in(found)
+
+
+def _columns(
+    document: dict[str, Any],
+    attributes: Sequence[Attribute],
+    then: Sequence[Attribute] | None = None,
+) -> dict[str, Any]:
+    """The document's columns; with `then`, as a later snapshot reads them."""
+    if not attributes:
+        return {}
+    read = ", ".join(
+        f"{column_in_document(one.path, 'document')} AS {identifier(one.path)}"
+        for one in attributes
+    )
+    query = (
+        f"SELECT {read} FROM (SELECT from_json(?, {literal(structure(attributes))}) AS document)"
+    )
+    if then is not None:
+        again = ", ".join(
+            f"{column_in_base(one, attributes)} AS {identifier(one.path)}" for one in then
+        )
+        query = f"SELECT {again} FROM ({query})"
+    DATABASE.execute(query, [orjson.dumps(document).decode()])
+    ((*values,),) = DATABASE.fetchall()
+    return {
+        one.path: orjson.loads(value) if one.type == "JSON" and value is not None else value
+        for one, value in zip(then or attributes, values, strict=True)
+    }
+
+
+def _rebuilt(columns: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for path, value in columns.items():
+        *branches, leaf = path.split(".")
+        branch = document
+        for name in branches:
+            branch = branch.setdefault(name, {})
+        branch[leaf] = value
+    return _without_nothing(document)
+
+
+def _without_nothing(value: dict[str, Any]) -> dict[str, Any]:
+    """Null and empty objects say nothing: they are left out, outside of arrays."""
+    inner = {
+        name: _without_nothing(one) if isinstance(one, dict) else one for name, one in value.items()
+    }
+    return {name: one for name, one in inner.items() if one is not None and one != {}}
