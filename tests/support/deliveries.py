@@ -5,8 +5,9 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
+from hashlib import sha512
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,15 @@ def voice_of(store: Outbox) -> Voice:
 
 
 def large_request(size: int) -> ExportRequest:
-    """A request that makes each of its job's events about `size` bytes."""
-    segments = [{"segmentId": f"{number:0>120}"} for number in range(size // 160)]
+    """A request that makes each of its job's events about `size` bytes, hard to compress."""
+    names = [sha512(b"%d" % number).hexdigest() for number in range(size // 170)]
+    segments = [{"segmentId": name} for name in names]
     return parse_request({**REQUEST.document(), "filter": {"segments": segments}})
 
 
-async def submit(store: Store, request: ExportRequest = REQUEST) -> Job:
+async def submit(
+    store: Store, request: ExportRequest = REQUEST, *, created_at: datetime | None = None
+) -> Job:
     """A job in state CREATED: one event."""
     number = next(_ids)
     transition, rows = announce(
@@ -63,7 +67,7 @@ async def submit(store: Store, request: ExportRequest = REQUEST) -> Job:
             job_id=number,
             scope=SCOPE,
             request_id=f"request {number}",
-            now=await store.now(),
+            now=created_at or await store.now(),
         ),
         voice_of(store),
     )

@@ -8,9 +8,10 @@ from aiokafka import AIOKafkaProducer
 
 from segexport.kafka import client_arguments
 from segexport.kafka.topics import BROKER_DEFAULT_MAX_BYTES
+from segexport.relay.discard import discard
 from segexport.relay.parcel import Parcel
 from segexport.relay.position import Position
-from segexport.relay.sending import bounded, discard, require_accepted, send_batches
+from segexport.relay.sending import bounded, require_accepted, send_batches
 from segexport.settings import KafkaSettings
 from segexport.store.store import StoreIdentity
 

@@ -1,11 +1,14 @@
 """Reading the last committed position from its topic."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from segexport.errors import TopicUnusable
 from segexport.kafka import client_arguments
+from segexport.relay.discard import PATIENCE
 from segexport.relay.position import Position
 from segexport.settings import KafkaSettings
 
@@ -14,15 +17,14 @@ LOOK_BACK: Final = 500
 _FETCH_WAIT_MS: Final = 50
 
 
-async def last_position(settings: KafkaSettings) -> Position | None:
+async def last_position(settings: KafkaSettings, patience: float) -> Position | None:
     """The last committed position of the topic; None if there never was one.
 
     Reads to the end of the log as it is now, not only of its stable part: a transaction
-    that somebody has left open before the end would otherwise make an old position look
-    like the last. It must be called after the producer has started, which ends the
-    relay's own open transaction; it waits, for as long as the caller lets it, for those of
-    others. Raises `PositionMismatch` for a record that is not a position, and aiokafka's
-    errors.
+    that nobody has ended would otherwise make an old position look like the last. Call it
+    after the producer has started, which ends the relay's own open transaction; for those
+    of others it waits `patience` seconds. Raises `TopicUnusable` if one is still open then,
+    `PositionMismatch` for a record that is not a position, and aiokafka's errors.
     """
     consumer = AIOKafkaConsumer(
         **client_arguments(settings, role="relay"),
@@ -41,27 +43,40 @@ async def last_position(settings: KafkaSettings) -> Position | None:
         while True:
             start = max(beginning, stable_end - reach)
             consumer.seek(partition, start)
-            found = await _last_value(consumer, partition)
+            found = await _last_value(consumer, partition, patience)
             if found is not None:
                 return Position.decode(found)
             if start == beginning:
                 return None
             reach *= 10
     finally:
-        await consumer.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await consumer.stop()
 
 
-async def _last_value(consumer: AIOKafkaConsumer, partition: TopicPartition) -> bytes | None:
+async def _last_value(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, patience: float
+) -> bytes | None:
     """The last committed value between here and the end of the log.
 
-    What the consumer's position counts, unlike its records, are markers and aborted
-    records too: it does reach the end.
+    Unlike the records that it returns, a consumer's position counts markers and aborted
+    records: it does reach the end.
     """
     found: bytes | None = None
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + patience
     while True:
         for records in (await consumer.getmany(partition, timeout_ms=_FETCH_WAIT_MS)).values():
             found = records[-1].value
-        end = consumer.highwater(partition)
-        if end is not None and await consumer.position(partition) >= end:
+        reached, end = await consumer.position(partition), consumer.highwater(partition)
+        if end is not None and reached >= end:
             return found
+        if clock() > give_up_at:
+            raise TopicUnusable(
+                f"the positions in {partition.topic!r} can be read up to offset {reached} of "
+                f"{end} only: a transaction behind that has no end. Where delivery stands is "
+                'not known for certain, so nothing is sent; see docs/delivery.md, "A '
+                'transaction without an end"'
+            )
         await asyncio.sleep(0)

@@ -9,7 +9,13 @@ from typing import Final
 
 import structlog
 
-from segexport.errors import DeliveryError, PositionMismatch, SegexportError, StoreError
+from segexport.errors import (
+    DeliveryError,
+    PositionMismatch,
+    RelayFenced,
+    SegexportError,
+    StoreError,
+)
 from segexport.relay.caution import Caution
 from segexport.relay.delivery import Delivery, Mandate
 from segexport.relay.leadership import Leadership
@@ -23,9 +29,13 @@ LEASE: Final = timedelta(seconds=15)
 DRAIN: Final = timedelta(seconds=10)
 GRACE: Final = 5.0
 """Seconds after the drain in which a transaction may still end by itself."""
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
-"""Seconds between two attempts while something is away."""
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts: each pause is twice as long as the one before."""
+STAND_BY: Final = 1.0
+"""Seconds until a relay that was fenced asks for the lease again."""
+ALOUD: Final = 2
+"""Attempts that fail in a row before it is worth a warning: the first may just be stale."""
 
 log: Final = structlog.get_logger(__name__)
 
@@ -36,7 +46,7 @@ class RelayHealth:
 
     `leads`: it holds the lease. `error`: why events wait, if they do. `delivered`: the
     number up to which they do not. `waiting`: rows behind that. `parked`: records that
-    cannot be delivered.
+    cannot be delivered. `transactions`: deliveries of this process.
     """
 
     leads: bool
@@ -44,6 +54,7 @@ class RelayHealth:
     delivered: int
     waiting: int
     parked: int
+    transactions: int
 
 
 class Relay:
@@ -79,9 +90,10 @@ class Relay:
         self._leadership = Leadership(outbox, owner, lease)
         self._stop = asyncio.Event()
         self._caution = Caution()
-        self._pause = _FIRST_PAUSE
+        self._failures = 0  # in a row
         self._error: SegexportError | None = None
         self._position: Position | None = None
+        self._transactions = 0
 
     async def run(self) -> None:
         """Deliver until `stop` is called or this is cancelled; nothing is left half done.
@@ -99,10 +111,12 @@ class Relay:
                 except PositionMismatch as error:
                     self._error = error
                     raise
+                except RelayFenced as error:
+                    log.warning("this relay stands by", reason=str(error))
+                    await self._rest(STAND_BY)
                 except (DeliveryError, StoreError) as error:
                     self._note_outage(error)
-                    await race(asyncio.sleep(self._pause), self._stop.wait())
-                    self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                    await self._rest(min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE))
         finally:
             with suppress(StoreError):
                 await self._leadership.resign()
@@ -114,13 +128,15 @@ class Relay:
     async def health(self) -> RelayHealth:
         """How it is. Raises `StoreUnavailable`."""
         backlog = await self._outbox.backlog()
-        delivered = self._position.delivered if self._position else backlog.delivered
+        leads = self._leadership.epoch is not None
+        delivered = self._position.delivered if leads and self._position else backlog.delivered
         return RelayHealth(
-            leads=self._leadership.epoch is not None,
+            leads=leads,
             error=str(self._error) if self._error else None,
             delivered=delivered,
             waiting=backlog.last - delivered,
             parked=backlog.parked,
+            transactions=self._transactions,
         )
 
     async def _attempt(self) -> None:
@@ -149,13 +165,24 @@ class Relay:
         await asyncio.sleep(self._drain + GRACE)
 
     def _note_progress(self, position: Position) -> None:
+        if self._position != position:
+            self._transactions += 1
         self._position = position
-        self._pause = _FIRST_PAUSE
-        if self._error is not None:
+        if self._failures >= ALOUD:
             log.info("events are delivered again", number=position.number)
-            self._error = None
+        self._failures, self._error = 0, None
 
     def _note_outage(self, error: SegexportError) -> None:
-        if self._error is None or self._error.code != error.code:
-            log.warning("events wait", code=error.code, reason=str(error))
+        """Say so: once for each kind, and not aloud before a second attempt has failed."""
+        known = self._error is not None and self._error.code == error.code
+        self._failures += 1
         self._error = error
+        if self._failures == 1:
+            log.info("delivery begins anew", code=error.code, reason=str(error))
+        elif self._failures == ALOUD or not known:
+            log.warning("events wait", code=error.code, reason=str(error))
+        else:
+            log.debug("still no delivery", code=error.code, reason=str(error))
+
+    async def _rest(self, seconds: float) -> None:
+        await race(asyncio.sleep(seconds), self._stop.wait())

@@ -1,4 +1,4 @@
-"""What every publisher does with aiokafka's producer: send, judge, bound, throw away."""
+"""What every publisher does with aiokafka's producer: send, judge, keep within bounds."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -11,12 +11,10 @@ from aiokafka import errors as kafka
 
 from segexport.errors import BrokerUnreachable, DeliveryError, RelayFenced
 from segexport.kafka import explain
+from segexport.relay.discard import take_note
 from segexport.relay.parcel import Batch, Parcel
 from segexport.relay.publisher import RecordsRefused
 from segexport.settings import KafkaSettings
-
-CLOSING: Final = 3.0
-"""Seconds that a producer has for its goodbye."""
 
 
 class InvalidRecord(kafka.BrokerResponseError):  # type: ignore[misc]  # aiokafka is untyped
@@ -51,29 +49,31 @@ async def send_batches(
     for turn in zip_longest(*([(each, p) for each in b] for p, b in parcel.batches.items())):
         for batch, partition in filter(None, turn):
             future = await producer.send_batch(batch.builder, topic, partition=partition)
-            future.add_done_callback(retrieve)
+            future.add_done_callback(take_note)
             sending[future] = batch
     return sending
 
 
 def require_accepted(sending: Mapping[asyncio.Future[Any], Batch]) -> None:
-    """Raise what one of them has failed with: rather an outage than a refusal."""
+    """Raise what has failed, if anything has: an outage rather than a refusal.
+
+    What follows a refused batch in its partition is out of order for the broker: that is no
+    failure of its own.
+    """
     refused: RecordsRefused | None = None
+    unordered: BaseException | None = None
     for future, batch in sending.items():
-        error = future.exception() if future.done() else None
-        if isinstance(error, REFUSALS):
-            refused = refused or RecordsRefused(batch.first, batch.records, str(error))
-        elif error is not None:
-            raise error
-    if refused is not None:
-        raise refused
-
-
-async def discard(producer: AIOKafkaProducer) -> None:
-    """Stop a producer, without waiting for a broker that does not answer."""
-    stopping = asyncio.ensure_future(producer.stop())
-    stopping.add_done_callback(retrieve)
-    await asyncio.wait({stopping}, timeout=CLOSING)
+        match future.exception() if future.done() else None:
+            case None:
+                pass
+            case kafka.OutOfOrderSequenceNumber() as error:
+                unordered = unordered or error
+            case error if isinstance(error, REFUSALS):
+                refused = refused or RecordsRefused(batch.first, batch.records, str(error))
+            case error:
+                raise error
+    if failure := refused or unordered:
+        raise failure
 
 
 @asynccontextmanager
@@ -95,10 +95,6 @@ async def bounded(settings: KafkaSettings, seconds: float, doing: str) -> AsyncI
     except AssertionError as error:
         raise DeliveryError(f"aiokafka's producer has come off its rails: {error}") from error
     except (kafka.KafkaError, OSError) as error:
-        raise await explain(error, settings) from error
-
-
-def retrieve(future: asyncio.Future[Any]) -> None:
-    """Take note of a failure that nobody may come to ask for: asyncio would complain."""
-    if not future.cancelled():
-        future.exception()
+        cause = error.__cause__  # what has ended aiokafka's sending task, if that is the matter
+        known = cause if isinstance(cause, kafka.KafkaError) else error
+        raise await explain(known, settings) from error

@@ -8,17 +8,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
 from segexport.kafka import Topics, client_arguments, ensure_topics
+from segexport.relay.discard import PATIENCE, discard, take_note
 from segexport.relay.parcel import Parcel
 from segexport.relay.position import Position
 from segexport.relay.position_log import last_position
-from segexport.relay.sending import (
-    CLOSING,
-    bounded,
-    discard,
-    require_accepted,
-    retrieve,
-    send_batches,
-)
+from segexport.relay.sending import bounded, require_accepted, send_batches
 from segexport.settings import KafkaSettings
 
 
@@ -54,7 +48,7 @@ class TransactionalPublisher:
                 max_batch_size=self._topics.max_message_bytes,
             )
             await self._producer.start()
-            return await last_position(settings)
+            return await last_position(settings, self._patience / 2)
 
     def parcel(self, batch_records: int | None = None) -> Parcel:
         producer, topics = self._started()
@@ -77,7 +71,7 @@ class TransactionalPublisher:
             # A courtesy to readers: until somebody ends the transaction, committed records
             # behind it stay hidden from them.
             with suppress(kafka.KafkaError, AssertionError, TimeoutError):
-                async with asyncio.timeout(CLOSING):
+                async with asyncio.timeout(PATIENCE):
                     await producer.abort_transaction()
         await discard(producer)
 
@@ -91,7 +85,7 @@ class TransactionalPublisher:
         told = producer.create_batch()
         told.append(timestamp=None, key=settings.topic.encode(), value=position.encode())
         telling = await producer.send_batch(told, settings.positions_topic, partition=0)
-        telling.add_done_callback(retrieve)
+        telling.add_done_callback(take_note)
         sending = await send_batches(producer, settings.topic, parcel)
         await asyncio.wait({telling, *sending}, return_when=asyncio.FIRST_EXCEPTION)
         require_accepted(sending)
