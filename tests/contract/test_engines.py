@@ -42,15 +42,22 @@ def engine(
     made.close()
 
 
-def export(engine: Engine, request: ExportRequest, snapshot: Snapshot, folder: Path) -> Outcome:
+def export(
+    engine: Engine,
+    request: ExportRequest,
+    snapshot: Snapshot,
+    folder: Path,
+    pieces: int | None = None,
+) -> Outcome:
     """Run all pieces, and read back what they wrote."""
-    run = engine.begin(plan_export(request, snapshot))
+    plan = plan_export(request, snapshot, pieces=pieces)
+    run = engine.begin(plan)
     try:
         run.prepare()
         profiles: list[Mapping[str, Any]] = []
-        pieces: list[Path] = []
+        discarded_in: list[Path] = []
         namespaces: dict[str, int] = {}
-        for index in reversed(range(snapshot.buckets)):  # in no particular order
+        for index in reversed(range(plan.pieces)):  # in no particular order
             data, discards = folder / f"data-{index}.parquet", folder / f"discards-{index}.parquet"
             result = run.run_piece(index, data=data, discards=discards)
             exported = rows(data) if result.data else []
@@ -59,15 +66,15 @@ def export(engine: Engine, request: ExportRequest, snapshot: Snapshot, folder: P
             if result.data:
                 assert result.data.size == data.stat().st_size
             if result.discards:
-                pieces.insert(0, discards)
+                discarded_in.insert(0, discards)
             discarded = result.discards.rows if result.discards else 0
             assert result.selected == len(exported) + discarded
             profiles += exported
             for namespace, count in result.namespaces.items():
                 namespaces[namespace] = namespaces.get(namespace, 0) + count
         joined: Sequence[Any] = []
-        if pieces:
-            written = run.join_discards(pieces, folder / "discards.parquet")
+        if discarded_in:
+            written = run.join_discards(discarded_in, folder / "discards.parquet")
             joined = [tuple(row.values()) for row in rows(folder / "discards.parquet")]
             assert written.rows == len(joined)
         return Outcome(profiles, joined, namespaces)
@@ -183,8 +190,14 @@ def request_of(
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(people=people, wanted=filters, asked=fields, journey=journeys, buckets=st.integers(1, 3))
-@example(people=[], wanted=[], asked="", journey=None, buckets=2)
+@given(
+    people=people,
+    wanted=filters,
+    asked=fields,
+    journey=journeys,
+    cut=st.sampled_from([(1, 1), (2, 2), (3, 1), (3, 2), (5, 3)]),
+)
+@example(people=[], wanted=[], asked="", journey=None, cut=(2, 2))
 def test_an_engine_exports_what_the_plain_export_does(
     engine: Engine,
     *,
@@ -192,13 +205,14 @@ def test_an_engine_exports_what_the_plain_export_does(
     wanted: Sequence[Mapping[str, Any]],
     asked: str,
     journey: Mapping[str, Any] | None,
-    buckets: int,
+    cut: tuple[int, int],
 ) -> None:
+    buckets, pieces = cut
     request = request_of(wanted, asked, journey)
     with tempfile.TemporaryDirectory() as folder:
         snapshot = write_snapshot(Path(folder), people, buckets=buckets, segments=SEGMENTS)
         expected = plain_export(request, people)
-        found = export(engine, request, snapshot, Path(folder))
+        found = export(engine, request, snapshot, Path(folder), pieces)
     assert comparable(found.profiles) == comparable(expected.profiles)
     in_order = sorted(expected.discards, key=lambda discard: (discard[2] % buckets, discard[2]))
     assert list(found.discards) == in_order
@@ -336,7 +350,9 @@ def test_a_damaged_file_of_the_snapshot_is_named(
 
 def test_persons_without_fragments_are_noticed(engine: Engine, tmp_path: Path) -> None:
     snapshot = write_snapshot(tmp_path, [Person(2), Person(4, fragments=[])])
-    with pytest.raises(ProfileStoreCorrupt, match=r"bucket 0 .* 1 profiles for 2 persons"):
+    with pytest.raises(
+        ProfileStoreCorrupt, match=r"buckets 0 to 0 .* give 1 profiles for 2 persons"
+    ):
         export(engine, request_of(), snapshot, tmp_path)
 
 

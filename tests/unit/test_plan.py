@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from segexport.errors import InvalidRequest
 from segexport.exports.plan import Delivery, check_request, plan_export, upper_bound
@@ -14,12 +16,12 @@ from support.people import NOW
 PATHS = ("homeAddress.city", "person.name.firstName", "person.name.lastName", "tags")
 
 
-def snapshot_of(*paths: str, persons: int = 100) -> Snapshot:
+def snapshot_of(*paths: str, persons: int = 100, buckets: int = 3) -> Snapshot:
     return Snapshot(
         id="00000001-20260301T120000Z",
         folder=Path("/nowhere"),
         created_at=NOW,
-        buckets=3,
+        buckets=buckets,
         persons=persons,
         fragments=persons,
         attributes=tuple(Attribute(path, "VARCHAR") for path in paths or PATHS),
@@ -83,6 +85,33 @@ def test_attributes_nest_as_their_paths_do() -> None:
     plan = plan_export(request_of(fields="person,tags"), snapshot_of())
     first, last, tags = plan.attributes
     assert plan.tree == {"person": {"name": {"firstName": first, "lastName": last}}, "tags": tags}
+
+
+@pytest.mark.parametrize(
+    ("persons", "buckets", "pieces"),
+    [
+        (100, 1, 1),
+        (100, 3, 3),
+        (100, 8, 4),
+        (1_000_000, 16, 16),  # everyone: a piece has a bucket's 62 500
+        (300_000, 16, 5),
+        (100, 1024, 64),
+    ],
+)
+def test_pieces_select_neither_too_little_nor_too_much(
+    persons: int, buckets: int, pieces: int
+) -> None:
+    snapshot = snapshot_of(persons=persons, buckets=buckets)
+    assert plan_export(request_of(), snapshot).pieces == pieces
+
+
+@given(st.integers(1, 200), st.data())
+def test_pieces_cover_every_bucket_once_and_in_order(buckets: int, data: st.DataObject) -> None:
+    pieces = data.draw(st.integers(1, buckets))
+    plan = plan_export(request_of(), snapshot_of(buckets=buckets), pieces=pieces)
+    covered = [list(plan.buckets(piece)) for piece in range(plan.pieces)]
+    assert [bucket for piece in covered for bucket in piece] == list(range(buckets))
+    assert all(covered)
 
 
 def test_realized_covers_existing_members_too() -> None:

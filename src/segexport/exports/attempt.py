@@ -149,14 +149,15 @@ class Attempt:
 
     async def _initialize(self, job: Job) -> Step:
         snapshot = await self._snapshot(job)
-        plan = plan_export(job.request, snapshot)
+        # Pieces of an earlier attempt are kept, so what they cover must stay the same.
+        plan = plan_export(job.request, snapshot, pieces=job.pieces)
         await self._bench.in_thread(self._staging(job).open)
         await self._bench.in_thread(self._bench.discards.open)
         estimate = upper_bound(job.request, snapshot)
         return partial(steps.start, pieces=plan.pieces, estimate=estimate)
 
     async def _process(self, job: Job) -> Step | None:
-        plan = plan_export(job.request, await self._snapshot(job))
+        plan = plan_export(job.request, await self._snapshot(job), pieces=job.pieces)
         self._processing = Processing(self._bench, job, self._hold.lease, plan)
         if self._winding_down:
             self._processing.wind_down()

@@ -57,7 +57,7 @@ class Run(Protocol):
         ...
 
     def run_piece(self, index: int, *, data: Path, discards: Path) -> PieceResult:
-        """Select, judge, merge and write one bucket.
+        """Select, judge, merge and write the buckets of one piece.
 
         Writes `data` if the piece has a profile to export, and the first piece always, so
         that even a batch of nobody has its columns; `discards` if it has one to discard.

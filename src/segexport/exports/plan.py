@@ -33,6 +33,15 @@ STANDINGS: Mapping[SegmentStatus, tuple[str, ...]] = MappingProxyType(
 )
 """The standings in the profile store that a status of a request covers."""
 
+PROFILES_PER_PIECE: Final = 65_536
+"""A piece should select about so many profiles: small files cost their writer and every
+reader more than they hold."""
+FEWEST_PIECES: Final = 4
+"""A job is cut into at least so many, so that they can run side by side and be kept."""
+MOST_BUCKETS: Final = 16
+"""A piece covers no more buckets than this, however little it selects: it is what is lost
+when a worker is."""
+
 Tree: TypeAlias = Mapping[str, "Attribute | Tree"]
 """Attributes as they nest: `person.name.lastName` is at ["person"]["name"]["lastName"]."""
 
@@ -60,7 +69,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportPlan:
-    """One export of one snapshot.
+    """One export of one snapshot, in so many `pieces`, each of which covers some buckets.
 
     Selects the persons of `segments`, everyone if there are none. Exports, in this order,
     the tree of `attributes` (each with its latest non-null value), then what is asked for
@@ -69,6 +78,7 @@ class ExportPlan:
     """
 
     snapshot: Snapshot
+    pieces: int
     segments: tuple[WantedSegment, ...] = ()
     attributes: tuple[Attribute, ...] = ()
     identity_map: bool = False
@@ -81,10 +91,10 @@ class ExportPlan:
         """The attributes as they nest in the exported profiles."""
         return _tree(self.attributes)
 
-    @property
-    def pieces(self) -> int:
-        """One piece per bucket; a piece's index is its bucket."""
-        return self.snapshot.buckets
+    def buckets(self, piece: int) -> range:
+        """The buckets that a piece covers; the pieces cover all, in order."""
+        every = self.snapshot.buckets
+        return range(piece * every // self.pieces, (piece + 1) * every // self.pieces)
 
 
 def check_request(request: ExportRequest, snapshot: Snapshot) -> Sequence[Problem]:
@@ -92,8 +102,13 @@ def check_request(request: ExportRequest, snapshot: Snapshot) -> Sequence[Proble
     return [*_segment_problems(request, snapshot), *_field_problems(request, snapshot)]
 
 
-def plan_export(request: ExportRequest, snapshot: Snapshot) -> ExportPlan:
-    """The plan for a request. Raises `InvalidRequest` with what `check_request` finds."""
+def plan_export(
+    request: ExportRequest, snapshot: Snapshot, *, pieces: int | None = None
+) -> ExportPlan:
+    """The plan for a request, cut into `pieces` if that was decided before.
+
+    Raises `InvalidRequest` with what `check_request` finds.
+    """
     problems = check_request(request, snapshot)
     if problems:
         raise InvalidRequest(problems)
@@ -101,6 +116,7 @@ def plan_export(request: ExportRequest, snapshot: Snapshot) -> ExportPlan:
     journey = request.journey
     return ExportPlan(
         snapshot=snapshot,
+        pieces=pieces or _pieces(request, snapshot),
         segments=tuple(
             WantedSegment(wanted.segment_ns, wanted.segment_id, standings(wanted))
             for wanted in request.filter.segments
@@ -136,6 +152,12 @@ def standings(wanted: SegmentFilter) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(standing for status in wanted.status for standing in STANDINGS[status])
     )
+
+
+def _pieces(request: ExportRequest, snapshot: Snapshot) -> int:
+    by_profiles = -(-upper_bound(request, snapshot) // PROFILES_PER_PIECE)
+    by_buckets = -(-snapshot.buckets // MOST_BUCKETS)
+    return min(snapshot.buckets, max(by_profiles, by_buckets, FEWEST_PIECES))
 
 
 def _sizes(snapshot: Snapshot) -> Mapping[tuple[str, str], SegmentSize]:

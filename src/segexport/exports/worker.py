@@ -28,7 +28,7 @@ log: Final = structlog.stdlib.get_logger(__name__)
 LONGEST_WAIT: Final = timedelta(seconds=1)
 """Leases run out and delays pass without a change in the store, so the worker looks again
 after this time even if nothing happens."""
-BETWEEN_CLAIMS: Final = 0.05
+BETWEEN_CLAIMS: Final = 0.02
 """Seconds, at least, from one claim that found nothing to the next, however much the store
 changes meanwhile."""
 AFTER_OUTAGE: Final = 1.0

@@ -86,8 +86,8 @@ class DuckDBRun:
         with self._connection() as connection:
             self._run(connection, queries.keys_table(keys))
             try:
-                for first in range(0, plan.pieces, BUCKETS_AT_ONCE):
-                    buckets = range(first, min(first + BUCKETS_AT_ONCE, plan.pieces))
+                for first in range(0, plan.snapshot.buckets, BUCKETS_AT_ONCE):
+                    buckets = range(plan.snapshot.buckets)[first : first + BUCKETS_AT_ONCE]
                     if plan.segments:
                         self._run(connection, queries.select(plan, buckets))
                     self._run(connection, queries.insert_keys(plan, plan.delivery, buckets, keys))
@@ -96,24 +96,25 @@ class DuckDBRun:
                 connection.execute(queries.drop(keys))
 
     def run_piece(self, index: int, *, data: Path, discards: Path) -> PieceResult:
-        """Select, judge, merge and write one bucket."""
+        """Select, judge, merge and write the buckets of one piece."""
+        buckets = self._plan.buckets(index)
         with self._connection() as connection:
             if self._plan.segments:
-                self._run(connection, queries.select(self._plan, [index]))
-            self._run(connection, queries.pick(self._plan, index, self._duplicates))
+                self._run(connection, queries.select(self._plan, buckets))
+            self._run(connection, queries.pick(self._plan, buckets, self._duplicates))
             ((selected, discarded),) = self._run(connection, queries.COUNT_PICKED)
             self._running[connection] = PICKING
             namespaces: Mapping[str, int] = {}
             written = None
             if selected > discarded or index == 0:
                 namespaces = dict(self._run(connection, queries.COUNT_NAMESPACES))
-                written = self._copy(connection, queries.profiles(self._plan, index), data)
+                written = self._copy(connection, queries.profiles(self._plan, buckets), data)
             exported = written.rows if written else 0
             if exported + discarded != selected:
                 raise ProfileStoreCorrupt(
-                    f"bucket {index} of snapshot {self._plan.snapshot.folder} gives {exported} "
-                    f"profiles for {selected - discarded} persons: its fragments and persons "
-                    "do not agree; load the snapshot again"
+                    f"buckets {buckets[0]} to {buckets[-1]} of {self._plan.snapshot.folder} give "
+                    f"{exported} profiles for {selected - discarded} persons: their fragments "
+                    "and persons do not agree; load the snapshot again"
                 )
             return PieceResult(
                 selected=selected,

@@ -54,7 +54,7 @@ def select(plan: ExportPlan, buckets: Sequence[int]) -> str:
     )
 
 
-def pick(plan: ExportPlan, index: int, duplicates: str | None) -> str:
+def pick(plan: ExportPlan, buckets: Sequence[int], duplicates: str | None) -> str:
     """Creates `picked`: who the piece selects, and the code of those who are discarded.
 
     Selecting comes before merging, so that merging has only the selected to do.
@@ -67,7 +67,7 @@ def pick(plan: ExportPlan, index: int, duplicates: str | None) -> str:
     return (
         f"CREATE OR REPLACE TEMP TABLE {PICKED} AS "
         f"SELECT person_id, position, identity_map, {code} AS code "
-        f"FROM ({_persons(plan, [index])}) {join}"
+        f"FROM ({_persons(plan, buckets)}) {join}"
     )
 
 
@@ -109,21 +109,21 @@ COUNT_NAMESPACES: Final = (
 """Exported profiles by namespace."""
 
 
-def profiles(plan: ExportPlan, index: int) -> str:
-    """The exported profiles of a piece, merged and nested."""
+def profiles(plan: ExportPlan, buckets: Sequence[int]) -> str:
+    """The exported profiles of these buckets, merged and nested."""
     source = PICKED
     if plan.attributes:
-        fragments = scan(plan.snapshot.fragments_file(index))
+        fragments = scan(*map(plan.snapshot.fragments_file, buckets))
         merged = _merge_all if not plan.segments else _merge_picked
         source += f" JOIN ({merged(plan.attributes, fragments)}) USING (person_id)"
     if plan.segment_membership:
-        memberships = scan(plan.snapshot.memberships_file(index))
+        memberships = scan(*map(plan.snapshot.memberships_file, buckets))
         source += f" LEFT JOIN ({_memberships(memberships)}) USING (person_id)"
     return f"SELECT {', '.join(_output(plan))} FROM {source} WHERE code IS NULL"
 
 
 def discards(plan: ExportPlan) -> str:
-    """The piece's rows of the discard file, in the order of person ids."""
+    """The piece's rows of the discard file, in the order of buckets and person ids."""
     wanted = ", ".join(
         f"({position}, {literal(segment.namespace)}, {literal(segment.segment)})"
         for position, segment in enumerate(plan.segments)
@@ -134,7 +134,8 @@ def discards(plan: ExportPlan) -> str:
         join = f"JOIN (VALUES {wanted}) AS wanted(position, namespace, segment) USING (position)"
     return (
         f"SELECT {namespace} AS segment_namespace, {segment} AS segment, person_id, code "
-        f"FROM {PICKED} {join} WHERE code IS NOT NULL ORDER BY person_id"
+        f"FROM {PICKED} {join} WHERE code IS NOT NULL "
+        f"ORDER BY person_id % {plan.snapshot.buckets}, person_id"
     )
 
 
