@@ -22,6 +22,7 @@ from segexport.exports.engine import Engine
 from segexport.exports.engines.duckdb import DuckDBEngine
 from segexport.exports.plan import plan_export, upper_bound
 from segexport.exports.profiles import Attribute, Snapshot
+from segexport.exports.sql import literal
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.store.discards import COLUMNS
 from support.people import ATTRIBUTES, Identity, Person, write_crowd, write_snapshot
@@ -83,10 +84,11 @@ def export(
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
+    source = f"read_parquet({literal(file)})"
     with duckdb.connect() as database:
-        found = database.execute("SELECT * FROM read_parquet(?)", [str(file)])
-        names = [column[0] for column in found.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        names = [name for name, *_ in database.execute(f"DESCRIBE FROM {source}").fetchall()]
+        found = database.execute(f"FROM {source}").fetchall()
+        return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def comparable(profiles: Sequence[Mapping[str, Any]]) -> list[str]:
