@@ -130,6 +130,14 @@ async def test_a_database_of_another_program_is_refused_and_left_alone(
     assert path.read_bytes() == before
 
 
+async def test_a_sqlite_that_is_too_old_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(StoreError, match=r"needs 3\.35\.0 or newer"):
+        await SqliteStore.open(path)
+
+
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match=r"no folder .*nowhere; create it"):
         await SqliteStore.open(tmp_path / "nowhere" / "jobs.sqlite")

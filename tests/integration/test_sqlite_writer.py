@@ -8,23 +8,25 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from segexport.errors import JobNotFound, StoreError, StoreUnavailable
-from segexport.store.sqlite import SqliteStore
+from segexport.store.sqlite import SqliteStore, file, writer
 from support.job_stories import SCOPE, announced, cancel, new_job, submitted
 
 PATIENCE = timedelta(milliseconds=300)
 
 
 class Disk:
-    """What happens to COMMIT on the store's connections."""
+    """What happens to COMMIT on the store's connections, and how often they flush."""
 
     def __init__(self) -> None:
         self.commits = 0
+        self.checkpoints = 0
         self.at_commit: Callable[[sqlite3.Connection], None] = lambda _: None
         self.after_commit: Callable[[sqlite3.Connection], None] = lambda _: None
 
@@ -47,6 +49,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
     class Connection(sqlite3.Connection):
         def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            disk.checkpoints += "wal_checkpoint" in sql
             if sql != "COMMIT":
                 return super().execute(sql, parameters)
             disk.commits += 1
@@ -306,3 +309,56 @@ async def test_a_job_that_is_gone_is_told_apart_from_a_lost_lease(
     transition, rows = announced(cancel(job, job.created_at))
     with pytest.raises(JobNotFound):
         await store.commit(transition, rows)
+
+
+class TestLog:
+    """The write-ahead log is copied into the file before it grows too long."""
+
+    LIMIT = 200_000
+
+    @pytest.fixture
+    async def store(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[SqliteStore]:
+        for module in (file, writer):
+            monkeypatch.setattr(module, "LOG_BYTES", self.LIMIT)
+        monkeypatch.setattr(writer, "_CHECKPOINT_PATIENCE", 20)
+        store = await SqliteStore.open(path, patience=PATIENCE)
+        yield store
+        await store.close()
+
+    async def test_it_stays_short_however_much_is_written(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        sizes = []
+        for _ in range(100):
+            await submitted(store)
+            sizes.append(file.log_size(path))
+        group = max(after - before for before, after in pairwise(sizes))
+        assert max(sizes) <= self.LIMIT + group
+        assert path.stat().st_size > self.LIMIT / 2
+        assert len(await stored_ids(store)) == 100
+
+    async def test_a_reader_of_an_old_state_is_not_waited_for_each_time(
+        self, disk: Disk, store: SqliteStore, path: Path
+    ) -> None:
+        await submitted(store)
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM jobs").fetchall()
+        async with asyncio.timeout(10):
+            while file.log_size(path) < 3 * self.LIMIT:
+                await submitted(store)
+        assert reader.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+        assert 1 <= disk.checkpoints <= 3
+        reader.close()
+        async with asyncio.timeout(10):
+            while file.log_size(path) > 2 * self.LIMIT:
+                await submitted(store)
+
+    async def test_sqlite_never_copies_it_by_itself(self, store: SqliteStore) -> None:
+        def setting(connection: sqlite3.Connection) -> int:
+            return int(connection.execute("PRAGMA wal_autocheckpoint").fetchone()[0])
+
+        assert await store._writer.run(setting) == 0
+        assert await store._readers.run(setting) == 0

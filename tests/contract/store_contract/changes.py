@@ -24,11 +24,19 @@ PATIENCE = timedelta(seconds=20)
 """Longer than anything here takes; running out of it fails the test."""
 
 
+async def settled(store: Store) -> int:
+    """The number to wait on, once nothing old is left to be noticed."""
+    seen, last = 0, -1
+    while seen != last:
+        last, seen = seen, await store.wait_for_change(seen, timedelta(milliseconds=120))
+    return seen
+
+
 class ChangeContract(Suite):
     """Waiting for commits."""
 
     async def test_whoever_waits_is_woken_by_a_commit_of_the_same_store(self, store: Store) -> None:
-        seen = await self._settled(store)
+        seen = await settled(store)
         waiting = asyncio.create_task(store.wait_for_change(seen, PATIENCE))
         await asyncio.sleep(0)
         await submitted(store)
@@ -38,7 +46,7 @@ class ChangeContract(Suite):
         self, store: Store, database: Database
     ) -> None:
         neighbour = await database.open()
-        seen = await self._settled(store)
+        seen = await settled(store)
         waiting = asyncio.create_task(store.wait_for_change(seen, PATIENCE))
         await asyncio.sleep(0)
         await submitted(neighbour)
@@ -49,7 +57,7 @@ class ChangeContract(Suite):
     ) -> None:
         neighbour = await database.open()
         for writer in (store, neighbour):
-            seen = await self._settled(store)
+            seen = await settled(store)
             await submitted(writer)
             assert await asyncio.wait_for(store.wait_for_change(seen, PATIENCE), 5) != seen
 
@@ -62,29 +70,22 @@ class ChangeContract(Suite):
         assert await asyncio.wait_for(store.wait_for_change(0, PATIENCE), 5) != 0
 
     async def test_all_who_wait_are_woken(self, store: Store) -> None:
-        seen = await self._settled(store)
+        seen = await settled(store)
         waiting = [asyncio.create_task(store.wait_for_change(seen, PATIENCE)) for _ in range(5)]
         await asyncio.sleep(0)
         await submitted(store)
         assert seen not in await asyncio.wait_for(asyncio.gather(*waiting), 5)
 
     async def test_patience_runs_out_when_nothing_happens(self, store: Store) -> None:
-        seen = await self._settled(store)
+        seen = await settled(store)
         assert await store.wait_for_change(seen, timedelta(milliseconds=120)) == seen
 
     async def test_a_call_that_changes_nothing_wakes_nobody(self, store: Store) -> None:
-        seen = await self._settled(store)
+        seen = await settled(store)
         waiting = asyncio.create_task(store.wait_for_change(seen, timedelta(milliseconds=200)))
         await asyncio.sleep(0)
         assert await store.claim("worker", LEASE) is None
         assert await waiting == seen
-
-    async def _settled(self, store: Store) -> int:
-        """The number to wait on, once nothing old is left to be noticed."""
-        seen, last = 0, -1
-        while seen != last:
-            last, seen = seen, await store.wait_for_change(seen, timedelta(milliseconds=120))
-        return seen
 
 
 class OpeningContract(Suite):
@@ -120,7 +121,7 @@ class OpeningContract(Suite):
             await store.wait_for_change(0, PATIENCE)
 
     async def test_closing_wakes_whoever_waits(self, store: Store) -> None:
-        waiting = asyncio.create_task(store.wait_for_change(0, PATIENCE))
+        waiting = asyncio.create_task(store.wait_for_change(await settled(store), PATIENCE))
         await asyncio.sleep(0)
         await store.close()
         await asyncio.wait_for(waiting, 5)

@@ -15,10 +15,11 @@ from segexport.store.store import StoreIdentity
 APPLICATION_ID: Final = 0x53454758
 """'SEGX' in the file's header tells a store from any other SQLite file."""
 
+_OLDEST_SQLITE: Final = (3, 35, 0)
+"""The first with RETURNING."""
+LOG_BYTES: Final = 16 * 1024 * 1024
+"""The write-ahead log is copied into the file when it grows above this, then cut to it."""
 _CACHE_KIB: Final = 16_384
-_CHECKPOINT_PAGES: Final = 4_000
-"""16 MiB of log before it is copied into the file: pages that change often are copied once."""
-_KEPT_LOG_BYTES: Final = 64 * 1024 * 1024
 
 _DAMAGED: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
@@ -67,8 +68,9 @@ def connect(path: Path, patience: timedelta) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit={_KEPT_LOG_BYTES}")
+    # The writer does that at a time of its own, and safely.
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
     return connection
 
 
@@ -78,6 +80,11 @@ def prepare(path: Path, *, patience: timedelta, new_id: Callable[[], UUID]) -> S
     Raises `StoreTooNew` for a file of a later version, `StoreError` for a file that is
     something else, `StoreUnavailable` if it cannot be opened, read or written.
     """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(
+            f"this Python comes with SQLite {sqlite3.sqlite_version}; the store needs "
+            f"{'.'.join(map(str, _OLDEST_SQLITE))} or newer: use a newer Python"
+        )
     if not path.parent.is_dir():
         raise StoreUnavailable(
             f"the store {path} cannot be opened: there is no folder {path.parent}; create it"
@@ -87,6 +94,14 @@ def prepare(path: Path, *, patience: timedelta, new_id: Callable[[], UUID]) -> S
             _use_write_ahead_log(connection, path)
             _upgrade(connection, path, new_id)
         return identity(connection)
+
+
+def log_size(path: Path) -> int:
+    """Bytes of the write-ahead log."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def identity(connection: sqlite3.Connection) -> StoreIdentity:

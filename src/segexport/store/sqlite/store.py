@@ -56,7 +56,13 @@ class SqliteStore:
         explain = partial(file.explain, path=path)
         self._readers = Readers(connect, explain)
         self._changes = Changes()
-        self._writer = Writer(connect, explain, on_change=self._changes.note, patience=patience)
+        self._writer = Writer(
+            connect,
+            explain,
+            log_size=partial(file.log_size, path),
+            on_change=self._changes.note,
+            patience=patience,
+        )
 
     @classmethod
     async def open(

@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from segexport.errors import StoreError, StoreUnavailable
-from segexport.store.sqlite.file import is_busy
+from segexport.store.sqlite.file import LOG_BYTES, is_busy
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -32,6 +32,8 @@ _LOOK_AROUND: Final = 0.05
 _LOCK_RETRY: Final = 0.001
 """Seconds between two tries for the write lock. SQLite's own waiting grows to 100 ms, and a
 busy neighbour's gaps are shorter than that."""
+_CHECKPOINT_PATIENCE: Final = 1_000
+"""Milliseconds that a checkpoint waits for other processes, which wait for it meanwhile."""
 _NOTHING: Final = -1
 """No data version: the first look at a connection always finds a change."""
 
@@ -57,6 +59,7 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         explain: Callable[[sqlite3.Error], StoreError],
         *,
+        log_size: Callable[[], int],
         on_change: Callable[[], None],
         patience: timedelta,
     ) -> None:
@@ -72,6 +75,8 @@ class Writer:
         self._ended = self._loop.create_future()
         self._connection: sqlite3.Connection | None = None
         self._seen_of_others = _NOTHING
+        self._log_size = log_size
+        self._checkpoint_above = LOG_BYTES
         self._groups = itertools.count(secrets.randbits(62))
         # A daemon: a program that dies without close() must not hang on it.
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
@@ -137,6 +142,8 @@ class Writer:
             changed = self._write(calls) if calls else self._others_committed()
             if calls or changed:
                 going_on &= self._on_loop(self._deliver, calls, changed)
+            if calls:
+                self._checkpoint_when_due()
         self._reset()
         self._on_loop(self._ended.set_result, None)
 
@@ -242,6 +249,29 @@ class Writer:
         changed = version != self._seen_of_others
         self._seen_of_others = version
         return changed
+
+    def _checkpoint_when_due(self) -> None:
+        """Copy the log into the file once it has grown.
+
+        SQLite would do so by itself, after a commit, while other processes go on writing;
+        up to 3.51.2 it could then leave committed pages behind (sqlite.org/wal.html, "The
+        WAL-Reset Bug"). RESTART takes the write lock first, so there is nobody to race with,
+        and has the log begin anew.
+        """
+        size = self._log_size()
+        if size <= self._checkpoint_above:
+            return
+        try:
+            connection = self._connected()
+            connection.execute(f"PRAGMA busy_timeout={_CHECKPOINT_PATIENCE}")
+            (blocked, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            connection.execute("PRAGMA busy_timeout=0")
+        except sqlite3.Error:
+            # Nothing is lost: the log is read as before, and copied another time.
+            self._reset()
+            blocked = True
+        # Somebody reads an old state: let the log grow rather than wait for him every time.
+        self._checkpoint_above = size + LOG_BYTES if blocked else LOG_BYTES
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
