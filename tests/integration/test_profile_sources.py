@@ -149,7 +149,7 @@ def test_parquet_timestamps_are_rfc_3339_however_deep(tmp_path: Path) -> None:
 
 
 def test_a_fragment_in_a_later_file_wins_over_an_equally_old_one(tmp_path: Path) -> None:
-    first = write_lines(tmp_path / "1.ndjson", [fragment(testProfile=True)])
+    first = write_lines(tmp_path / "1.ndjson", ["", "", fragment(testProfile=True)])
     second = write_lines(tmp_path / "2.ndjson", [fragment(testProfile=False)])
     for files, wanted in (([first, second], False), ([second, first], True)):
         report = load(tmp_path / "profiles", files, now=NOW, engine=ENGINE, fresh=True)
