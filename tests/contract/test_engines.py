@@ -22,7 +22,7 @@ from segexport.exports.engine import Engine
 from segexport.exports.engines.duckdb import DuckDBEngine
 from segexport.exports.plan import plan_export, upper_bound
 from segexport.exports.profiles import Attribute, Snapshot
-from segexport.exports.sql import literal
+from segexport.exports.sql import parquet
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.store.discards import COLUMNS
 from support.people import ATTRIBUTES, Identity, Person, write_crowd, write_snapshot
@@ -84,11 +84,10 @@ def export(
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    source = f"read_parquet({literal(file)})"
     with duckdb.connect() as database:
-        names = [name for name, *_ in database.execute(f"DESCRIBE FROM {source}").fetchall()]
-        found = database.execute(f"FROM {source}").fetchall()
-        return [dict(zip(names, row, strict=True)) for row in found]
+        found = database.execute(f"SELECT * FROM {parquet([file])}")
+        names = [column[0] for column in found.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def comparable(profiles: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -247,6 +246,38 @@ def test_names_are_data_and_never_part_of_a_query(engine: Engine, tmp_path: Path
 
 
 IN_ODD = {SEGMENTS[1]: "realized"}
+
+
+def test_attributes_may_be_called_like_any_column_of_the_engine(
+    engine: Engine, tmp_path: Path
+) -> None:
+    names = ["bucket", "code", "identity_map", "key", "merged", "picked", "position", "winner"]
+    names += ["namespace", "person_key", "segment", "segment_membership", "standings", "status"]
+    attributes = [Attribute(name, "VARCHAR") for name in names]
+    told = {name: f"the {name}" for name in names}
+    people = [
+        Person(
+            number,
+            [told, {}],
+            {"Email": [Identity(f"{number}")]},
+            memberships={SEGMENTS[0]: "realized"},
+        )
+        for number in (1, 2)
+    ]
+    folder = tmp_path / "bucket=7" / "status=x"
+    folder.mkdir(parents=True)
+    snapshot = write_snapshot(folder, people, attributes=attributes)
+    gold = {"segment": SEGMENTS[0], "status": ["realized"]}
+    for wanted in ([], [gold]):
+        request = request_of(
+            wanted, ",".join([*names, "identityMap"]), {"versionId": "v", "namespace": "Email"}
+        )
+        found = export(engine, request, snapshot, folder)
+        assert [{name: profile[name] for name in names} for profile in found.profiles] == [
+            told,
+            told,
+        ]
+        assert all(profile.keys() == {*names, "identityMap"} for profile in found.profiles)
 
 
 def test_duplicates_across_buckets_leave_the_lowest_person_id(

@@ -93,6 +93,22 @@ def test_a_store_holds_what_its_fragments_say_whatever_loads_they_came_in(
             assert (snapshot.persons, snapshot.fragments) == (len(wanted.persons), len(so_far))
 
 
+def test_attributes_may_be_called_like_any_column_of_the_store_and_the_loader(
+    tmp_path: Path,
+) -> None:
+    names = ["bucket", "document", "identities", "identity_map", "namespace", "person_key"]
+    names += ["position", "reason", "segment", "source", "status", "test_profile"]
+    store = tmp_path / "profiles"
+    documents = [
+        fragment(f"p{number}", **{name: f"{name} {number}" for name in names})
+        for number in range(3)
+    ]
+    load_records(store, documents[:2])
+    snapshot = snapshot_of(load_records(store, documents[2:]))
+    assert contents(snapshot) == expected(documents, snapshot)
+    assert {*names} < {attribute.path for attribute in snapshot.attributes}
+
+
 def test_a_snapshot_never_changes_when_the_next_one_is_made(tmp_path: Path) -> None:
     store = tmp_path / "profiles"
     first = snapshot_of(load_records(store, [fragment("p1")]))

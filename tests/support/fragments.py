@@ -17,6 +17,7 @@ import orjson
 from segexport.exports.builder import Engine
 from segexport.exports.loading import LoadReport, load
 from segexport.exports.profiles import Snapshot
+from segexport.exports.sql import parquet
 
 NOW: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ENGINE: Final = Engine(threads=2, memory_limit="256MB")
@@ -76,7 +77,7 @@ def contents(snapshot: Snapshot) -> Contents:
         with duckdb.connect() as database:
             for bucket in range(snapshot.buckets):
                 file = snapshot.folder / f"bucket={bucket:05d}" / f"{table}.parquet"
-                database.execute(f"SELECT {columns} FROM read_parquet('{file}')")
+                database.execute(f"SELECT {columns} FROM {parquet([file])}")
                 found += database.fetchall()
         return found
 

@@ -193,6 +193,7 @@ def _write(
     types = ", ".join(f"{identifier(name)}: {literal(kind)}" for name, kind in columns.items())
     database.execute(
         f"COPY (SELECT * FROM read_json({literal(lines)}, format='newline_delimited', "
-        f"columns={{{types}}}) ORDER BY {order}) TO {literal(path)} (FORMAT parquet)"
+        f"hive_partitioning=false, columns={{{types}}}) ORDER BY {order}) "
+        f"TO {literal(path)} (FORMAT parquet)"
     )
     lines.unlink()

@@ -18,7 +18,7 @@ import duckdb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segexport.errors import DatasetError
-from segexport.exports.sql import literal
+from segexport.exports.sql import parquet
 from segexport.jobs.job import Scope
 
 MANIFEST: Final = "manifest.json"
@@ -91,7 +91,7 @@ class Batch:
     @property
     def relation(self) -> str:
         """What stands behind FROM in a query of DuckDB."""
-        return f"read_parquet([{', '.join(map(literal, self.paths))}])"
+        return parquet(self.paths)
 
     def verify(self) -> None:
         """Count the rows of every file again, and compare with the manifest.
@@ -102,7 +102,7 @@ class Batch:
             for file, path in zip(self.manifest.files, self.paths, strict=True):
                 if not path.is_file() or path.stat().st_size != file.size:
                     raise DatasetError(f"{path} is missing or has not the size in its manifest")
-                query = f"SELECT count(*) FROM read_parquet({literal(path)})"
+                query = f"SELECT count(*) FROM {parquet([path])}"
                 ((rows,),) = database.execute(query).fetchall()
                 if rows != file.rows:
                     raise DatasetError(f"{path} has {rows} rows; its manifest says {file.rows}")

@@ -132,9 +132,10 @@ def _incoming(split: Path, attributes: Sequence[Attribute]) -> Callable[[int], I
         rows = f"(FROM {parquet(files)})" if files else f"(FROM {parquet([some_file])} LIMIT 0)"
         return Incoming(
             fragments=f"""
-                SELECT person_id, person_key, updated_at, position, identities{columns}
+                SELECT person_id, updated_at, position AS rank{columns}
                 FROM (SELECT *, from_json(attributes, {literal(structure(attributes))}) AS document
                       FROM {rows})""",
+            persons=f"SELECT person_id, person_key, identities FROM {rows}",
             memberships=f"""
                 SELECT person_id, one.namespace, one.segment, one.status, one.qualified_at, position
                 FROM (SELECT person_id, position, unnest(memberships) AS one FROM {rows})""",

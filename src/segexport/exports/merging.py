@@ -11,22 +11,28 @@ import duckdb
 from segexport.errors import ProfileStoreError
 from segexport.exports.attributes import column_in_base
 from segexport.exports.profiles import Attribute, Snapshot
-from segexport.exports.sql import identifier, literal
+from segexport.exports.sql import identifier, literal, parquet
 
 TEST_PROFILE: Final = "testProfile"
 """The attribute that tells whether a profile is a test profile."""
 
+_NEW: Final = 1 << 62
+"""Taken from the ranks of the base, so that they come before those of everything new."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """What is new in a bucket, as two queries.
+    """What is new in a bucket, as three queries.
 
-    `fragments` gives person_id, person_key, updated_at, position BIGINT (order of loading),
-    identities STRUCT(namespace, id, "primary")[] and a column for each attribute;
-    `memberships` gives person_id, namespace, segment, status, qualified_at, position.
+    `fragments` gives person_id, updated_at, rank BIGINT (order of loading, from 0), and a
+    column for each attribute: beside attributes, whatever they are called, no other names
+    are possible than the reserved ones. `persons` gives, for each fragment, person_id,
+    person_key and identities STRUCT(namespace, id, "primary")[]; `memberships` gives
+    person_id, namespace, segment, status, qualified_at, position BIGINT (order of loading).
     """
 
     fragments: str
+    persons: str
     memberships: str
 
 
@@ -58,7 +64,11 @@ def merge(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> Contents:
     Raises `ProfileStoreError` if two persons of the bucket share an id.
     """
     bucket.folder.mkdir(parents=True)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {bucket.incoming.fragments}")
+    for name, query in (
+        ("incoming_fragments", bucket.incoming.fragments),
+        ("incoming_persons", bucket.incoming.persons),
+    ):
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
     _view_base(connection, bucket)
     _refuse_collisions(connection)
     fragments, persons, memberships = (
@@ -79,7 +89,7 @@ def _view_base(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> None:
         )
         run(f"""
             CREATE OR REPLACE TEMP VIEW base_fragments AS
-            SELECT 0::BIGINT AS person_id, NULL::TIMESTAMP AS updated_at, 0::BIGINT AS position
+            SELECT 0::BIGINT AS person_id, NULL::TIMESTAMP AS updated_at, 0::BIGINT AS rank
                    {columns} WHERE false""")
         run("""
             CREATE OR REPLACE TEMP VIEW base_persons AS
@@ -100,22 +110,22 @@ def _view_base(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> None:
     )
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_fragments AS
-        SELECT person_id, updated_at, rank AS position{columns}
-        FROM read_parquet({literal(base.fragments_file(old))}) WHERE {here}""")
+        SELECT person_id, updated_at, rank - {_NEW} AS rank{columns}
+        FROM {parquet([base.fragments_file(old)])} WHERE {here}""")
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_persons AS
         SELECT person_id, person_key, identity_map
-        FROM read_parquet({literal(base.persons_file(old))}) WHERE {here}""")
+        FROM {parquet([base.persons_file(old)])} WHERE {here}""")
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_memberships AS
         SELECT *, -1::BIGINT AS position  -- before everything new
-        FROM read_parquet({literal(base.memberships_file(old))}) WHERE {here}""")
+        FROM {parquet([base.memberships_file(old)])} WHERE {here}""")
 
 
 def _refuse_collisions(connection: duckdb.DuckDBPyConnection) -> None:
     shared = connection.execute("""
         SELECT person_id, min(person_key), max(person_key)
-        FROM (SELECT person_id, person_key FROM incoming
+        FROM (SELECT person_id, person_key FROM incoming_persons
               UNION ALL SELECT person_id, person_key FROM base_persons)
         GROUP BY person_id HAVING min(person_key) <> max(person_key)
         ORDER BY person_id LIMIT 1""").fetchone()
@@ -133,12 +143,12 @@ def _write(connection: duckdb.DuckDBPyConnection, query: str, file: Path) -> Non
 def _merged_fragments(attributes: Sequence[Attribute]) -> str:
     columns = "".join(f", {identifier(attribute.path)}" for attribute in attributes)
     return f"""
-        SELECT person_id, row_number() OVER (ORDER BY updated_at, source, position) AS rank,
+        SELECT person_id, row_number() OVER (ORDER BY every.updated_at, every.rank) AS rank,
                updated_at{columns}
-        FROM (SELECT person_id, updated_at, 0 AS source, position{columns} FROM base_fragments
+        FROM (SELECT person_id, updated_at, rank{columns} FROM base_fragments
               UNION ALL
-              SELECT person_id, updated_at, 1 AS source, position{columns} FROM incoming)
-        ORDER BY person_id, rank"""
+              SELECT person_id, updated_at, rank{columns} FROM incoming_fragments) AS every
+        ORDER BY 1, 2"""
 
 
 def _merged_persons(attributes: Sequence[Attribute], fragments: Path) -> str:
@@ -152,7 +162,7 @@ def _merged_persons(attributes: Sequence[Attribute], fragments: Path) -> str:
         WITH identities AS (
           SELECT person_id, namespace, id, bool_or("primary") AS "primary"
           FROM (SELECT person_id, one.namespace, one.id, one."primary"
-                FROM (SELECT person_id, unnest(identities) AS one FROM incoming)
+                FROM (SELECT person_id, unnest(identities) AS one FROM incoming_persons)
                 UNION ALL
                 SELECT person_id, namespace, one.id, one."primary"
                 FROM (SELECT person_id, namespace, unnest(listed) AS one
@@ -171,12 +181,12 @@ def _merged_persons(attributes: Sequence[Attribute], fragments: Path) -> str:
           FROM by_namespace GROUP BY person_id
         ), keys AS (
           SELECT person_id, any_value(person_key) AS person_key
-          FROM (SELECT person_id, person_key FROM incoming
+          FROM (SELECT person_id, person_key FROM incoming_persons
                 UNION ALL SELECT person_id, person_key FROM base_persons)
           GROUP BY person_id
         ), merged AS (
           SELECT person_id, max(updated_at) AS updated_at, {test_profile} AS test_profile
-          FROM read_parquet({literal(fragments)}) GROUP BY person_id
+          FROM {parquet([fragments])} GROUP BY person_id
         )
         SELECT person_id, person_key, identity_map, test_profile, updated_at
         FROM merged JOIN keys USING (person_id) LEFT JOIN identity_maps USING (person_id)
@@ -202,13 +212,13 @@ def _contents(
     segments: dict[tuple[str, str], Counter[str]] = {}
     for namespace, segment, status, size in rows(f"""
             SELECT namespace, segment, status, count(*)
-            FROM read_parquet({literal(memberships)}) GROUP BY ALL"""):
+            FROM {parquet([memberships])} GROUP BY ALL"""):
         segments.setdefault((namespace, segment), Counter())[status] = size
     ((person_count, fragment_count),) = rows(f"""
-        SELECT (SELECT count(*) FROM read_parquet({literal(persons)})),
-               (SELECT count(*) FROM read_parquet({literal(fragments)}))""")
+        SELECT (SELECT count(*) FROM {parquet([persons])}),
+               (SELECT count(*) FROM {parquet([fragments])})""")
     namespaces = rows(f"""
-        SELECT DISTINCT unnest(map_keys(identity_map)) FROM read_parquet({literal(persons)})""")
+        SELECT DISTINCT unnest(map_keys(identity_map)) FROM {parquet([persons])}""")
     return Contents(
         persons=person_count,
         fragments=fragment_count,

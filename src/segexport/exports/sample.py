@@ -122,7 +122,7 @@ def build_sample(
         def incoming(bucket: int) -> Incoming:
             files = sorted((people / f"bucket={bucket}").iterdir())
             run(f"CREATE OR REPLACE TEMP TABLE people AS FROM {parquet(files)}")
-            return Incoming(fragments=_FRAGMENTS, memberships=_MEMBERSHIPS)
+            return Incoming(fragments=_FRAGMENTS, persons=_PERSONS, memberships=_MEMBERSHIPS)
 
         return snapshot.publish(
             buckets=buckets, attributes=ATTRIBUTES, incoming=incoming, progress=progress
@@ -204,10 +204,11 @@ _IDENTITIES: Final = f"""CASE WHEN known THEN
       || CASE WHEN {_happens("Phone", 0.6)} THEN [{_identity("Phone", _PHONE)}] ELSE [] END
     END"""
 
+_PERSONS: Final = f"SELECT person_id, person_key, {_IDENTITIES} AS identities FROM people"
+
 # The first fragment has what does not change, the later one what does.
 _FRAGMENTS: Final = f"""
-    SELECT person_id, person_key, {_TIMES.format(_number("first"))} AS updated_at,
-           number AS position, {_IDENTITIES} AS identities,
+    SELECT person_id, {_TIMES.format(_number("first"))} AS updated_at, number AS rank,
            CASE WHEN {_happens("consent", 0.7)} THEN 'y' ELSE 'n' END
              AS "consents.marketing.email.val",
            {_pick("city", _CITIES)} AS "homeAddress.city",
@@ -222,9 +223,9 @@ _FRAGMENTS: Final = f"""
            CASE WHEN {_happens("test", 0.05)} THEN true END AS "testProfile"
     FROM people
     UNION ALL
-    SELECT person_id, person_key,
+    SELECT person_id,
            {_TIMES.format(_number("first"))} + to_seconds({_number("second")} % 2592000),
-           number, NULL, NULL,
+           number, NULL,
            CASE WHEN {_happens("moved", 0.1)} THEN {_pick("new city", _CITIES)} END,
            CASE WHEN {_happens("moved", 0.1)} THEN {_pick("new city", _COUNTRIES)} END,
            {_number("new points")} % 20000, {_pick("new tier", _TIERS)},

@@ -15,5 +15,9 @@ def literal(value: str | Path) -> str:
 
 
 def parquet(files: Sequence[Path]) -> str:
-    """A table function that reads these Parquet files."""
-    return f"read_parquet([{', '.join(map(literal, files))}])"
+    """A table function that reads these Parquet files, and nothing but what is in them.
+
+    DuckDB would otherwise make a column of every folder called `name=value` above a file,
+    in place of a column of that name in the file.
+    """
+    return f"read_parquet([{', '.join(map(literal, files))}], hive_partitioning = false)"

@@ -15,19 +15,18 @@ from segexport.exports.plan import (
     Tree,
 )
 from segexport.exports.profiles import Attribute
-from segexport.exports.sql import identifier, literal
+from segexport.exports.sql import identifier, literal, parquet
 
 SELECTED: Final = "selected"
 """Who stands in a wanted segment: person_id, position of the first segment that selects."""
 PICKED: Final = "picked"
 """The piece's selected persons: person_id, position, identity_map, code."""
 
+# An attribute may have any name, even that of a column beside it: each is qualified.
+_MERGED: Final = "merged"
+_STANDINGS: Final = "standings"
+
 _DELIVERED: Final = f"SELECT person_id FROM {PICKED} WHERE code IS NULL"
-
-
-def scan(*files: Path) -> str:
-    """Reads Parquet files, in their order."""
-    return f"read_parquet([{', '.join(literal(file) for file in files)}])"
 
 
 def copy(query: str, target: Path) -> str:
@@ -48,7 +47,7 @@ def select(plan: ExportPlan, buckets: Sequence[int]) -> str:
     )
     return (
         f"CREATE OR REPLACE TEMP TABLE {SELECTED} AS SELECT person_id, min(position) AS position "
-        f"FROM {scan(*map(plan.snapshot.memberships_file, buckets))} "
+        f"FROM {parquet([*map(plan.snapshot.memberships_file, buckets)])} "
         f"JOIN (VALUES {wanted}) AS wanted(position, namespace, segment, status) "
         "USING (namespace, segment, status) GROUP BY person_id"
     )
@@ -113,13 +112,13 @@ def profiles(plan: ExportPlan, buckets: Sequence[int]) -> str:
     """The exported profiles of these buckets, merged and nested."""
     source = PICKED
     if plan.attributes:
-        fragments = scan(*map(plan.snapshot.fragments_file, buckets))
+        fragments = parquet([*map(plan.snapshot.fragments_file, buckets)])
         merged = _merge_all if not plan.segments else _merge_picked
-        source += f" JOIN ({merged(plan.attributes, fragments)}) USING (person_id)"
+        source += f" JOIN ({merged(plan.attributes, fragments)}) AS {_MERGED} USING (person_id)"
     if plan.segment_membership:
-        memberships = scan(*map(plan.snapshot.memberships_file, buckets))
-        source += f" LEFT JOIN ({_memberships(memberships)}) USING (person_id)"
-    return f"SELECT {', '.join(_output(plan))} FROM {source} WHERE code IS NULL"
+        memberships = parquet([*map(plan.snapshot.memberships_file, buckets)])
+        source += f" LEFT JOIN ({_memberships(memberships)}) AS {_STANDINGS} USING (person_id)"
+    return f"SELECT {', '.join(_output(plan))} FROM {source} WHERE {PICKED}.code IS NULL"
 
 
 def discards(plan: ExportPlan) -> str:
@@ -141,17 +140,17 @@ def discards(plan: ExportPlan) -> str:
 
 def join_files(files: Sequence[Path]) -> str:
     """All rows of these files, in the order of the files and of the rows in them."""
-    return f"SELECT * FROM {scan(*files)}"
+    return f"SELECT * FROM {parquet(files)}"
 
 
 def describe(file: Path) -> str:
     """The columns of a Parquet file: name, type, and facts that Parquet does not have."""
-    return f"DESCRIBE SELECT * FROM {scan(file)}"
+    return f"DESCRIBE SELECT * FROM {parquet([file])}"
 
 
 def _persons(plan: ExportPlan, buckets: Sequence[int]) -> str:
     """Who is selected, with what is needed to judge them: their identities and their key."""
-    source = scan(*map(plan.snapshot.persons_file, buckets))
+    source = parquet([*map(plan.snapshot.persons_file, buckets)])
     facts = "person_id, identity_map, test_profile"
     if plan.delivery:
         facts += f", {_key(plan.delivery)} AS key"
@@ -216,16 +215,18 @@ def _judgement(delivery: Delivery) -> str:
 def _output(plan: ExportPlan) -> Iterable[str]:
     columns = chain(
         ((name, _value(node)) for name, node in plan.tree.items()),
-        [(IDENTITY_MAP, "identity_map")] if plan.identity_map else [],
+        [(IDENTITY_MAP, f"{PICKED}.identity_map")] if plan.identity_map else [],
         [(IDENTITIES, _identities(plan.identities))] if plan.identities else [],
-        [(SEGMENT_MEMBERSHIP, "segment_membership")] if plan.segment_membership else [],
+        [(SEGMENT_MEMBERSHIP, f"{_STANDINGS}.segment_membership")]
+        if plan.segment_membership
+        else [],
     )
     return (f"{value} AS {identifier(name)}" for name, value in columns)
 
 
 def _value(node: Attribute | Tree) -> str:
     if isinstance(node, Attribute):
-        return identifier(node.path)
+        return f"{_MERGED}.{identifier(node.path)}"
     inner = ", ".join(f"{literal(name)}: {_value(below)}" for name, below in node.items())
     return f"{{{inner}}}"
 
@@ -235,7 +236,7 @@ def _identities(parts: Sequence[str]) -> str:
     value = {"id": "i.id", "namespace": "e.key"}
     struct = ", ".join(f"{literal(part)}: {value[part]}" for part in parts)
     return (
-        "flatten(list_transform(map_entries(identity_map), "
+        f"flatten(list_transform(map_entries({PICKED}.identity_map), "
         f"lambda e: list_transform(e.value, lambda i: {{{struct}}})))"
     )
 
