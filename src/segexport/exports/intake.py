@@ -108,9 +108,12 @@ class Intake:
         cursor.execute("SET enable_progress_bar = true")
         cursor.execute("SET enable_progress_bar_print = false")
         future = pool.submit(_check, cursor, query, part, [])
+        percent = 0.0
         try:
             while not wait([future], timeout=_POLL).done:
-                yield int(source.size * max(0.0, cursor.query_progress()) / 100)
+                # The queries that follow the check begin at nothing again.
+                percent = max(percent, cursor.query_progress())
+                yield int(source.size * percent / 100)
             attributes = future.result()
         except duckdb.OutOfMemoryException:
             raise
