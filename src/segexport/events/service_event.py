@@ -122,7 +122,9 @@ class ServiceEvent:
 
 def timestamp(moment: datetime) -> str:
     """A moment as every event writes it: UTC, microseconds, `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def _present(fields: dict[str, Any]) -> dict[str, Any]:
