@@ -76,7 +76,7 @@ class Parcel:
         """Pack one more record; it comes from `row`, and there from `offset` of its file."""
         batches = self._batches[partition_of(record.key, self._partitions)]
         added = None
-        if batches and batches[-1].records != self._batch_records:
+        if batches and (self._batch_records is None or batches[-1].records < self._batch_records):
             added = _append(batches[-1].builder, record)
         if added is None:
             origin = Origin(row.row.job_id, row.number, offset)

@@ -1,7 +1,6 @@
 """Which records go out next, and the position after them."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -12,12 +11,11 @@ from segexport.events.record import record_of
 from segexport.relay.lagging import LaggingJob
 from segexport.relay.parcel import Origin, Parcel
 from segexport.relay.position import Position
+from segexport.relay.reading import ReadAhead
 from segexport.store.store import Outbox, Replay
 
 OPEN_JOBS: Final = 32
 """Jobs that may lag behind at a time; a further one holds up all rows after it."""
-READ_AHEAD: Final = 5_000
-"""Rows that are read from the store at a time, at most."""
 _BREATH: Final = 200
 """Records that are packed before other tasks have a turn."""
 
@@ -75,7 +73,7 @@ class Schedule:
         self._park = park
         self._position = position
         self._number = position.number
-        self._rows: deque[NumberedRow] = deque()  # read, not yet packed
+        self._reading = ReadAhead(outbox, position.number)
         self._lagging: dict[int, LaggingJob] = {}  # by job; whose turn is next comes first
         self._parked: dict[int, tuple[int, int]] = {}  # by job: number and offset
 
@@ -126,27 +124,23 @@ class Schedule:
         self._parked.pop(replay.job_id, None)
 
     def close(self) -> None:
-        """Let go of all discard files."""
+        """Stop reading, and let go of all discard files."""
+        self._reading.close()
         for lagging in self._lagging.values():
             lagging.close()
 
     async def _pack_rows(self, parcel: Parcel, limit: _Limit) -> bool:
         """Pack rows in order; whether there are more."""
         while not limit.is_reached:
-            if not self._rows:
-                self._rows.extend(
-                    await self._outbox.rows_after(
-                        self._number, limit=READ_AHEAD, max_bytes=limit.size
-                    )
-                )
-            if not self._rows:
+            rows = await self._reading.rows()
+            if not rows:
                 return False
-            for _ in range(min(_BREATH, len(self._rows), limit.records_left)):
+            for _ in range(min(_BREATH, len(rows), limit.records_left)):
                 if limit.bytes_left <= 0:
                     break
-                if not self._pack_row(self._rows[0], parcel):
+                if not self._pack_row(rows[0], parcel):
                     return True
-                self._number = self._rows.popleft().number
+                self._number = rows.popleft().number
             await asyncio.sleep(0)
         return True
 
