@@ -280,6 +280,22 @@ def test_attributes_may_be_called_like_any_column_of_the_engine(
         assert all(profile.keys() == {*names, "identityMap"} for profile in found.profiles)
 
 
+def test_a_profiles_key_is_its_primary_identity_or_else_the_first_by_id(
+    engine: Engine, tmp_path: Path
+) -> None:
+    keys = {
+        1: [Identity("a"), Identity("k", primary=True)],  # k
+        2: [Identity("k"), Identity("b")],  # b
+        3: [Identity(""), Identity("k")],  # k again
+        4: [Identity("z", primary=True), Identity("b", primary=True)],  # b again
+        5: [Identity("", primary=True), Identity("c")],  # c
+    }
+    people = [Person(number, identities={"Email": ids}) for number, ids in keys.items()]
+    request = request_of(asked="identityMap", journey={"versionId": "v", "namespace": "Email"})
+    found = export(engine, request, write_snapshot(tmp_path, people), tmp_path)
+    assert sorted(row[2] for row in found.discards) == [3, 4]
+
+
 def test_duplicates_across_buckets_leave_the_lowest_person_id(
     engine: Engine, tmp_path: Path
 ) -> None:

@@ -163,12 +163,12 @@ async def test_several_jobs_run_at_once_and_each_has_its_batch(place: Workplace)
 
 
 async def test_a_job_keeps_its_snapshot_when_a_newer_one_appears(place: Workplace) -> None:
-    gate = Gate("run_piece")
+    gate = Gate("run_piece", nth=2)
     async with place.working(place.new_worker(change=gated(gate))):
         job = await place.submit(request_for(GOLD))
         await is_reached(gate)
-        write_snapshot(place.settings.profiles_folder, [Person(1)], snapshot_id=NEWER)
-        gate.opened.set()
+    write_snapshot(place.settings.profiles_folder, [Person(1)], snapshot_id=NEWER)
+    async with place.working(place.new_worker("two")):
         job = await place.ended(job)
     await assert_published_once(place, job)
 
