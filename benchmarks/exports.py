@@ -80,22 +80,25 @@ class Peer:
                 "temp_directory": str(folder / "peer-spill"),
             }
         )
-        self._whole = whole.relation
+        self._whole = whole
         self._marked = folder / "marked.parquet"
         self._target = folder / "peer.parquet"
 
     def mark(self, rows: int) -> None:
         """Make the table in which so many rows, scattered over the whole, are marked."""
+        files = ", ".join(f"'{path}'" for path in self._whole.paths)
+        source = f"read_parquet([{files}], filename = true, file_row_number = true)"
         self._database.execute(
-            f"COPY (SELECT w.*, row_number() OVER (ORDER BY hash(file_row_number, filename)) "
-            f"<= {rows} AS marked FROM (SELECT * FROM read_parquet({self._whole[13:-1]}, "
-            "filename=true, file_row_number=true)) w ORDER BY filename, file_row_number) "
-            f"TO '{self._marked}' (FORMAT parquet)"
+            f"""COPY (
+                SELECT *, row_number() OVER (ORDER BY hash(file_row_number, filename)) <= {rows}
+                    AS marked
+                FROM {source} ORDER BY filename, file_row_number
+            ) TO '{self._marked}' (FORMAT parquet)"""
         )
 
     def copy_whole(self) -> int:
         """COPY everything."""
-        return self._copy(f"SELECT * FROM {self._whole}")
+        return self._copy(f"SELECT * FROM {self._whole.relation}")
 
     def copy_marked(self) -> int:
         """Scan everything, COPY what is marked."""

@@ -213,16 +213,20 @@ def test_what_has_no_manifest_is_no_batch(prepared: Prepared) -> None:
 def test_a_batch_that_has_changed_is_found_out(prepared: Prepared) -> None:
     prepared.publish()
     (batch,) = prepared.dataset.batches()
-    first, second = batch.paths
-    first.write_bytes(second.read_bytes())
-    with pytest.raises(DatasetError, match=r"part-00000-e2\.parquet"):
+    counts = batch.manifest.counts.model_copy(update={"realized": 6})
+    miscounted = replace(batch, manifest=batch.manifest.model_copy(update={"counts": counts}))
+    with pytest.raises(DatasetError, match="do not add up"):
+        miscounted.verify()
+    first, second = batch.manifest.files
+    wrong = (first, second.model_copy(update={"rows": 9}))
+    with pytest.raises(DatasetError, match="has 4 rows; its manifest says 9"):
+        replace(batch, manifest=batch.manifest.model_copy(update={"files": wrong})).verify()
+    batch.paths[1].write_bytes(bytes(second.size))
+    with pytest.raises(DatasetError, match=r"part-00003-e2\.parquet is damaged"):
         batch.verify()
-    wrong = batch.manifest.model_copy(
-        update={"counts": batch.manifest.counts.model_copy(update={"realized": 6})}
-    )
-    second.unlink()
-    with pytest.raises(DatasetError, match="missing"):
-        replace(batch, manifest=wrong).verify()
+    batch.paths[0].unlink()
+    with pytest.raises(DatasetError, match=r"part-00000-e2\.parquet is missing"):
+        batch.verify()
 
 
 @pytest.mark.parametrize("manifest", [b"", b"{}", b'{"format": 2}'])

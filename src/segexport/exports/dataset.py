@@ -103,7 +103,12 @@ class Batch:
                 if not path.is_file() or path.stat().st_size != file.size:
                     raise DatasetError(f"{path} is missing or has not the size in its manifest")
                 query = f"SELECT count(*) FROM {parquet([path])}"
-                ((rows,),) = database.execute(query).fetchall()
+                try:
+                    ((rows,),) = database.execute(query).fetchall()
+                except duckdb.Error as error:
+                    raise DatasetError(
+                        f"{path} is damaged ({str(error).splitlines()[0]})"
+                    ) from error
                 if rows != file.rows:
                     raise DatasetError(f"{path} has {rows} rows; its manifest says {file.rows}")
         counts = self.manifest.counts
