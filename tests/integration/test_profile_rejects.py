@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from segexport.exports import sources
-from segexport.exports.fragments import EXPLANATIONS, RULES, TOO_LARGE
+from segexport.exports.fragments import EXPLANATIONS, MAX_DEPTH, RULES, TOO_LARGE
 from segexport.exports.profiles import ProfileStore
 from support.fragments import (
     Document,
@@ -35,9 +35,19 @@ def member(**more: Any) -> Document:
     return {"ups": {"gold": {"status": "realized", "lastQualificationTime": AT, **more}}}
 
 
+def nested(opening: str, depth: int, closing: str) -> str:
+    """A fragment with an attribute that is so deep."""
+    return f'{{"_id": "p", "updatedAt": "{AT}", "deep": {opening * depth}1{closing * depth}}}'
+
+
 Records = Sequence[Document | str | bytes]
 
 BAD: Final[Mapping[str, Records]] = {
+    "too_deep": [
+        nested('{"n":', MAX_DEPTH, "}"),
+        nested("[", 1_000, "]"),
+        nested('{"]": [', 500_000, "]}"),
+    ],
     "not_json": ["no json", '{"_id": "1"', '{"_id": "1"} and more', '{"_id": 1}}', "{'_id': 1}"],
     "not_an_object": ["[]", '"text"', "1", "null", "true"],
     "attribute_name": [
@@ -147,6 +157,18 @@ def test_a_bad_record_is_refused_with_its_reason_and_the_others_are_loaded(
         (number, reason) for number in range(2, 2 + len(BAD[reason]))
     ]
     assert {one["explanation"] for one in rejects} == {EXPLANATIONS[reason]}
+
+
+def test_many_brackets_are_no_depth(tmp_path: Path) -> None:
+    records: Records = [
+        nested("[", MAX_DEPTH - 1, "]"),
+        nested('{"n":', MAX_DEPTH - 1, "}"),
+        fragment(wide=[{} for _ in range(1_000)]),
+        fragment(text=r"[{\"[" * 1_000),
+        nested("[", 1_000, ""),
+    ]
+    report = load_records(tmp_path / "profiles", records)
+    assert (report.accepted, report.refused) == (4, {"not_json": 1})
 
 
 def test_every_reason_has_records_that_show_it() -> None:

@@ -31,6 +31,8 @@ XDM's field groups External Source System Audit and Auditable; the last for othe
 """
 MAX_ID: Final = 256
 """Characters in an identity or a person key's part."""
+MAX_DEPTH: Final = 64
+"""Objects and arrays in one another; DuckDB's JSON functions fail for good beyond 125."""
 STATUSES: Final = ("realized", "existing", "exited")
 """XDM's values of a membership's status; an absent one is `realized`, the schema's default."""
 RESERVED: Final = ("person_id", "rank", "updated_at")
@@ -58,8 +60,22 @@ _TIME: Final = (
 )
 _WORD: Final = r"[^\x00-\x1f\x7f-\x9f]+"
 
+# One bracket in another, MAX_DEPTH times; RE2 cannot recurse, but this deep it can count.
+_NESTED: Final = r"(?:[\[{]" * MAX_DEPTH + r"[\]}])*" * MAX_DEPTH
+_BRACKETS: Final = r"""regexp_replace(raw, '"(?:[^"\\]|\\.)*"|[^\[\]{}]', '', 'g')"""
+# The first condition is cheap and nearly always false.
+_TOO_DEEP: Final = f"""
+    strlen(raw) - strlen(replace(replace(raw, '[', ''), '{{', '')) > {MAX_DEPTH}
+    AND NOT regexp_full_match({_BRACKETS}, {literal(_NESTED)})
+    AND TRY_CAST(raw AS JSON) IS NOT NULL"""
+
 # Order matters: each rule may rely on the ones before it.
 RULES: Final = (
+    Rule(
+        "too_deep",
+        f"objects and arrays lie more than {MAX_DEPTH} deep in one another",
+        "too_deep",
+    ),
     Rule("not_json", "the record is not JSON", "document IS NULL"),
     Rule("not_an_object", "the record is JSON but not an object", "NOT is_object"),
     Rule(
@@ -197,14 +213,16 @@ def checked(
     reasons = " ".join(f"WHEN {rule.broken} THEN {literal(rule.reason)}" for rule in RULES)
     return f"""
       WITH parsed AS (
-        SELECT position, raw, TRY_CAST(raw AS JSON) AS document FROM ({records})
+        SELECT position, raw, {_TOO_DEEP} AS too_deep,
+               CASE WHEN NOT too_deep THEN TRY_CAST(raw AS JSON) END AS document
+        FROM ({records})
       ), parts AS (
-        SELECT position, raw, document,
+        SELECT position, raw, too_deep, document,
                coalesce(json_type(document) = 'OBJECT', false) AS is_object,
                json_extract(document, [{pointers}]) AS parts
         FROM parsed
       ), named AS (
-        SELECT position, raw, document, is_object,
+        SELECT position, raw, too_deep, document, is_object,
                nullif(parts[1], 'null') AS identity_json,
                nullif(parts[2], 'null') AS membership_json,
                nullif(parts[3], 'null') AS person_json,
