@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segexport.exports.engines.spill import SpillFolder
@@ -41,3 +43,20 @@ def test_a_killed_processs_folder_is_removed_and_a_living_ones_is_not(tmp_path: 
     assert not mine.path.exists()
     alive.communicate("")
     dead.communicate()
+
+
+def test_processes_that_start_together_leave_each_others_folders_alone(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def start(_: int) -> SpillFolder:
+        together.wait()
+        return SpillFolder(tmp_path)
+
+    with ThreadPoolExecutor(8) as starters:
+        for _ in range(25):
+            folders = list(starters.map(start, range(8)))
+            assert all((folder.path / "lock").exists() for folder in folders)
+            SpillFolder(tmp_path).remove()  # that they are locked, too
+            assert all((folder.path / "lock").exists() for folder in folders)
+            for folder in folders:
+                folder.remove()

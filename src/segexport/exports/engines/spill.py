@@ -3,6 +3,8 @@
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -21,11 +23,12 @@ class SpillFolder:
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.path = root / uuid4().hex
-        self.path.mkdir()
-        self._lock = _locked(self.path)
-        for other in root.iterdir():
-            if other != self.path:
-                _remove_if_abandoned(other)
+        with _alone(root):  # a folder that is new and not locked yet looks like an abandoned one
+            self.path.mkdir()
+            self._lock = _locked(self.path)
+            for other in root.iterdir():
+                if other != self.path:
+                    _remove_if_abandoned(other)
 
     def remove(self) -> None:
         """Delete the folder and all that is in it."""
@@ -33,6 +36,16 @@ class SpillFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _locked(folder: Path) -> int | None:
