@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 from unittest import mock
@@ -107,6 +107,21 @@ def test_attributes_may_be_called_like_any_column_of_the_store_and_the_loader(
     snapshot = snapshot_of(load_records(store, documents[2:]))
     assert contents(snapshot) == expected(documents, snapshot)
     assert {*names} < {attribute.path for attribute in snapshot.attributes}
+
+
+def test_times_may_be_written_in_every_way_of_rfc_3339(tmp_path: Path) -> None:
+    times = ("2026-01-31T12:00:00Z", "2026-01-31t12:00:00z", "2026-01-31 14:30:00.000+02:30")
+    documents = [
+        fragment(
+            f"p{number}",
+            at=time,
+            segmentMembership={"ups": {"gold": {"lastQualificationTime": time}}},
+        )
+        for number, time in enumerate(times)
+    ]
+    found = contents(snapshot_of(load_records(tmp_path / "profiles", documents)))
+    assert {row[2] for row in found.fragments} == {datetime(2026, 1, 31, 12)}  # noqa: DTZ001  (UTC)
+    assert [row[4] for row in found.memberships] == [datetime(2026, 1, 31, 12)] * 3  # noqa: DTZ001  (UTC)
 
 
 def test_a_snapshot_never_changes_when_the_next_one_is_made(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def moment(text: str) -> str:
 
     NULL too where UTC leaves the years 1 to 9999, which Python and Parquet's readers need.
     """
-    cast = f"TRY_CAST({text} AS TIMESTAMPTZ)"
+    cast = f"TRY_CAST(upper({text}) AS TIMESTAMPTZ)"
     return (
         f"CASE WHEN regexp_full_match({text}, {literal(_TIME)}) AND {cast} BETWEEN "
         "'0001-01-01 00:00:00+00'::TIMESTAMPTZ AND '9999-12-31 23:59:59.999999+00'::TIMESTAMPTZ "
