@@ -174,6 +174,16 @@ async def test_a_running_job_is_told_to_stop(commands: Commands, store: SqliteSt
     assert await statuses(store, job.id) == ["queued"]
 
 
+async def test_a_reason_of_bytes_that_are_no_text_is_stored_as_far_as_it_is(
+    commands: Commands,
+) -> None:
+    job = (await commands.submit(HERE, request())).job
+    from_a_terminal = b"caf\xe9".decode(errors="surrogateescape")
+    await commands.cancel(HERE, job.id, reason=from_a_terminal)
+    fault = (await commands.store.get(HERE, job.id)).fault
+    assert fault == Fault(FaultKind.CANCELLED, "caf?")
+
+
 async def test_cancel_during_publication_is_too_late(commands: Commands) -> None:
     job = (await commands.submit(HERE, request())).job
     await publishing(commands, await claimed(commands, job.id))

@@ -41,10 +41,17 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A reason in words, with the kind that decides the event's code."""
+    """A reason in words, with the kind that decides the event's code.
+
+    Words that come from a file's name or a terminal may hold bytes that are no text (lone
+    surrogates, to Python); they become question marks, so that a reason can be stored.
+    """
 
     kind: FaultKind
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", self.message.encode(errors="replace").decode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

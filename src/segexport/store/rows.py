@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from segexport.errors import StoreError
 from segexport.events.outbox import NumberedRow, OutboxRow
-from segexport.jobs.job import Fault, FaultKind, Job, Scope, Transition
+from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Transition
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication
 from segexport.jobs.request import ExportRequest
@@ -70,6 +70,11 @@ ROW_COLUMNS: Final = (
 )
 
 PIECE_COLUMNS: Final = ("piece", "epoch", "selected", "data", "discards", "namespaces")
+
+
+def job_key(job_id: int) -> int:
+    """What a job is looked up by: 0, which none has, for a number too large for a job's id."""
+    return job_id if 0 < job_id <= MAX_JOB_ID else 0
 
 
 def to_micros(moment: datetime) -> int:

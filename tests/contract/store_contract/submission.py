@@ -123,6 +123,17 @@ class ReadingContract(Suite):
             await store.get(scope, job.id)
         assert await store.jobs(scope) == []
 
+    @pytest.mark.parametrize("number", [0, -1, 2**63, 10**40])
+    async def test_no_job_is_found_by_a_number_that_no_job_can_have(
+        self, store: Store, number: int
+    ) -> None:
+        await submitted(store)
+        for asked in (store.get(SCOPE, number), store.progress(number)):
+            with pytest.raises(JobNotFound, match=str(number)):
+                await asked
+        with pytest.raises(JobNotFound, match=str(number)):
+            await store.request_replay(number)
+
     async def test_jobs_are_listed_newest_first(self, store: Store) -> None:
         ages = (3, 1, 2)
         jobs = {age: await submitted(store, now=NOON - age * SECOND) for age in ages}

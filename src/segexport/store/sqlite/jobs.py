@@ -118,7 +118,7 @@ def get(connection: sqlite3.Connection, scope: Scope, job_id: int) -> Job:
     """One job of this scope."""
     found = connection.execute(
         f"SELECT {_JOB} FROM jobs WHERE id = ? AND organization = ? AND sandbox = ?",
-        (job_id, scope.organization, scope.sandbox),
+        (columns.job_key(job_id), scope.organization, scope.sandbox),
     ).fetchone()
     if found is None:
         raise JobNotFound(
@@ -203,7 +203,9 @@ def pieces(connection: sqlite3.Connection, job_id: int) -> Sequence[FinishedPiec
 
 def progress(connection: sqlite3.Connection, job_id: int) -> float:
     """What was last noted."""
-    found = connection.execute("SELECT progress FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    found = connection.execute(
+        "SELECT progress FROM jobs WHERE id = ?", (columns.job_key(job_id),)
+    ).fetchone()
     if found is None:
         raise JobNotFound(f"there is no job {job_id}")
     return float(found[0])

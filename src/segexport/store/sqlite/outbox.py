@@ -140,7 +140,8 @@ def parked(connection: sqlite3.Connection) -> Sequence[Parked]:
 
 def request_replay(connection: sqlite3.Connection, job_id: int, now: datetime) -> Replay:
     """Ask for the job's first parked row again."""
-    found = connection.execute(_REQUEST_REPLAY, (columns.to_micros(now), job_id)).fetchone()
+    asked = (columns.to_micros(now), columns.job_key(job_id))
+    found = connection.execute(_REQUEST_REPLAY, asked).fetchone()
     if found is None:
         raise JobNotFound(f"job {job_id} has no parked event; there is nothing to send again")
     return Replay(found[0], job_id)
