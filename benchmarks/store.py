@@ -188,6 +188,8 @@ class Raw:
         path = new_file(self._folder)
         await (await SqliteStore.open(path)).close()
         self._connection = file.connect(path, timedelta(seconds=10))
+        # The store sees to its log itself; here SQLite does, by its own default.
+        self._connection.execute("PRAGMA wal_autocheckpoint=1000")
         self._batches = list(batches([life() for _ in range(self._lives)], self._size))
 
     def run(self) -> int:
