@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -64,6 +65,62 @@ async def test_many_who_open_a_new_file_at_once_share_one_store(path: Path) -> N
     assert len({store.identity for store in stores}) == 1
     for store in stores:
         await store.close()
+
+
+@pytest.mark.parametrize("moment", range(1, 6))
+async def test_a_store_that_another_process_creates_meanwhile_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Before each statement up to the one that takes the lock."""
+    other = UUID(int=7)
+    connect = sqlite3.connect
+    statements = 0
+
+    class Overtaken(sqlite3.Connection):
+        def execute(self, *statement: Any) -> sqlite3.Cursor:
+            nonlocal statements
+            statements += 1
+            if statements == opening + moment:
+                with monkeypatch.context() as undisturbed:
+                    undisturbed.setattr(sqlite3, "connect", connect)
+                    file.prepare(path, patience=timedelta(seconds=1), new_id=lambda: other)
+            return super().execute(*statement)
+
+    def connect_slowly(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*arguments, factory=Overtaken, **options)
+
+    opening = sys.maxsize
+    monkeypatch.setattr(sqlite3, "connect", connect_slowly)
+    file.connect(path, timedelta(seconds=1)).close()
+    opening, statements = statements, 0
+    store = await SqliteStore.open(path)
+    assert statements >= opening + moment
+    assert store.identity.id == other
+    await store.close()
+
+
+async def test_creating_goes_on_where_sqlite_does_not_wait_for_another_that_creates(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+    refusals = 3
+
+    class Refusing(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            nonlocal refusals
+            if "journal_mode" in sql and refusals:
+                refusals -= 1
+                refusal = sqlite3.OperationalError("database is locked")
+                refusal.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise refusal
+            return super().execute(sql, *parameters)
+
+    def connect_refusing(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*arguments, factory=Refusing, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect_refusing)
+    await create(path)
+    assert refusals == 0
 
 
 async def test_commits_are_durable_and_readers_do_not_block_the_writer(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The file: opening it, making sure it is a store of this version, explaining what fails."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -19,6 +20,8 @@ _OLDEST_SQLITE: Final = (3, 35, 0)
 """The first with RETURNING."""
 LOG_BYTES: Final = 16 * 1024 * 1024
 """The write-ahead log is copied into the file when it grows above this, then cut to it."""
+_CREATION_RETRY: Final = 0.01
+"""Seconds until the creation of a store is tried again."""
 _CACHE_KIB: Final = 16_384
 
 _DAMAGED: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
@@ -89,10 +92,17 @@ def prepare(path: Path, *, patience: timedelta, new_id: Callable[[], UUID]) -> S
         raise StoreUnavailable(
             f"the store {path} cannot be opened: there is no folder {path.parent}; create it"
         )
+    until = time.monotonic() + patience.total_seconds()
     with explained(path), closing(connect(path, patience)) as connection:
-        if _version(connection, path) != HEAD:
-            _use_write_ahead_log(connection, path)
-            _upgrade(connection, path, new_id)
+        while _version(connection, path) != HEAD:
+            try:
+                _use_write_ahead_log(connection, path)
+                _upgrade(connection, path, new_id)
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait where two that create a store wait for each other.
+                if not is_busy(error) or time.monotonic() > until:
+                    raise
+                time.sleep(_CREATION_RETRY)
         return identity(connection)
 
 
@@ -125,9 +135,10 @@ def _primary_code(error: sqlite3.Error) -> int:
 
 def _version(connection: sqlite3.Connection, path: Path) -> str | None:
     """The file's schema version; None for a file without anything in it."""
+    # In this order: another process may create the store, in one transaction, in between.
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application_id or tables:
             raise StoreError(
                 f"{path} is a SQLite database, but not a store of segexport; name another file"
