@@ -22,7 +22,7 @@ import duckdb
 from measure import Case, compare_async, print_header
 from segexport.commands import Commands
 from segexport.events.announcement import Voice
-from segexport.exports.builder import Engine
+from segexport.exports.builder import Resources
 from segexport.exports.dataset import Batch, Dataset, Datasets
 from segexport.exports.profiles import SegmentSize, Snapshot
 from segexport.exports.sample import build_sample
@@ -121,7 +121,7 @@ async def measure(folder: Path, *, profiles: int, runs: int) -> None:
         profiles=profiles,
         seed=1,
         now=datetime.now(UTC),
-        engine=Engine(threads=settings.exports.threads),
+        resources=Resources(threads=settings.exports.threads),
     )
     segment = _segment(snapshot)
     store = await SqliteStore.open(settings.store_file)

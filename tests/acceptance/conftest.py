@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from segexport.exports.builder import Engine
+from segexport.exports.builder import Resources
 from segexport.exports.sample import build_sample
 from support.waiting import wait_until
 
@@ -73,7 +73,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
         profiles=PROFILES,
         seed=1,
         now=datetime(2026, 1, 1, tzinfo=UTC),
-        engine=Engine(threads=2),
+        resources=Resources(threads=2),
     )
     return store
 

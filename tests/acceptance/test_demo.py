@@ -39,6 +39,8 @@ def test_the_demonstration_fails_when_an_event_is_overlooked(
         return shown
 
     monkeypatch.setattr(demo.Ledger, "enter", overlook_one_discard)
+    # Logging is a matter of the whole process, which other tests live in.
+    monkeypatch.setattr(demo, "configure_logging", lambda **_: None)
     with pytest.raises(typer.Exit) as ended:
         demo.demo(profiles=2000)
     assert ended.value.exit_code == demo.EXIT_DIFFERENT

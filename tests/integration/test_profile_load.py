@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from segexport.errors import ProfileStoreBusy, ProfileStoreError
 from segexport.exports import builder
 from segexport.exports.attributes import MAX_NAMES
-from segexport.exports.builder import Engine, draft
+from segexport.exports.builder import Resources, draft
 from segexport.exports.profiles import ProfileStore, SegmentSize
 from segexport.exports.sample import build_sample
 from support.fragments import (
-    ENGINE,
     NOW,
+    RESOURCES,
     Document,
     contents,
     expected,
@@ -225,11 +225,11 @@ def test_top_level_names_that_differ_only_in_case_are_refused(tmp_path: Path) ->
 
 def test_one_load_at_a_time_and_the_second_is_told_so(tmp_path: Path) -> None:
     store = tmp_path / "profiles"
-    with draft(store, now=NOW, engine=ENGINE):
+    with draft(store, now=NOW, resources=RESOURCES):
         with pytest.raises(ProfileStoreBusy, match="another load"):
             load_records(store, [fragment()])
         with pytest.raises(ProfileStoreBusy):
-            build_sample(store, profiles=10, seed=1, now=NOW, engine=ENGINE)
+            build_sample(store, profiles=10, seed=1, now=NOW, resources=RESOURCES)
     assert load_records(store, [fragment()]).accepted == 1
 
 
@@ -253,7 +253,7 @@ def test_too_little_memory_is_an_error_that_names_the_setting(tmp_path: Path) ->
     documents = [fragment(f"p{n}", text="x" * 1_000) for n in range(20_000)]
     with pytest.raises(ProfileStoreError, match=r"exports\.memory_limit"):
         load_records(
-            tmp_path / "profiles", documents, engine=Engine(threads=2, memory_limit="10MB")
+            tmp_path / "profiles", documents, resources=Resources(threads=2, memory_limit="10MB")
         )
     assert ProfileStore(tmp_path / "profiles").ids() == ()
 

@@ -11,13 +11,13 @@ import pytest
 from segexport.exports import builder
 from segexport.exports.profiles import ProfileStore, Snapshot
 from segexport.exports.sample import SEGMENTS, build_sample, sample_segments
-from support.fragments import ENGINE, NOW, contents, person_id
+from support.fragments import NOW, RESOURCES, contents, person_id
 
 PROFILES = 20_000
 
 
 def make(store: Path, profiles: int, seed: int) -> Snapshot:
-    return build_sample(store, profiles=profiles, seed=seed, now=NOW, engine=ENGINE)
+    return build_sample(store, profiles=profiles, seed=seed, now=NOW, resources=RESOURCES)
 
 
 @pytest.fixture(scope="module")

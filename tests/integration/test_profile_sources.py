@@ -15,8 +15,8 @@ from segexport.exports import sources
 from segexport.exports.loading import load
 from segexport.exports.profiles import ProfileStore
 from support.fragments import (
-    ENGINE,
     NOW,
+    RESOURCES,
     Document,
     contents,
     expected,
@@ -109,7 +109,7 @@ def test_the_same_fragments_give_the_same_rows_from_every_kind_of_file(
     write: Write, tmp_path: Path
 ) -> None:
     file = write(tmp_path, DOCUMENTS)
-    report = load(tmp_path / "profiles", [file], now=NOW, engine=ENGINE)
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
     snapshot = snapshot_of(report)
     assert report.read == report.accepted == len(DOCUMENTS)
     found, wanted = contents(snapshot), expected(DOCUMENTS, snapshot)
@@ -121,7 +121,7 @@ def test_the_same_fragments_give_the_same_rows_from_every_kind_of_file(
 
 def test_a_file_with_one_object_is_a_file_with_one_fragment(tmp_path: Path) -> None:
     file = pretty(tmp_path, DOCUMENTS[:1])
-    report = load(tmp_path / "profiles", [file], now=NOW, engine=ENGINE)
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
     assert report.accepted == 1
 
 
@@ -135,7 +135,7 @@ def test_parquet_timestamps_are_rfc_3339_however_deep(tmp_path: Path) -> None:
                    [TIMESTAMP '2026-01-03'] AS listed,
                    [{{'m': MAP {{'k': TIMESTAMP '2026-01-04'}}}}] AS deep, DATE '2026-01-05' AS day
             ) TO '{file}'""")
-    snapshot = snapshot_of(load(tmp_path / "profiles", [file], now=NOW, engine=ENGINE))
+    snapshot = snapshot_of(load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES))
     ((_, _, _, *values),) = contents(snapshot).fragments
     paths = [attribute.path for attribute in snapshot.attributes]
     assert dict(zip(paths, values, strict=True)) == {
@@ -152,7 +152,7 @@ def test_a_fragment_in_a_later_file_wins_over_an_equally_old_one(tmp_path: Path)
     first = write_lines(tmp_path / "1.ndjson", ["", "", fragment(testProfile=True)])
     second = write_lines(tmp_path / "2.ndjson", [fragment(testProfile=False)])
     for files, wanted in (([first, second], False), ([second, first], True)):
-        report = load(tmp_path / "profiles", files, now=NOW, engine=ENGINE, fresh=True)
+        report = load(tmp_path / "profiles", files, now=NOW, resources=RESOURCES, fresh=True)
         ((*_, test_profile, _),) = contents(snapshot_of(report)).persons
         assert test_profile is wanted
 
@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it_and_nothing_is_loa
         file.write_bytes(content)
     good = write_lines(tmp_path / "good.ndjson", [fragment("good")])
     with pytest.raises(FragmentsUnreadable, match=why) as caught:
-        load(store, [good, file], now=NOW, engine=ENGINE)
+        load(store, [good, file], now=NOW, resources=RESOURCES)
     assert str(file) in str(caught.value)
     assert ProfileStore(store).ids() == (before.id,)
     assert not list(store.glob(".staging-*"))
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it_and_nothing_is_loa
 
 def test_a_missing_file_is_noticed_before_the_store_is_touched(tmp_path: Path) -> None:
     with pytest.raises(FragmentsUnreadable):
-        load(tmp_path / "profiles", [tmp_path / "no.json"], now=NOW, engine=ENGINE)
+        load(tmp_path / "profiles", [tmp_path / "no.json"], now=NOW, resources=RESOURCES)
     assert not (tmp_path / "profiles").exists()
 
 

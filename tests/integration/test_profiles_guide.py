@@ -12,7 +12,7 @@ from segexport.exports.fragments import EXPLANATIONS, MAX_ID, RESERVED, STATUSES
 from segexport.exports.loading import load
 from segexport.exports.sources import MAX_RECORD
 from segexport.jobs.request import MAX_NAME
-from support.fragments import ENGINE, NOW, contents, snapshot_of
+from support.fragments import NOW, RESOURCES, contents, snapshot_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text()
 
@@ -22,7 +22,7 @@ def test_the_example_loads_and_makes_the_person_that_the_page_describes(tmp_path
     assert example is not None
     file = tmp_path / "example.json"
     file.write_text(example[1])
-    report = load(tmp_path / "profiles", [file], now=NOW, engine=ENGINE)
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
     assert (report.accepted, report.refused) == (2, {})
     snapshot = snapshot_of(report)
     held = contents(snapshot)
@@ -62,7 +62,7 @@ def test_the_page_states_the_limits_of_the_code() -> None:
 def test_a_reject_has_the_members_that_the_page_promises(tmp_path: Path) -> None:
     file = tmp_path / "bad.ndjson"
     file.write_text("bad\n")
-    report = load(tmp_path / "profiles", [file], now=NOW, engine=ENGINE)
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
     assert report.rejects is not None
     assert report.rejects.parent == tmp_path / "profiles" / "rejects"
     assert list(orjson.loads(report.rejects.read_bytes())) == [

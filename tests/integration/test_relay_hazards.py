@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
     ConfigResource,
     ResourceType,
 )
+from structlog.testing import capture_logs
 
 from segexport.errors import PositionMismatch
 from segexport.relay.relay import Relay
@@ -222,32 +223,33 @@ async def in_trouble(relay: Relay) -> bool:
 
 
 async def test_while_the_broker_is_away_jobs_go_on_and_the_log_says_so_once(
-    kafka_cluster: ClusterFactory, store: SqliteStore, capsys: pytest.CaptureFixture[str]
+    kafka_cluster: ClusterFactory, store: SqliteStore
 ) -> None:
     kafka = kafka_cluster()
     settings = settings_for(kafka, "events")
     relay = relay_of(store, settings)
-    async with running(relay):
-        await run_jobs(store, 2)
-        await delivered(store)
-        # A single broker of Kafka 4.3 that dies before it has written a transaction's markers
-        # never writes them (docs/delivery.md, "A transaction without an end").
-        await require_exactly_once(kafka, settings, store)
-        kafka.kill()
-        await run_jobs(store, 2)
-        await until(lambda: in_trouble(relay), 20, "the relay has noticed")
-        await asyncio.sleep(2)  # several attempts
-        health = await relay.health()
-        assert health.waiting == 6
-        assert health.error is not None
-        assert kafka.bootstrap_servers in health.error
-        await asyncio.to_thread(kafka.start)
-        await delivered(store, patience=40)
-        assert (await relay.health()).error is None
-        await require_exactly_once(kafka, settings, store)
-    printed = capsys.readouterr().out
-    assert printed.count("events wait") == 1
-    assert printed.count("events are delivered again") == 1
+    with capture_logs() as logged:
+        async with running(relay):
+            await run_jobs(store, 2)
+            await delivered(store)
+            # A single broker of Kafka 4.3 that dies before it has written a transaction's markers
+            # never writes them (docs/delivery.md, "A transaction without an end").
+            await require_exactly_once(kafka, settings, store)
+            kafka.kill()
+            await run_jobs(store, 2)
+            await until(lambda: in_trouble(relay), 20, "the relay has noticed")
+            await asyncio.sleep(2)  # several attempts
+            health = await relay.health()
+            assert health.waiting == 6
+            assert health.error is not None
+            assert kafka.bootstrap_servers in health.error
+            await asyncio.to_thread(kafka.start)
+            await delivered(store, patience=40)
+            assert (await relay.health()).error is None
+            await require_exactly_once(kafka, settings, store)
+    said = [entry["event"] for entry in logged]
+    assert said.count("events wait") == 1
+    assert said.count("events are delivered again") == 1
 
 
 async def test_a_broker_that_is_away_at_the_start_is_waited_for(

@@ -14,13 +14,13 @@ from typing import Any, Final
 import duckdb
 import orjson
 
-from segexport.exports.builder import Engine
+from segexport.exports.builder import Resources
 from segexport.exports.loading import LoadReport, load
 from segexport.exports.profiles import Snapshot
 from segexport.exports.sql import parquet
 
 NOW: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-ENGINE: Final = Engine(threads=2, memory_limit="256MB")
+RESOURCES: Final = Resources(threads=2, memory_limit="256MB")
 
 Document = dict[str, Any]
 Row = tuple[Any, ...]
@@ -60,7 +60,7 @@ def load_records(
 ) -> LoadReport:
     """Load records from an NDJSON file beside the store."""
     file = write_lines(store.parent / f"{store.name}-records.ndjson", records)
-    return load(store, [file], **{"now": NOW, "engine": ENGINE, **options})
+    return load(store, [file], **{"now": NOW, "resources": RESOURCES, **options})
 
 
 def snapshot_of(report: LoadReport) -> Snapshot:

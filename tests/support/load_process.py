@@ -15,7 +15,7 @@ from unittest import mock
 
 from segexport.exports import builder
 from segexport.exports.loading import load
-from support.fragments import ENGINE, NOW
+from support.fragments import NOW, RESOURCES
 
 
 def _die() -> None:
@@ -42,7 +42,7 @@ def main(store: str, file: str, point: str) -> None:
         mock.patch.object(builder, "FRAGMENTS_PER_BUCKET", 32),
         mock.patch.object(Path, "rename", renaming),
     ):
-        load(Path(store), [Path(file)], now=NOW, engine=ENGINE, progress=progress)
+        load(Path(store), [Path(file)], now=NOW, resources=RESOURCES, progress=progress)
 
 
 if __name__ == "__main__":

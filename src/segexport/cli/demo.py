@@ -24,7 +24,7 @@ from segexport.errors import TooLateToCancel
 from segexport.events.contract import Contract, Verdict
 from segexport.events.service_event import FAILED, REALIZED, STATUS, TOTAL
 from segexport.events.vocabulary import SEGMENT_EXPORT_JOB
-from segexport.exports.builder import Engine
+from segexport.exports.builder import Resources
 from segexport.exports.dataset import Datasets
 from segexport.exports.sample import build_sample
 from segexport.jobs.job import Job, Scope
@@ -132,7 +132,7 @@ async def _show(folder: Path, profiles: int) -> bool:
         profiles=profiles,
         seed=1,
         now=datetime.now(UTC),
-        engine=Engine(threads=exports.threads, memory_limit=exports.memory_limit),
+        resources=Resources(threads=exports.threads, memory_limit=exports.memory_limit),
     )
     out.print(
         f"{snapshot.persons:,} persons in {snapshot.fragments:,} fragments, "

@@ -23,7 +23,7 @@ from rich.table import Table
 from segexport.cli.app import app
 from segexport.cli.present import OutputFormat, out, print_json
 from segexport.exports import builder
-from segexport.exports.builder import Engine
+from segexport.exports.builder import Resources
 from segexport.exports.fragments import EXPLANATIONS, UPDATE_TIMES
 from segexport.exports.loading import LoadReport
 from segexport.exports.loading import load as load_files
@@ -84,7 +84,7 @@ def load(
             store or settings.profiles_folder,
             files,
             now=datetime.now(UTC),
-            engine=_engine(settings),
+            resources=_resources(settings),
             fresh=fresh,
             update_times=updated_at or UPDATE_TIMES,
             rejects=rejects,
@@ -116,7 +116,7 @@ def sample(
             profiles=count,
             seed=seed,
             now=datetime.now(UTC),
-            engine=_engine(settings),
+            resources=_resources(settings),
             progress=progress,
         )
     if output is OutputFormat.JSON:
@@ -151,8 +151,8 @@ def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
     out.print(attributes)
 
 
-def _engine(settings: Settings) -> Engine:
-    return Engine(threads=settings.exports.threads, memory_limit=settings.exports.memory_limit)
+def _resources(settings: Settings) -> Resources:
+    return Resources(threads=settings.exports.threads, memory_limit=settings.exports.memory_limit)
 
 
 @contextmanager

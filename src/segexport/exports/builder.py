@@ -43,7 +43,7 @@ def silent(_step: str, _done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class Resources:
     """What DuckDB may use while it builds: threads and memory (in DuckDB's notation)."""
 
     threads: int
@@ -116,7 +116,9 @@ class Draft:
 
 
 @contextmanager
-def draft(store: Path, *, now: datetime, engine: Engine, fresh: bool = False) -> Iterator[Draft]:
+def draft(
+    store: Path, *, now: datetime, resources: Resources, fresh: bool = False
+) -> Iterator[Draft]:
     """A draft of the store's next snapshot; alone, and gone afterwards unless published.
 
     `fresh` starts from nothing instead of the newest snapshot. `now` is UTC.
@@ -138,7 +140,7 @@ def draft(store: Path, *, now: datetime, engine: Engine, fresh: bool = False) ->
             staging = store / f"{_STAGING}{snapshot_id}"
             (staging / "spill").mkdir(parents=True)
             cleanup.callback(shutil.rmtree, staging, ignore_errors=True)
-            connection = cleanup.enter_context(_connect(staging / "spill", engine))
+            connection = cleanup.enter_context(_connect(staging / "spill", resources))
             yield Draft(
                 store=store,
                 staging=staging,
@@ -149,7 +151,7 @@ def draft(store: Path, *, now: datetime, engine: Engine, fresh: bool = False) ->
             )
         except duckdb.OutOfMemoryException as error:
             raise ProfileStoreError(
-                f"no snapshot was made in {store}: {engine.memory_limit} of memory were not "
+                f"no snapshot was made in {store}: {resources.memory_limit} of memory were not "
                 "enough; raise exports.memory_limit, or lower exports.threads"
             ) from error
         except (OSError, duckdb.Error) as error:
@@ -159,11 +161,11 @@ def draft(store: Path, *, now: datetime, engine: Engine, fresh: bool = False) ->
             ) from error
 
 
-def _connect(spill: Path, engine: Engine) -> duckdb.DuckDBPyConnection:
+def _connect(spill: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(
         config={
-            "threads": engine.threads,
-            "memory_limit": engine.memory_limit,
+            "threads": resources.threads,
+            "memory_limit": resources.memory_limit,
             "temp_directory": str(spill),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

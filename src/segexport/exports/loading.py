@@ -19,7 +19,7 @@ from segexport.exports.attributes import (
     structure,
     tree_of,
 )
-from segexport.exports.builder import Draft, Engine, Progress, buckets_for, draft, silent
+from segexport.exports.builder import Draft, Progress, Resources, buckets_for, draft, silent
 from segexport.exports.fragments import PERSON_ID, UPDATE_TIMES, checked
 from segexport.exports.intake import Intake, Taken
 from segexport.exports.merging import Incoming
@@ -54,7 +54,7 @@ def load(
     files: Sequence[Path],
     *,
     now: datetime,
-    engine: Engine,
+    resources: Resources,
     fresh: bool = False,
     update_times: Sequence[str] = UPDATE_TIMES,
     rejects: Path | None = None,
@@ -73,7 +73,7 @@ def load(
     `ProfileStoreError` if persons collide or the disk is full. The store is then as before.
     """
     sources = [open_source(file) for file in files]
-    with draft(store, now=now, engine=engine, fresh=fresh) as snapshot:
+    with draft(store, now=now, resources=resources, fresh=fresh) as snapshot:
         refusals = snapshot.staging / "rejects.ndjson"
         with refusals.open("wb") as file:
             intake = Intake(
@@ -81,7 +81,7 @@ def load(
                 folder=snapshot.staging / "checked",
                 rejects=file,
                 check=partial(checked, person_id=person_id, update_times=update_times),
-                threads=engine.threads,
+                threads=resources.threads,
             )
             taken = intake.take(sources, progress)
         kept = None

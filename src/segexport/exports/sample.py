@@ -20,7 +20,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import Final
 
-from segexport.exports.builder import Engine, Progress, buckets_for, draft, silent
+from segexport.exports.builder import Progress, Resources, buckets_for, draft, silent
 from segexport.exports.fragments import PERSON_ID
 from segexport.exports.merging import TEST_PROFILE, Incoming
 from segexport.exports.profiles import Attribute, Snapshot
@@ -104,7 +104,7 @@ def build_sample(
     profiles: int,
     seed: int,
     now: datetime,
-    engine: Engine,
+    resources: Resources,
     progress: Progress = silent,
 ) -> Snapshot:
     """Make `profiles` made-up profiles the newest snapshot of the store.
@@ -112,7 +112,7 @@ def build_sample(
     Raises what `draft` raises.
     """
     buckets = buckets_for(round(profiles * (1 + SECOND_FRAGMENTS)))
-    with draft(store, now=now, engine=engine, fresh=True) as snapshot:
+    with draft(store, now=now, resources=resources, fresh=True) as snapshot:
         run = snapshot.connection.execute
         people = snapshot.staging / "people"
         run(f"""COPY ({_people(profiles, seed, buckets)}) TO {literal(people)}
