@@ -102,7 +102,7 @@ async def test_a_record_that_the_broker_refuses_is_not_lost_and_holds_up_only_it
         await delivered(store)
         [refused] = await store.parked()
         assert refused.job_id == fat.id
-        assert "MessageSizeTooLarge" in refused.reason
+        assert "MESSAGE_SIZE_TOO_LARGE" in refused.reason
         arrived = await asyncio.to_thread(kafka.read, settings.topic, at_least=3 * len(others))
         assert {record.key for record in arrived} == {b"%d" % each.id for each in others}
 

@@ -72,7 +72,9 @@ class TapePublisher:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
 
-    async def start(self) -> Position | None:
+    async def start(self, check: Callable[[Position], None] | None = None) -> Position | None:
+        if check is not None and self._tape.position is not None:
+            check(self._tape.position)
         self._tape.starts += 1
         return self._tape.position
 

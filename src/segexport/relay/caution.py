@@ -54,7 +54,6 @@ class Caution:
 
     def delivered(self, records: int) -> None:
         """Note that a transaction has passed."""
-        self._suspect = None
         self._left -= records
         if self._left <= 0:
             self._batch, self._left = None, 0

@@ -81,13 +81,15 @@ class Delivery:
             schedule.close()
 
     async def _take_over(self) -> Schedule:
-        position = await self._publisher.start()
+        store = self._outbox.identity
+        position = await self._publisher.start(lambda known: known.require_from(store))
         backlog = await self._outbox.backlog()
         if position is None:
             if backlog.delivered:
                 raise missing(backlog.delivered)
-            position = Position(store=self._outbox.identity)
-        position.require_from(self._outbox.identity, backlog.last)
+            position = Position(store=store)
+        position.require_from(store)
+        position.require_given(backlog.last)
         # The relay before this one may have answered a replay without telling the store.
         for replay in await self._outbox.replays(after=0):
             if replay.id <= position.replay:

@@ -1,6 +1,7 @@
 """At least once, on the embedded broker, which knows neither transactions nor yesterday."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -47,7 +48,7 @@ class IdempotentPublisher:
         self._producer: AIOKafkaProducer | None = None
         self._partitions = 0
 
-    async def start(self) -> Position:
+    async def start(self, check: Callable[[Position], None] | None = None) -> Position:  # noqa: ARG002  (nobody else knows this broker)
         settings, position = self._life.settings, self._life.position
         if position.number == 0:
             log.info(

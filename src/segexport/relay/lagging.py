@@ -44,7 +44,7 @@ class LaggingJob:
             raise PositionMismatch(
                 f"the topic's position is within the discard file {progress.sha256} of row "
                 f"{number}, where the store has {lagging.progress.sha256}: it was not written "
-                "from this store. Compare the two by `segexport audit`"
+                "from this store"
             )
         return lagging
 

@@ -89,8 +89,8 @@ class Position:
                 "does something else write to the positions topic?"
             ) from error
 
-    def require_from(self, store: StoreIdentity, last: int) -> None:
-        """Raise `PositionMismatch` unless this speaks of `store`, which has numbered `last` rows.
+    def require_from(self, store: StoreIdentity) -> None:
+        """Raise `PositionMismatch` unless this speaks of `store`.
 
         Going on from a foreign position would lose events or repeat them, silently.
         """
@@ -105,6 +105,12 @@ class Position:
                 f"store, which now is in generation {store.generation}: it was restored from a "
                 f"backup. Compare it with the topic, then {_START_OVER}"
             )
+
+    def require_given(self, last: int) -> None:
+        """Raise `PositionMismatch` unless the store has given this position's number.
+
+        `last` is the last number that it has given, asked for after this was read.
+        """
         if self.number > last:
             raise PositionMismatch(
                 f"the topic holds events up to number {self.number}, the store has given numbers "

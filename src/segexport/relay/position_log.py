@@ -17,14 +17,17 @@ LOOK_BACK: Final = 500
 _FETCH_WAIT_MS: Final = 50
 
 
-async def last_position(settings: KafkaSettings, patience: float) -> Position | None:
+async def last_position(
+    settings: KafkaSettings, *, through_open: float | None = None
+) -> Position | None:
     """The last committed position of the topic; None if there never was one.
 
-    Reads to the end of the log as it is now, not only of its stable part: a transaction
-    that nobody has ended would otherwise make an old position look like the last. Call it
-    after the producer has started, which ends the relay's own open transaction; for those
-    of others it waits `patience` seconds. Raises `TopicUnusable` if one is still open then,
-    `PositionMismatch` for a record that is not a position, and aiokafka's errors.
+    Somebody's open transaction hides what is behind it, so an old position may look like
+    the last. To be certain, start the producer, which ends the relay's own open
+    transaction, and give `through_open`: then this reads to the very end of the log, and
+    waits so many seconds for transactions of others to end. Raises `TopicUnusable` if one is
+    still open then, `PositionMismatch` for a record that is not a position, and aiokafka's
+    errors.
     """
     consumer = AIOKafkaConsumer(
         **client_arguments(settings, role="relay"),
@@ -43,7 +46,10 @@ async def last_position(settings: KafkaSettings, patience: float) -> Position | 
         while True:
             start = max(beginning, stable_end - reach)
             consumer.seek(partition, start)
-            found = await _last_value(consumer, partition, patience)
+            if through_open is None:
+                found = await _last_value(consumer, partition, stable_end)
+            else:
+                found = await _last_value_of_all(consumer, partition, through_open)
             if found is not None:
                 return Position.decode(found)
             if start == beginning:
@@ -56,19 +62,28 @@ async def last_position(settings: KafkaSettings, patience: float) -> Position | 
 
 
 async def _last_value(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, patience: float
+    consumer: AIOKafkaConsumer, partition: TopicPartition, end: int
 ) -> bytes | None:
-    """The last committed value between here and the end of the log.
+    """The last committed value from here to an offset that can be reached.
 
     Unlike the records that it returns, a consumer's position counts markers and aborted
-    records: it does reach the end.
+    records.
     """
+    found: bytes | None = None
+    while await consumer.position(partition) < end:
+        found = await _next_value(consumer, partition) or found
+    return found
+
+
+async def _last_value_of_all(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, patience: float
+) -> bytes | None:
+    """The last committed value from here to the end of the log."""
     found: bytes | None = None
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + patience
     while True:
-        for records in (await consumer.getmany(partition, timeout_ms=_FETCH_WAIT_MS)).values():
-            found = records[-1].value
+        found = await _next_value(consumer, partition) or found
         reached, end = await consumer.position(partition), consumer.highwater(partition)
         if end is not None and reached >= end:
             return found
@@ -79,4 +94,10 @@ async def _last_value(
                 'not known for certain, so nothing is sent; see docs/delivery.md, "A '
                 'transaction without an end"'
             )
-        await asyncio.sleep(0)
+
+
+async def _next_value(consumer: AIOKafkaConsumer, partition: TopicPartition) -> bytes | None:
+    """The last value of what comes next, if anything comes soon."""
+    records = (await consumer.getmany(partition, timeout_ms=_FETCH_WAIT_MS)).get(partition)
+    value: bytes | None = records[-1].value if records else None
+    return value

@@ -8,6 +8,7 @@ an EndTxn without an answer may still take effect later), and one way back is ea
 trust than three.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from segexport.errors import DeliveryError
@@ -33,8 +34,12 @@ class Publisher(Protocol):
     `RecordsRefused` when the topic does not want what was sent.
     """
 
-    async def start(self) -> Position | None:
-        """Take over from whoever was before, and read the position; None if there is none."""
+    async def start(self, check: Callable[[Position], None] | None = None) -> Position | None:
+        """Take over from whoever was before, and read the position; None if there is none.
+
+        What `check` raises about the position as far as it can be read before is raised:
+        then nobody is disturbed.
+        """
         ...
 
     def parcel(self, batch_records: int | None = None) -> Parcel:

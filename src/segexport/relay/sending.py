@@ -69,7 +69,8 @@ def require_accepted(sending: Mapping[asyncio.Future[Any], Batch]) -> None:
             case kafka.OutOfOrderSequenceNumber() as error:
                 unordered = unordered or error
             case error if isinstance(error, REFUSALS):
-                refused = refused or RecordsRefused(batch.first, batch.records, str(error))
+                reason = f"{error.message}: {error.description}".rstrip(" :")
+                refused = refused or RecordsRefused(batch.first, batch.records, reason)
             case error:
                 raise error
     if failure := refused or unordered:

@@ -36,10 +36,12 @@ class TransactionalPublisher:
         # Below the transaction's timeout, so that it is us who give up first, and know it.
         self._patience = settings.transaction_timeout.total_seconds() / 2
 
-    async def start(self) -> Position | None:
+    async def start(self, check: Callable[[Position], None] | None = None) -> Position | None:
         settings = self._settings
         async with bounded(settings, self._patience, "taking over"):
             self._topics = await ensure_topics(settings, patience=self._patience)
+            if check is not None and (known := await last_position(settings)) is not None:
+                check(known)
             self._producer = self._make(
                 **client_arguments(settings, role="relay"),
                 transactional_id=settings.transactional_id,
@@ -48,7 +50,7 @@ class TransactionalPublisher:
                 max_batch_size=self._topics.max_message_bytes,
             )
             await self._producer.start()
-            return await last_position(settings, self._patience / 2)
+            return await last_position(settings, through_open=self._patience / 2)
 
     def parcel(self, batch_records: int | None = None) -> Parcel:
         producer, topics = self._started()
