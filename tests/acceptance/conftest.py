@@ -41,6 +41,23 @@ class Segexport:
         )
 
     @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A command while it runs; both of its outputs are one."""
+        process = subprocess.Popen(
+            [*_COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            env=self._environment,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @contextmanager
     def serving(self, **variables: str) -> Iterator[subprocess.Popen[str]]:
         """`segexport serve`, until the block ends."""
         with self.log.open("w") as log:

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from acceptance.conftest import Segexport
+from support.waiting import wait_until
 
+INTERRUPTED = 130
+"""What shells make of a process that SIGINT has ended."""
 SUBMIT = ("submit", "--dataset", "gold", "--segment", "loyalty-gold")
 
 
@@ -76,6 +79,19 @@ def test_without_a_service_a_job_waits_and_can_be_cancelled(segexport: Segexport
     shown = segexport("status", str(waiting["id"]))
     assert "CANCELLED" in shown.stdout
     assert "no use" in shown.stdout
+
+
+def test_an_interrupted_sample_ends_quietly_and_leaves_nothing(
+    segexport: Segexport, tmp_path: Path
+) -> None:
+    store = tmp_path / "sampled"
+    sample = ("profiles", "sample", "-n", "3000000", "--store", str(store))
+    with segexport.running(*sample) as process:
+        wait_until(lambda: any(store.glob(".staging-*/people")), 30, "DuckDB is at work")
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (INTERRUPTED, "")
+    assert not [*store.glob("*0*")]
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,10 @@ def draft(
                 f"no snapshot was made in {store}: {resources.memory_limit} of memory were not "
                 "enough; raise exports.memory_limit, or lower exports.threads"
             ) from error
+        except RuntimeError as error:
+            if str(error) == "Query interrupted":  # DuckDB's word for Ctrl-C during a query
+                raise KeyboardInterrupt from error
+            raise
         except (OSError, duckdb.Error) as error:
             why = str(error).partition("\n")[0]
             raise ProfileStoreError(
