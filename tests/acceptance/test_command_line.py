@@ -81,6 +81,22 @@ def test_without_a_service_a_job_waits_and_can_be_cancelled(segexport: Segexport
     assert "no use" in shown.stdout
 
 
+def test_nothing_is_cut_short_where_there_is_no_terminal(segexport: Segexport) -> None:
+    journey = "j" * 120
+    job = json.loads(
+        segexport(
+            *SUBMIT, "--journey-version", journey, "--namespace", "Email", "--format", "json"
+        ).stdout
+    )
+    reason = f"because of {'a long story ' * 20}indeed"
+    segexport("cancel", str(job["id"]), "--reason", reason)
+    (listed,) = segexport("list").stdout.splitlines()[1:]
+    assert listed.split()[:2] == [str(job["id"]), "CANCELLED"]
+    assert reason in segexport("status", str(job["id"])).stdout
+    (refused,) = segexport("status", "5").stderr.splitlines()
+    assert refused.endswith("list the jobs there")
+
+
 def test_an_interrupted_sample_ends_quietly_and_leaves_nothing(
     segexport: Segexport, tmp_path: Path
 ) -> None:

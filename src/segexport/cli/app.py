@@ -46,5 +46,6 @@ def main() -> None:
     try:
         app()
     except SegexportError as error:
-        Console(stderr=True).print(f"[bold red]error[/] \\[{error.code}] {escape(str(error))}")
+        words = f"[bold red]error[/] \\[{error.code}] {escape(str(error))}"
+        Console(stderr=True, soft_wrap=True).print(words)
         sys.exit(EXIT_USAGE)

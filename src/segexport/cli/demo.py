@@ -16,7 +16,7 @@ from rich.table import Table
 
 from segexport.cli.app import app
 from segexport.cli.lines import event_line
-from segexport.cli.present import coloured, out
+from segexport.cli.present import coloured, out, print_table
 from segexport.commands import Commands
 from segexport.consume.consumer import EventReader
 from segexport.consume.received import Received
@@ -249,7 +249,7 @@ def _compare(jobs: list[Job], ledger: Ledger, datasets: Datasets) -> bool:
             str(discarded),
             "[green]✓[/]" if same else "[bold red]✗[/]",
         )
-    out.print(table)
+    print_table(table)
     return agree
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from segexport.cli.app import app
-from segexport.cli.present import OutputFormat, out, print_json
+from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.errors import SettingsError
 from segexport.relay.resume import set_position
 from segexport.relay.transactional import TransactionalPublisher
@@ -58,7 +58,7 @@ def show(
             for one in parked:
                 moment = f"{one.parked_at:%Y-%m-%d %H:%M:%S}"
                 table.add_row(str(one.number), str(one.job_id), moment, escape(one.reason))
-            out.print(table)
+            print_table(table)
 
     _run(act)
 

@@ -10,11 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from segexport.commands import JobStatus
-from segexport.jobs.job import Job
+from segexport.jobs.job import MAX_JOB_ID, Job
 from segexport.jobs.lifecycle import JobState
 
 out: Final = Console(highlight=False, soft_wrap=True)
 """Results go to stdout; logs and errors to stderr."""
+
+_unbounded: Final = Console(highlight=False, soft_wrap=True, width=10_000)
+"""For what is no terminal: nothing in a pipe or a file is cut short or wrapped."""
+
+JOB_ID_WIDTH: Final = len(str(MAX_JOB_ID))
 
 
 class OutputFormat(StrEnum):
@@ -36,6 +41,11 @@ _COLOURS: Final = {
 def coloured(state: JobState) -> str:
     """The state as Rich markup."""
     return f"[{_COLOURS.get(state, 'cyan')}]{state}[/]"
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal, or as it needs to be where there is none."""
+    (out if out.is_terminal else _unbounded).print(table)
 
 
 def print_json(document: object) -> None:
@@ -107,15 +117,18 @@ def print_status(status: JobStatus) -> None:
     if job.retry_of:
         facts.append(("retry of", str(job.retry_of)))
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in facts:
         table.add_row(f"[dim]{name}[/]", value)
-    out.print(table)
+    print_table(table)
 
 
 def print_jobs(jobs: list[Job]) -> None:
     """Jobs as a table, newest first."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("job", "state", "created", "total/realized/failed"):
+    table.add_column("job", no_wrap=True, min_width=JOB_ID_WIDTH)
+    for column in ("state", "created", "total/realized/failed"):
         table.add_column(column, no_wrap=True)
     table.add_column("dataset: segments", overflow="fold")
     for job in jobs:
@@ -126,7 +139,7 @@ def print_jobs(jobs: list[Job]) -> None:
             counts_of(job),
             escape(f"{job.request.destination.dataset_id}: {segments_of(job)}"),
         )
-    out.print(table)
+    print_table(table)
 
 
 def segments_of(job: Job) -> str:

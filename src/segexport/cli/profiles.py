@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from segexport.cli.app import app
-from segexport.cli.present import OutputFormat, out, print_json
+from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.exports import builder
 from segexport.exports.builder import Resources
 from segexport.exports.fragments import EXPLANATIONS, UPDATE_TIMES
@@ -144,11 +144,11 @@ def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
     for one in snapshot.segments:
         counts = (f"{count:,}" for count in (one.realized, one.existing, one.exited))
         segments.add_row(escape(one.namespace), escape(one.segment), *counts)
-    out.print(segments)
+    print_table(segments)
     attributes = _table("attribute", "type")
     for attribute in snapshot.attributes:
         attributes.add_row(escape(attribute.path), escape(attribute.type))
-    out.print(attributes)
+    print_table(attributes)
 
 
 def _resources(settings: Settings) -> Resources:
