@@ -22,14 +22,14 @@ import duckdb
 from measure import Case, compare_async, print_header
 from segexport.commands import Commands
 from segexport.events.announcement import Voice
-from segexport.exports.builder import Resources
 from segexport.exports.dataset import Batch, Dataset, Datasets
-from segexport.exports.profiles import SegmentSize, Snapshot
-from segexport.exports.sample import build_sample
 from segexport.exports.worker import worker_of
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import parse_request
+from segexport.profiles.builder import Resources
+from segexport.profiles.sample import build_sample
+from segexport.profiles.snapshots import SegmentSize, Snapshot
 from segexport.settings import Settings
 from segexport.store.sqlite import SqliteStore
 

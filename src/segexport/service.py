@@ -17,10 +17,10 @@ from segexport.errors import BrokerUnreachable, Problem, StoreUnavailable
 from segexport.events.announcement import Voice
 from segexport.events.record import store_source
 from segexport.exports.plan import check_request
-from segexport.exports.profiles import ProfileStore
 from segexport.exports.worker import worker_of
 from segexport.jobs.request import ExportRequest
 from segexport.kafka import ensure_topics
+from segexport.profiles.snapshots import ProfileStore
 from segexport.relay.embedded import EmbeddedBroker
 from segexport.relay.idempotent import EmbeddedPublishers
 from segexport.relay.publisher import Publisher

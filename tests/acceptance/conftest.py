@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from segexport.exports.builder import Resources
-from segexport.exports.sample import build_sample
+from segexport.profiles.builder import Resources
+from segexport.profiles.sample import build_sample
 from support.waiting import wait_until
 
 PROFILES = 3_000

@@ -21,9 +21,9 @@ from segexport.errors import (
 from segexport.exports.engine import Engine
 from segexport.exports.engines.duckdb import DuckDBEngine
 from segexport.exports.plan import plan_export, upper_bound
-from segexport.exports.profiles import Attribute, Snapshot
-from segexport.exports.sql import parquet
 from segexport.jobs.request import ExportRequest, parse_request
+from segexport.profiles.snapshots import Attribute, Snapshot
+from segexport.sql import parquet
 from segexport.store.discards import COLUMNS
 from support.people import ATTRIBUTES, Identity, Person, write_crowd, write_snapshot
 from support.plain_export import Outcome, plain_export

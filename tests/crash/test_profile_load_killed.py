@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segexport.exports.profiles import ProfileStore
+from segexport.profiles.snapshots import ProfileStore
 from support import load_process
 from support.fragments import contents, expected, fragment, load_records, snapshot_of, write_lines
 

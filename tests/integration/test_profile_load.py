@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexport.errors import ProfileStoreBusy, ProfileStoreError
-from segexport.exports import builder
-from segexport.exports.attributes import MAX_NAMES
-from segexport.exports.builder import Resources, draft
-from segexport.exports.profiles import ProfileStore, SegmentSize
-from segexport.exports.sample import build_sample
+from segexport.profiles import builder
+from segexport.profiles.attributes import MAX_NAMES
+from segexport.profiles.builder import Resources, draft
+from segexport.profiles.sample import build_sample
+from segexport.profiles.snapshots import ProfileStore, SegmentSize
 from support.fragments import (
     NOW,
     RESOURCES,

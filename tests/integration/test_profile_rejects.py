@@ -8,9 +8,9 @@ from unittest import mock
 import orjson
 import pytest
 
-from segexport.exports import sources
-from segexport.exports.fragments import EXPLANATIONS, MAX_DEPTH, RULES, TOO_LARGE
-from segexport.exports.profiles import ProfileStore
+from segexport.profiles import sources
+from segexport.profiles.fragments import EXPLANATIONS, MAX_DEPTH, RULES, TOO_LARGE
+from segexport.profiles.snapshots import ProfileStore
 from support.fragments import (
     Document,
     contents,

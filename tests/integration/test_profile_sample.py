@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 
-from segexport.exports import builder
-from segexport.exports.profiles import ProfileStore, Snapshot
-from segexport.exports.sample import SEGMENTS, build_sample, sample_segments
+from segexport.profiles import builder
+from segexport.profiles.sample import SEGMENTS, build_sample, sample_segments
+from segexport.profiles.snapshots import ProfileStore, Snapshot
 from support.fragments import NOW, RESOURCES, contents, person_id
 
 PROFILES = 20_000

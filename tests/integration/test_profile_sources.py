@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from segexport.errors import FragmentsUnreadable
-from segexport.exports import sources
-from segexport.exports.loading import load
-from segexport.exports.profiles import ProfileStore
+from segexport.profiles import sources
+from segexport.profiles.loading import load
+from segexport.profiles.snapshots import ProfileStore
 from support.fragments import (
     NOW,
     RESOURCES,

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from segexport.cli import main
-from segexport.exports.profiles import ProfileStore
+from segexport.profiles.snapshots import ProfileStore
 from support.fragments import fragment, write_lines
 
 MEMBERSHIP = {"ups": {"gold": {"lastQualificationTime": "2026-01-01T00:00:00Z"}}}

@@ -6,12 +6,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segexport.exports.attributes import MAX_NAMES
-from segexport.exports.builder import FRAGMENTS_PER_BUCKET
-from segexport.exports.fragments import EXPLANATIONS, MAX_ID, RESERVED, STATUSES, UPDATE_TIMES
-from segexport.exports.loading import load
-from segexport.exports.sources import MAX_RECORD
 from segexport.jobs.request import MAX_NAME
+from segexport.profiles.attributes import MAX_NAMES
+from segexport.profiles.builder import FRAGMENTS_PER_BUCKET
+from segexport.profiles.fragments import EXPLANATIONS, MAX_ID, RESERVED, STATUSES, UPDATE_TIMES
+from segexport.profiles.loading import load
+from segexport.profiles.sources import MAX_RECORD
 from support.fragments import NOW, RESOURCES, contents, snapshot_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text()

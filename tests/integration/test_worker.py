@@ -14,7 +14,6 @@ import pytest
 
 from segexport.commands import advance
 from segexport.errors import EngineError, StoreUnavailable, TooLateToCancel
-from segexport.exports.profiles import ProfileStore
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker
@@ -22,6 +21,7 @@ from segexport.jobs import job as steps
 from segexport.jobs.job import FaultKind, Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
+from segexport.profiles.snapshots import ProfileStore
 from segexport.settings import Settings
 from segexport.store.discards import DiscardReader
 from segexport.store.store import JobStore

@@ -14,10 +14,10 @@ from typing import Any, Final
 import duckdb
 import orjson
 
-from segexport.exports.builder import Resources
-from segexport.exports.loading import LoadReport, load
-from segexport.exports.profiles import Snapshot
-from segexport.exports.sql import parquet
+from segexport.profiles.builder import Resources
+from segexport.profiles.loading import LoadReport, load
+from segexport.profiles.snapshots import Snapshot
+from segexport.sql import parquet
 
 NOW: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RESOURCES: Final = Resources(threads=2, memory_limit="256MB")

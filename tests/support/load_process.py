@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from segexport.exports import builder
-from segexport.exports.loading import load
+from segexport.profiles import builder
+from segexport.profiles.loading import load
 from support.fragments import NOW, RESOURCES
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import duckdb
 
-from segexport.exports.profiles import Attribute, SegmentSize, Snapshot, write_manifest
-from segexport.exports.sql import identifier, literal
+from segexport.profiles.snapshots import Attribute, SegmentSize, Snapshot, write_manifest
+from segexport.sql import identifier, literal
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SNAPSHOT_ID: Final = "00000001-20260301T120000Z"

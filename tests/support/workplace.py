@@ -13,12 +13,12 @@ from segexport.events.announcement import Voice
 from segexport.events.outbox import OutboxRow
 from segexport.exports.dataset import Dataset, Datasets
 from segexport.exports.plan import check_request
-from segexport.exports.profiles import ProfileStore
 from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker, worker_of
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest, parse_request
+from segexport.profiles.snapshots import ProfileStore
 from segexport.settings import ExportSettings, Settings
 from segexport.store.sqlite import SqliteStore
 from segexport.store.store import Store

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from segexport.errors import InvalidRequest
 from segexport.exports.plan import Delivery, check_request, plan_export, upper_bound
-from segexport.exports.profiles import Attribute, SegmentSize, Snapshot
 from segexport.jobs.request import ExportRequest, parse_request
+from segexport.profiles.snapshots import Attribute, SegmentSize, Snapshot
 from support.people import NOW
 
 PATHS = ("homeAddress.city", "person.name.firstName", "person.name.lastName", "tags")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexport.errors import ProfileStoreError
-from segexport.exports.attributes import (
+from segexport.profiles.attributes import (
     MAX_NAMES,
     Tree,
     column_in_base,
@@ -22,8 +22,8 @@ from segexport.exports.attributes import (
     structure,
     tree_of,
 )
-from segexport.exports.profiles import Attribute
-from segexport.exports.sql import identifier, literal
+from segexport.profiles.snapshots import Attribute
+from segexport.sql import identifier, literal
 
 DATABASE = duckdb.connect()
 LEAVES = st.sampled_from(

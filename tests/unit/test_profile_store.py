@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from segexport.errors import ProfileStoreCorrupt, ProfileStoreMissing
-from segexport.exports.builder import FRAGMENTS_PER_BUCKET, buckets_for
-from segexport.exports.profiles import FORMAT, MANIFEST, ProfileStore, Snapshot, next_snapshot_id
+from segexport.profiles.builder import FRAGMENTS_PER_BUCKET, buckets_for
+from segexport.profiles.snapshots import FORMAT, MANIFEST, ProfileStore, Snapshot, next_snapshot_id
 from support.people import NOW, Person, write_snapshot
 
 PEOPLE = (Person(1, memberships={("ups", "gold"): "realized"}), Person(2), Person(3))

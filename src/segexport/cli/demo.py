@@ -24,13 +24,13 @@ from segexport.errors import TooLateToCancel
 from segexport.events.contract import Contract, Verdict
 from segexport.events.service_event import FAILED, REALIZED, STATUS, TOTAL
 from segexport.events.vocabulary import SEGMENT_EXPORT_JOB
-from segexport.exports.builder import Resources
 from segexport.exports.dataset import Datasets
-from segexport.exports.sample import build_sample
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState, Milestone
 from segexport.jobs.publication import Counts
 from segexport.jobs.request import parse_request
+from segexport.profiles.builder import Resources
+from segexport.profiles.sample import build_sample
 from segexport.service import commands_of, running
 from segexport.settings import EventSettings, KafkaSettings, load_settings
 from segexport.telemetry import configure_logging

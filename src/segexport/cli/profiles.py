@@ -22,13 +22,13 @@ from rich.table import Table
 
 from segexport.cli.app import app
 from segexport.cli.present import OutputFormat, out, print_json, print_table
-from segexport.exports import builder
-from segexport.exports.builder import Resources
-from segexport.exports.fragments import EXPLANATIONS, UPDATE_TIMES
-from segexport.exports.loading import LoadReport
-from segexport.exports.loading import load as load_files
-from segexport.exports.profiles import ProfileStore, Snapshot
-from segexport.exports.sample import build_sample
+from segexport.profiles import builder
+from segexport.profiles.builder import Resources
+from segexport.profiles.fragments import EXPLANATIONS, UPDATE_TIMES
+from segexport.profiles.loading import LoadReport
+from segexport.profiles.loading import load as load_files
+from segexport.profiles.sample import build_sample
+from segexport.profiles.snapshots import ProfileStore, Snapshot
 from segexport.settings import Settings, load_settings
 
 EXIT_NOTHING_LOADED: Final = 1

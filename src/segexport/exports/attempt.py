@@ -13,13 +13,13 @@ from segexport.exports.faults import after_fault
 from segexport.exports.hold import End, Hold
 from segexport.exports.plan import plan_export, upper_bound
 from segexport.exports.processing import Processing
-from segexport.exports.profiles import Snapshot
 from segexport.exports.publishing import publish
 from segexport.exports.staging import Staging, remove
 from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Step
 from segexport.jobs.lifecycle import JobState
+from segexport.profiles.snapshots import Snapshot
 
 log: Final = structlog.stdlib.get_logger(__name__)
 

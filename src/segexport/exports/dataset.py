@@ -18,8 +18,8 @@ import duckdb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segexport.errors import DatasetError
-from segexport.exports.sql import parquet
 from segexport.jobs.job import Scope
+from segexport.sql import parquet
 
 MANIFEST: Final = "manifest.json"
 STAGING: Final = ".staging"

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from segexport.errors import InvalidRequest, Problem
-from segexport.exports.profiles import Attribute, SegmentSize, Snapshot
 from segexport.jobs.request import ExportRequest, SegmentFilter, SegmentStatus
+from segexport.profiles.snapshots import Attribute, SegmentSize, Snapshot
 
 IDENTITY_MAP: Final = "identityMap"
 """The identities of a profile by namespace, as XDM keeps them."""

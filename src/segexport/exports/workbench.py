@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 from segexport.events.announcement import Voice
 from segexport.exports.dataset import Datasets
 from segexport.exports.engine import Engine
-from segexport.exports.profiles import ProfileStore
 from segexport.exports.publishing import DiscardFolder
+from segexport.profiles.snapshots import ProfileStore
 from segexport.settings import ExportSettings
 from segexport.store.store import JobStore
 

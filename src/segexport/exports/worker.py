@@ -15,11 +15,11 @@ from segexport.events.announcement import Voice
 from segexport.exports.attempt import Attempt
 from segexport.exports.dataset import Datasets
 from segexport.exports.engines.duckdb import DuckDBEngine
-from segexport.exports.profiles import ProfileStore
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.staging import remove
 from segexport.exports.workbench import Workbench
 from segexport.jobs.job import Job
+from segexport.profiles.snapshots import ProfileStore
 from segexport.settings import Settings
 from segexport.store.store import JobStore, Lease
 

@@ -1,4 +1,4 @@
-"""The plan in DuckDB's SQL; `segexport.exports.sql` quotes every name and string in it."""
+"""The plan in DuckDB's SQL; `segexport.sql` quotes every name and string in it."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -14,8 +14,8 @@ from segexport.exports.plan import (
     ExportPlan,
     Tree,
 )
-from segexport.exports.profiles import Attribute
-from segexport.exports.sql import identifier, literal, parquet
+from segexport.profiles.snapshots import Attribute
+from segexport.sql import identifier, literal, parquet
 
 SELECTED: Final = "selected"
 """Who stands in a wanted segment: person_id, position of the first segment that selects."""

@@ -13,8 +13,8 @@ from typing import Any, Final
 import orjson
 
 from segexport.errors import ProfileStoreError
-from segexport.exports.profiles import Attribute
-from segexport.exports.sql import identifier, literal
+from segexport.profiles.snapshots import Attribute
+from segexport.sql import identifier, literal
 
 MAX_NAMES: Final = 256
 """Names in one object; one with more is a map."""

@@ -18,8 +18,8 @@ import orjson
 from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import FragmentsUnreadable
-from segexport.exports.fragments import NOT_UTF8, TOO_LARGE
-from segexport.exports.sql import identifier, literal
+from segexport.profiles.fragments import NOT_UTF8, TOO_LARGE
+from segexport.sql import identifier, literal
 
 MAX_RECORD: Final = 16 * 2**20
 """Bytes in one record."""

@@ -19,8 +19,8 @@ from typing import Final
 import duckdb
 
 from segexport.errors import ProfileStoreBusy, ProfileStoreError
-from segexport.exports.merging import Bucket, Contents, Incoming, merge
-from segexport.exports.profiles import (
+from segexport.profiles.merging import Bucket, Contents, Incoming, merge
+from segexport.profiles.snapshots import (
     Attribute,
     ProfileStore,
     SegmentSize,

@@ -9,9 +9,9 @@ from typing import Any, Final
 import duckdb
 
 from segexport.errors import ProfileStoreError
-from segexport.exports.attributes import column_in_base
-from segexport.exports.profiles import Attribute, Snapshot
-from segexport.exports.sql import identifier, literal, parquet
+from segexport.profiles.attributes import column_in_base
+from segexport.profiles.snapshots import Attribute, Snapshot
+from segexport.sql import identifier, literal, parquet
 
 TEST_PROFILE: Final = "testProfile"
 """The attribute that tells whether a profile is a test profile."""

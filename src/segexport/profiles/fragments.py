@@ -15,9 +15,9 @@ from typing import Final
 
 import orjson
 
-from segexport.exports.attributes import NAME
-from segexport.exports.sql import literal
 from segexport.jobs.request import MAX_NAME
+from segexport.profiles.attributes import NAME
+from segexport.sql import literal
 
 UPDATE_TIMES: Final = (
     "extSourceSystemAudit.lastUpdatedDate",

@@ -14,11 +14,11 @@ from typing import IO, Final
 import duckdb
 import orjson
 
-from segexport.exports.attributes import Tree, found_by, found_in, join
-from segexport.exports.builder import Progress
-from segexport.exports.fragments import EXPLANATIONS
-from segexport.exports.sources import Chunk, Kind, Refused, Source, chunks, records, unreadable
-from segexport.exports.sql import literal, parquet
+from segexport.profiles.attributes import Tree, found_by, found_in, join
+from segexport.profiles.builder import Progress
+from segexport.profiles.fragments import EXPLANATIONS
+from segexport.profiles.sources import Chunk, Kind, Refused, Source, chunks, records, unreadable
+from segexport.sql import literal, parquet
 
 _SOURCE_BITS: Final = 40  # a position is the source's index and, in these bits, the record's number
 _POLL: Final = 0.25  # seconds between two looks at a running query

@@ -20,11 +20,11 @@ from hashlib import md5
 from pathlib import Path
 from typing import Final
 
-from segexport.exports.builder import Progress, Resources, buckets_for, draft, silent
-from segexport.exports.fragments import PERSON_ID
-from segexport.exports.merging import TEST_PROFILE, Incoming
-from segexport.exports.profiles import Attribute, Snapshot
-from segexport.exports.sql import literal, parquet
+from segexport.profiles.builder import Progress, Resources, buckets_for, draft, silent
+from segexport.profiles.fragments import PERSON_ID
+from segexport.profiles.merging import TEST_PROFILE, Incoming
+from segexport.profiles.snapshots import Attribute, Snapshot
+from segexport.sql import literal, parquet
 
 SEGMENTS: Final = 200
 MEMBERSHIPS_PER_PROFILE: Final = 20.0

@@ -12,20 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from segexport.exports.attributes import (
+from segexport.profiles.attributes import (
     column_in_document,
     flatten,
     join,
     structure,
     tree_of,
 )
-from segexport.exports.builder import Draft, Progress, Resources, buckets_for, draft, silent
-from segexport.exports.fragments import PERSON_ID, UPDATE_TIMES, checked
-from segexport.exports.intake import Intake, Taken
-from segexport.exports.merging import Incoming
-from segexport.exports.profiles import Attribute, Snapshot
-from segexport.exports.sources import open_source
-from segexport.exports.sql import identifier, literal, parquet
+from segexport.profiles.builder import Draft, Progress, Resources, buckets_for, draft, silent
+from segexport.profiles.fragments import PERSON_ID, UPDATE_TIMES, checked
+from segexport.profiles.intake import Intake, Taken
+from segexport.profiles.merging import Incoming
+from segexport.profiles.snapshots import Attribute, Snapshot
+from segexport.profiles.sources import open_source
+from segexport.sql import identifier, literal, parquet
 
 _ROWS: Final = 16_384  # in a row group, which is what a thread reads: a bucket keeps several busy
 
