@@ -4,14 +4,18 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from segexport.errors import PositionMismatch
 from segexport.events.record import Record
 from segexport.jobs.job import Job
+from segexport.relay.position import Position
 from segexport.relay.schedule import OPEN_JOBS, Bounds
 from segexport.settings import KafkaSettings
 from segexport.store.sqlite import SqliteStore
+from segexport.store.store import StoreIdentity
 from support.deliveries import (
     complete,
     delivered,
@@ -256,3 +260,40 @@ async def _arrived(tape: Tape, job: Job, expected: list[int]) -> bool:
 
 async def _answered(store: SqliteStore, replay: int) -> bool:
     return all(each.id != replay for each in await store.replays(after=0))
+
+
+async def test_a_row_that_is_no_discard_parks_its_job_right_there(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    job = await complete(
+        store, await submit(store), discard_file(tmp_path, 1_500, damaged_at=1_200)
+    )
+    others = await run_jobs(store, 2)
+    tape = Tape()
+    async with running(relay_of(store, NOWHERE, publishers=tape.publisher)):
+        await until_parked(store)
+        await until(lambda: _arrived(tape, others[-1], [1, 2, 3]), 20, "other jobs go on")
+        await until(lambda: _arrived(tape, job, list(range(1, 1_203))), 20, "up to the damage")
+    [parked] = await store.parked()
+    assert (parked.job_id, parked.offset) == (job.id, 1_200)
+    assert "row 1200" in parked.reason
+
+
+async def test_a_store_that_has_given_fewer_numbers_than_the_topic_holds_is_refused(
+    store: SqliteStore,
+) -> None:
+    await run_jobs(store, 1)
+    tape = Tape(position=Position(store=store.identity, number=4))
+    with pytest.raises(PositionMismatch, match=r"up to number 4, .* up to 3 only"):
+        await relay_of(store, NOWHERE, publishers=tape.publisher).run()
+    assert tape.records == []
+
+
+async def test_a_relay_of_another_store_stops_before_it_disturbs_anybody(
+    store: SqliteStore,
+) -> None:
+    other = StoreIdentity(uuid4(), 1)
+    tape = Tape(position=Position(store=other, number=0))
+    with pytest.raises(PositionMismatch, match=str(other.id)):
+        await relay_of(store, NOWHERE, publishers=tape.publisher).run()
+    assert tape.starts == 0

@@ -100,15 +100,15 @@ async def run_jobs(store: Store, count: int) -> list[Job]:
     return list(await asyncio.gather(*(complete(store, job) for job in jobs)))
 
 
-def discard_file(folder: Path, rows: int) -> DiscardFile:
-    """A discard file of the request's one segment."""
+def discard_file(folder: Path, rows: int, *, damaged_at: int | None = None) -> DiscardFile:
+    """A discard file of the request's one segment; one row may hold what is no discard."""
     path = folder / f"discards-{next(_ids)}.parquet"
     with duckdb.connect() as database:
         database.execute(
             "COPY (SELECT 'ups' AS segment_namespace, 's1' AS segment, i + 1 AS person_id,"
-            " 'ERROR_INSTANCE_BAD_NAMESPACE' AS code FROM range(?) AS rows(i))"
-            f" TO '{path}' (FORMAT parquet)",
-            [rows],
+            " CASE WHEN i = ? THEN 'NONSENSE' ELSE 'ERROR_INSTANCE_BAD_NAMESPACE' END AS code"
+            f" FROM range(?) AS rows(i)) TO '{path}' (FORMAT parquet)",
+            [-1 if damaged_at is None else damaged_at, rows],
         )
     return DiscardFile(path=str(path), sha256=fingerprint(path), rows=rows)
 
