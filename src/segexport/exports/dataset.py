@@ -98,7 +98,8 @@ class Batch:
 
         Raises `DatasetError` that names the first file or count that differs.
         """
-        with duckdb.connect(":memory:") as database:
+        with duckdb.connect() as database:
+            database.execute("SET enable_progress_bar = false")  # it would go to stdout
             for file, path in zip(self.manifest.files, self.paths, strict=True):
                 if not path.is_file() or path.stat().st_size != file.size:
                     raise DatasetError(f"{path} is missing or has not the size in its manifest")

@@ -189,14 +189,20 @@ def _merge_all(attributes: Sequence[Attribute], fragments: str) -> str:
 
 
 def _key(delivery: Delivery) -> str:
-    """A person's key: the primary identity in the journey's namespace, else the first by id."""
+    """A person's key: the primary identity in the journey's namespace, else the first by id.
+
+    Most have one identity there and need no ranking, which takes as long as all the rest.
+    """
     identities = f"identity_map[{literal(delivery.namespace)}]"
     named = f"list_filter({identities}, lambda i: coalesce(i.id, '') <> '')"
     ranked = (
         f"list_transform({named}, "
         "lambda i: {'later': NOT coalesce(i.\"primary\", false), 'id': i.id})"
     )
-    return f"(list_min({ranked})).id"
+    return (
+        f"CASE WHEN len({identities}) = 1 THEN nullif({identities}[1].id, '') "
+        f"ELSE (list_min({ranked})).id END"
+    )
 
 
 def _judgement(delivery: Delivery) -> str:
