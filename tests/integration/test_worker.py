@@ -212,18 +212,32 @@ async def test_a_cancel_does_not_wait_for_a_profile_store_that_hangs(place: Work
 
 async def test_a_running_query_is_cancelled_within_a_second(place: Workplace) -> None:
     write_crowd(place.settings.profiles_folder, count=3_000_000, snapshot_id=NEWER)
-    async with place.working():
+    async with place.working() as worker:
         job = await place.submit(request_for())
 
         async def is_running() -> bool:
-            return 0 < await place.store.progress(job.id) < 1
+            return any(attempt._progress() > 0 for attempt in worker._running.values())
 
-        await until(is_running, 30, "progress is noted")
+        await until(is_running, 30, "a query makes progress")
         asked = time.monotonic()
         await place.commands.cancel(SCOPE, job.id)
         await place.reached(job, JobState.CANCELLED)
         assert time.monotonic() - asked < 1
     await assert_ended_without_a_trace(place, job, FaultKind.CANCELLED)
+
+
+async def test_progress_is_told_while_a_job_runs(place: Workplace) -> None:
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1))
+    gate = Gate("run_piece", nth=4)
+    async with place.working(place.new_worker(change=gated(gate))):
+        job = await place.submit(request_for(GOLD))
+
+        async def is_told() -> bool:
+            return await place.store.progress(job.id) == 3 / 4
+
+        await until(is_told, 10, "three of four pieces are noted")
+        gate.opened.set()
+        await place.ended(job)
 
 
 async def test_a_cancel_during_publication_comes_too_late(place: Workplace) -> None:
