@@ -189,6 +189,25 @@ def test_every_problem_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "fields", "words"),
+    [
+        ("IdentityMap", "", "differ only in case"),
+        ("IDENTITYMAP.x", "IDENTITYMAP,identityMap", "differ only in case"),
+        ("segmentmembership", "segmentmembership,segmentMembership", "differ only in case"),
+        ("identities", "identities", "cannot be both"),
+        ("identities.id", "identities.id", "cannot be both"),
+    ],
+)
+def test_attributes_that_are_called_like_what_stands_beside_them_are_refused(
+    path: str, fields: str, words: str
+) -> None:
+    (problem,) = check_request(request_of(fields=fields), snapshot_of("loyalty.tier", path))
+    assert words in problem.message
+    alone = "loyalty" if "cannot" in words else path
+    assert not check_request(request_of(fields=alone), snapshot_of("loyalty.tier", path))
+
+
+@pytest.mark.parametrize(
     ("paths", "words"),
     [
         (("person.name", "Person.name"), "differ only in case"),

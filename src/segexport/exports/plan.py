@@ -6,7 +6,7 @@ there.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -193,7 +193,14 @@ def _field_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Prob
             hint = _like(path, [*leaves, *sorted(beside)]) or "give the dotted path of an attribute"
             yield Problem("fields", f"the profile store has no field {path!r}; {hint}")
     chosen = _attributes(request.field_paths, snapshot)
-    yield from (Problem("fields", message) for message in _clashes(chosen))
+    beside_chosen = _beside(request.field_paths)
+    yield from (Problem("fields", message) for message in _clashes(chosen, beside_chosen))
+
+
+def _beside(paths: Sequence[str]) -> frozenset[str]:
+    """The columns that an export of these paths has beside attributes."""
+    asked = {path.partition(".")[0] for path in paths} if paths else {IDENTITY_MAP}
+    return frozenset(asked & {IDENTITY_MAP, IDENTITIES, SEGMENT_MEMBERSHIP})
 
 
 def _attributes(paths: Sequence[str], snapshot: Snapshot) -> tuple[Attribute, ...]:
@@ -213,16 +220,18 @@ def _like(name: str, known: Sequence[str]) -> str | None:
     return f"did you mean {' or '.join(map(repr, close))}?" if close else None
 
 
-def _clashes(attributes: Sequence[Attribute]) -> Iterator[str]:
+def _clashes(attributes: Sequence[Attribute], beside: Collection[str]) -> Iterator[str]:
     """Attributes that cannot lie in one table: names there are compared without case."""
-    spelled: dict[str, str] = {}
+    spelled = {name.lower(): name for name in beside}
     leaves = {attribute.path.lower(): attribute.path for attribute in attributes}
     for attribute in attributes:
         steps = attribute.path.split(".")
         for length in range(1, len(steps) + 1):
             path = ".".join(steps[:length])
             other = spelled.setdefault(path.lower(), path)
-            if other != path:
+            if path in beside:
+                yield f"{path!r} is an attribute as well as the profile's own; it cannot be both"
+            elif other != path:
                 yield f"{other!r} and {path!r} differ only in case; ask for one of them"
             elif length < len(steps) and path.lower() in leaves:
                 yield f"{path!r} has a value of its own and {attribute.path!r} lies below it"
