@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import duckdb
 import typer
 from rich.table import Table
 
@@ -259,9 +258,8 @@ def _rows_of(job: Job, datasets: Datasets) -> int:
         return 0
     dataset = datasets.dataset(job.scope, job.request.destination.dataset_id)
     batch = dataset.batch(job.publication.batch_id)
-    with duckdb.connect(":memory:") as database:
-        ((rows,),) = database.execute(f"SELECT count(*) FROM {batch.relation}").fetchall()
-    return int(rows)
+    batch.verify()
+    return sum(file.rows for file in batch.manifest.files)
 
 
 def _counts(counts: Counts | None) -> str:

@@ -176,6 +176,7 @@ def _connect(spill: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
         }
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # it would go to stdout
     return connection
 
 

@@ -62,6 +62,7 @@ class DiscardReader:
         # One thread keeps the file's order and costs nothing here: making events of the
         # rows takes far longer than reading them.
         self._database = duckdb.connect(":memory:", config={"threads": 1})
+        self._database.execute("SET enable_progress_bar = false")  # it would go to stdout
         try:
             self._require_rows(file.rows)
             self._rows = self._database.execute(
