@@ -132,7 +132,12 @@ def records(source: Source, connection: duckdb.DuckDBPyConnection) -> str:
                                    compression = '{"gzip" if source.gzipped else "none"}',
                                    maximum_object_size = {MAX_RECORD})"""
     try:
-        columns = connection.execute(f"FROM read_parquet({file}) LIMIT 0").description or ()
+        columns = (
+            connection.execute(
+                f"FROM read_parquet({file}, hive_partitioning = false) LIMIT 0"
+            ).description
+            or ()
+        )
     except duckdb.Error as error:
         raise unreadable(source.path, error) from error
     members = ", ".join(
@@ -140,7 +145,7 @@ def records(source: Source, connection: duckdb.DuckDBPyConnection) -> str:
     )
     return f"""
         SELECT file_row_number + 1 AS position, json_object({members})::VARCHAR AS raw
-        FROM read_parquet({file}, file_row_number = true)"""
+        FROM read_parquet({file}, file_row_number = true, hive_partitioning = false)"""
 
 
 def unreadable(path: Path, error: Exception) -> FragmentsUnreadable:
