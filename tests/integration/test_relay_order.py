@@ -1,8 +1,10 @@
 """Which events go out when: order, interleaving, parking, replays; on a topic in memory."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +17,7 @@ from segexport.relay.position import Position
 from segexport.relay.schedule import OPEN_JOBS, Bounds
 from segexport.settings import KafkaSettings
 from segexport.store.sqlite import SqliteStore
-from segexport.store.store import StoreIdentity
+from segexport.store.store import Parked, StoreIdentity
 from support.deliveries import (
     complete,
     delivered,
@@ -184,6 +186,64 @@ async def test_a_replay_that_is_refused_again_is_parked_again(store: SqliteStore
         await until(lambda: _arrived(tape, job, [1, 2, 3]), 20, "all is delivered")
     assert await store.parked() == []
     await require_all_on(tape, store)
+
+
+async def test_a_job_with_two_parked_events_waits_at_the_second_after_the_first_is_replayed(
+    store: SqliteStore,
+) -> None:
+    job, *_ = await run_jobs(store, 2)
+    rows = await store.rows_of_job(job.id, after=0, through=100)
+    epoch = await store.lead("before", timedelta(seconds=10))
+    assert epoch is not None
+    for row in rows[1:]:
+        moment = datetime.now(UTC)
+        await store.park("before", epoch, Parked(row.number, job.id, 0, "too large", moment))
+    await store.resign("before")
+    tape = Tape()
+    async with running(relay_of(store, NOWHERE, publishers=tape.publisher)):
+        await until(lambda: _arrived(tape, job, [1]), 20, "the first event is delivered")
+        await store.request_replay(job.id)
+        await until(lambda: _arrived(tape, job, [1, 2]), 20, "the second event is delivered")
+        await until_parked(store, 1)
+        await store.request_replay(job.id)
+        await until(lambda: _arrived(tape, job, [1, 2, 3]), 20, "all is delivered")
+    await require_all_on(tape, store)
+
+
+async def test_a_relay_that_is_stopped_delivers_what_is_committed_and_makes_way_at_once(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    tape = Tape()
+    long = timedelta(hours=1)
+    relay = relay_of(store, NOWHERE, publishers=tape.publisher, lease=long, bounds=SMALL)
+    async with running(relay):
+        await run_jobs(store, 1)
+        await delivered(store)
+        await complete(store, await submit(store), discard_file(tmp_path, 1_000))
+        await run_jobs(store, 20)
+    await require_all_on(tape, store)
+    assert await store.lead("next", long) is not None
+
+
+async def test_a_relay_that_is_stopped_does_not_drain_for_ever(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    await complete(store, await submit(store), discard_file(tmp_path, 50_000))
+    tape = Tape()
+    relay = relay_of(
+        store, NOWHERE, publishers=tape.publisher, bounds=SMALL, drain=timedelta(seconds=0.2)
+    )
+    async with running(relay):
+        await until(lambda: _begun(tape), 20, "delivery has begun")
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < 2
+    assert len(tape.records) < 50_000
+    await deliver(store, tape, Bounds())
+    await require_all_on(tape, store)
+
+
+async def _begun(tape: Tape) -> bool:
+    return len(tape.transactions) > 1
 
 
 async def test_a_refused_discard_is_found_and_its_replay_goes_on_right_there(

@@ -114,8 +114,8 @@ class Delivery:
             if more and self._now() < drained_by:
                 continue  # the next parcel is packed while this one is on its way
             await self._settle()
-            if due and not stop.is_set():
-                continue
+            if due and self._now() < drained_by:
+                continue  # more may have come meanwhile
             await self._mark(schedule.position)
             if stop.is_set():
                 return
@@ -166,7 +166,7 @@ class Delivery:
                 return
             await self._send(self._publisher.parcel(), schedule.position)
             await self._finish(replay)
-            schedule.released(replay)
+            await schedule.see_parked()
             log.info("a parked job is sent again", job_id=replay.job_id, replay=replay.id)
 
     async def _finish(self, replay: Replay) -> None:

@@ -81,8 +81,7 @@ class Schedule:
     async def resume(cls, outbox: Outbox, source: str, position: Position, park: Park) -> Self:
         """Go on from `position`. Raises `PositionMismatch` if the store contradicts it."""
         schedule = cls(outbox, source, position, park)
-        for parked in await outbox.parked():
-            schedule._parked.setdefault(parked.job_id, (parked.number, parked.offset))
+        await schedule.see_parked()
         for number, progress in position.open.items():
             lagging = await LaggingJob.resume(outbox, number, progress)
             schedule._lagging[lagging.job_id] = lagging
@@ -107,7 +106,8 @@ class Schedule:
     async def reopen(self, replay: Replay) -> bool:
         """Let a parked job go on at its parked record; False if too many jobs lag behind.
 
-        That is part of `position`; it takes effect with `released`.
+        That is part of `position`. It takes effect once the store has forgotten the parked
+        record and `see_parked` has been called.
         """
         number, offset = self._parked.get(replay.job_id, (None, 0))
         if number is not None and number <= self._number and replay.job_id not in self._lagging:
@@ -119,9 +119,11 @@ class Schedule:
         self._move()
         return True
 
-    def released(self, replay: Replay) -> None:
-        """The store has forgotten the parked record of `replay`."""
-        self._parked.pop(replay.job_id, None)
+    async def see_parked(self) -> None:
+        """Read from the store which records are parked; of each job, the first one counts."""
+        self._parked.clear()
+        for parked in await self._outbox.parked():
+            self._parked.setdefault(parked.job_id, (parked.number, parked.offset))
 
     def close(self) -> None:
         """Stop reading, and let go of all discard files."""
