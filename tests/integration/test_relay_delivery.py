@@ -1,5 +1,6 @@
 """What the relay brings to a real Kafka."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -58,4 +59,15 @@ async def test_a_relay_that_starts_again_goes_on_where_the_last_one_stopped(
     for _ in range(3):
         await run_jobs(store, 2)
         await deliver_all(store, kafka_settings)
+    await require_exactly_once(kafka, kafka_settings, store)
+
+
+async def test_many_writers_through_two_stores_on_one_file_lose_nothing(
+    kafka: Kafka, kafka_settings: KafkaSettings, store: SqliteStore, tmp_path: Path
+) -> None:
+    other = await SqliteStore.open(tmp_path / "jobs.sqlite")
+    async with running(relay_of(store, kafka_settings)):
+        await asyncio.gather(*(run_jobs(each, 50) for each in (store, other, store, other)))
+        await delivered(store)
+    await other.close()
     await require_exactly_once(kafka, kafka_settings, store)

@@ -24,8 +24,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 from structlog.testing import capture_logs
 
 from segexport.errors import PositionMismatch
+from segexport.kafka import client_arguments
 from segexport.relay.relay import Relay
 from segexport.relay.schedule import Bounds
+from segexport.relay.sending import REFUSALS
 from segexport.relay.transactional import TransactionalPublisher
 from segexport.settings import KafkaSettings
 from segexport.store.sqlite import SqliteStore
@@ -151,6 +153,18 @@ async def test_an_event_that_the_broker_finds_invalid_is_searched_for_and_parked
     assert refused.job_id == old.id
     arrived = await asyncio.to_thread(kafka.read, kafka_settings.topic, at_least=3 * len(good))
     assert {record.key for record in arrived} == {b"%d" % each.id for each in good}
+
+
+async def test_a_verdict_that_aiokafka_does_not_know_is_understood(
+    kafka: Kafka, kafka_settings: KafkaSettings
+) -> None:
+    # A compacted topic has no use for a record without a key: INVALID_RECORD.
+    kafka.create_topic(kafka_settings.topic, config={"cleanup.policy": "compact"})
+    arguments = client_arguments(kafka_settings, role="test")
+    async with AIOKafkaProducer(**arguments, enable_idempotence=True) as producer:
+        with pytest.raises(REFUSALS) as refusal:
+            await producer.send_and_wait(kafka_settings.topic, b"value")
+    assert refusal.value.message == "INVALID_RECORD"
 
 
 # Outcomes that nobody learns of
