@@ -16,6 +16,7 @@ import structlog
 
 from segexport.errors import InvalidRequest, LeaseLost, Problem, StoreUnavailable
 from segexport.events.announcement import Voice, announce
+from segexport.events.outbox import OutboxRow
 from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Step
 from segexport.jobs.lifecycle import JobState
@@ -37,8 +38,13 @@ async def advance(store: JobStore, voice: Voice, job: Job, step: Step) -> Job:
     """
     transition, rows = announce(step(job, await store.now()), voice)
     await store.commit(transition, rows)
-    log.info("job advanced", job_id=job.id, state=transition.after.state.value)
+    log.info("job advanced", job_id=job.id, state=transition.after.state.value, **_told(rows))
     return transition.after
+
+
+def _told(rows: Sequence[OutboxRow]) -> dict[str, str]:
+    """The id of the event that a step has caused, for the log; that of the last, if several."""
+    return {"event_id": str(rows[-1].event_id)} if rows else {}
 
 
 def random_job_id() -> int:
@@ -100,7 +106,10 @@ class Commands:
             self.voice,
         )
         submission = await self.store.submit(transition, rows, fingerprint=fingerprint(request))
-        log.info("job submitted", job_id=submission.job.id, new=submission.created)
+        if submission.created:
+            log.info("job submitted", job_id=submission.job.id, **_told(rows))
+        else:
+            log.info("job known by its request id", job_id=submission.job.id)
         return submission
 
     async def cancel(

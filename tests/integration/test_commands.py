@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from segexport.commands import Commands, advance, random_job_id
 from segexport.errors import (
@@ -279,6 +280,21 @@ async def test_an_event_that_would_break_the_contract_stops_its_transition(
         )
     assert (await store.get(HERE, job.id)).state is JobState.INITIALIZING
     assert await statuses(store, job.id) == ["queued"]
+
+
+async def test_the_log_names_the_job_and_the_event_of_each_step(
+    commands: Commands, store: SqliteStore
+) -> None:
+    with capture_logs() as logged:
+        job = (await commands.submit(HERE, request(), request_id="r1")).job
+        await commands.submit(HERE, request(), request_id="r1")
+        await commands.cancel(HERE, job.id)
+    events = [str(it.row.event_id) for it in await store.rows_of_job(job.id, after=0, through=9)]
+    assert [(entry["event"], entry["job_id"], entry.get("event_id")) for entry in logged] == [
+        ("job submitted", job.id, events[0]),
+        ("job known by its request id", job.id, None),
+        ("job advanced", job.id, events[1]),
+    ]
 
 
 async def test_status_tells_progress_and_pieces(commands: Commands, store: SqliteStore) -> None:

@@ -151,9 +151,11 @@ class Delivery:
     async def _park(self, origin: Origin, reason: str) -> None:
         parked = Parked(origin.number, origin.job_id, origin.offset, reason, self._mandate.clock())
         await self._outbox.park(self._mandate.owner, self._mandate.epoch, parked)
+        row = (await self._outbox.row(origin.number)).row
         log.warning(
             "an event cannot be delivered and is parked; its job waits, others go on",
             job_id=origin.job_id,
+            event_id=str(row.event_id),
             number=origin.number,
             offset=origin.offset,
             reason=reason,
