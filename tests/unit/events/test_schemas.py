@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from segexport.errors import InvalidEvent
 from segexport.events import contract, schema
 from segexport.events.compact_schema import compact_schema
-from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, SERVICE_EVENTS, EventCode
-from segexport.events.xdm import to_compact
+from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, SERVICE_EVENTS, EventCode, Form
+from segexport.events.xdm import mixed_keys, to_compact
 from segexport.jobs.job import FaultKind
 from segexport.jobs.lifecycle import Milestone
 from segexport.jobs.publication import MAX_COUNT
@@ -157,6 +157,8 @@ def test_the_compact_schema_judges_a_document_like_the_schema_it_is_made_from(
         compact = to_compact(document)
     except InvalidEvent:
         return
+    if any(mixed_keys(document, Form.URI)):
+        return  # judged before any schema: a key of the other form is unknown to one of the two
     for name, validator in COMPACT.items():
         assert validator.is_valid(compact) == schema.fast(name).is_valid(document)
 
