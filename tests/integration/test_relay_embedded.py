@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from structlog.testing import capture_logs
 
 from segexport.kafka import client_arguments
 from segexport.relay.embedded import EmbeddedBroker
@@ -47,7 +48,7 @@ async def received(settings: KafkaSettings, count: int) -> dict[bytes, list[byte
 
 
 async def test_a_broker_that_begins_anew_is_sent_everything_that_the_store_has(
-    store: SqliteStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: SqliteStore, tmp_path: Path
 ) -> None:
     await complete(store, await submit(store), discard_file(tmp_path, 10))
     for _ in range(2):
@@ -56,15 +57,16 @@ async def test_a_broker_that_begins_anew_is_sent_everything_that_the_store_has(
             key: [record.value for record in records]
             for key, records in (await sent_by(store)).items()
         }
-        async with EmbeddedBroker() as broker:
-            settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
-            publishers = EmbeddedPublishers(settings, store.identity)
-            async with running(relay_of(store, settings, publishers=publishers)):
-                count = sum(map(len, expected.values()))
-                assert await received(settings, count) == expected
-                await run_jobs(store, 1)
-                await delivered(store)
-    assert capsys.readouterr().out.count("remembers nothing") == 2
+        with capture_logs() as logged:
+            async with EmbeddedBroker() as broker:
+                settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+                publishers = EmbeddedPublishers(settings, store.identity)
+                async with running(relay_of(store, settings, publishers=publishers)):
+                    count = sum(map(len, expected.values()))
+                    assert await received(settings, count) == expected
+                    await run_jobs(store, 1)
+                    await delivered(store)
+        assert any("remembers nothing" in entry["event"] for entry in logged)
 
 
 async def test_a_relay_that_is_replaced_goes_on_while_the_broker_lives(
