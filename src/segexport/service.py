@@ -167,12 +167,8 @@ async def _publishers(
 ) -> AsyncIterator[tuple[KafkaSettings, Callable[[], Publisher]]]:
     kafka = settings.kafka
     if kafka.bootstrap_servers is not None:
-        try:
-            topics = await ensure_topics(kafka)
-        except BrokerUnreachable as error:
-            log.warning("Kafka is away: jobs go on, events wait", reason=str(error))
-        else:
-            for concern in topics.concerns:
+        with suppress(BrokerUnreachable):  # the relay says so, and waits for it
+            for concern in (await ensure_topics(kafka)).concerns:
                 log.warning("a topic weakens what is promised", concern=concern)
         yield kafka, lambda: TransactionalPublisher(kafka)
         return

@@ -5,12 +5,23 @@ underscores between section and name), the TOML file (`segexport.toml` in the wo
 directory, or the one that `SEGEXPORT_CONFIG` names), the defaults below.
 """
 
+import difflib
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,10 +36,22 @@ from segexport.errors import SettingsError
 
 CONFIG_VARIABLE = "SEGEXPORT_CONFIG"
 DEFAULT_CONFIG = Path("segexport.toml")
+_TESTS = "SEGEXPORT_TEST_"
+"""Variables that begin so are about this project's own tests."""
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", max_length=128)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,240}$")]
-Duration = Annotated[timedelta, Field(gt=timedelta(0))]
+
+
+def _seconds(value: object) -> object:
+    """Environment variables are text: take `15` and `0.5` for seconds there as well."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
 
 
 class Section(BaseModel):
@@ -98,7 +121,9 @@ class ExportSettings(Section):
     deadline: Duration = timedelta(hours=12)
     attempts: int = Field(default=5, ge=1, le=100)
     retry_delay: Duration = timedelta(seconds=10)
-    grace: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(seconds=10)
+    grace: Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))] = timedelta(
+        seconds=10
+    )
 
 
 class Settings(BaseSettings):
@@ -158,6 +183,7 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises `SettingsError` that names every setting that is wrong.
     """
+    _refuse_unknown(os.environ)
     named = os.environ.get(CONFIG_VARIABLE)
     if named and not Path(named).is_file():
         raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}, which is not a file")
@@ -165,9 +191,40 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+            f"{'.'.join(map(str, found['loc']))}: {_in_plain_words(found)}"
             for found in error.errors(include_url=False, include_input=False)
         )
         raise SettingsError(f"these settings are wrong: {wrong}") from error
     except (UnreadableSettings, ValueError) as error:
         raise SettingsError(f"the settings cannot be read: {error}") from error
+
+
+def _refuse_unknown(variables: Mapping[str, str]) -> None:
+    """Raise for a variable of ours that names no setting: it would do nothing, silently."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = [prefix + name.upper() for name in Settings.model_fields]
+    for variable in sorted(variables):
+        name = variable.upper()
+        if not name.startswith(prefix) or name == CONFIG_VARIABLE or name.startswith(_TESTS):
+            continue
+        if name.split("__")[0] not in known:
+            section = next((each for each in known if name.startswith(f"{each}_")), None)
+            like = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            hint = "`segexport settings` shows those there are"
+            if section is not None:
+                hint = f"did you mean {section}__{name.removeprefix(section + '_')}?"
+            elif like:
+                hint = f"did you mean {like[0]}?"
+            raise SettingsError(f"{variable}: there is no such setting; {hint}")
+
+
+def _in_plain_words(found: Mapping[str, Any]) -> str:
+    match found["type"]:
+        case "extra_forbidden":
+            return "there is no such setting"
+        case "string_pattern_mismatch" if found["loc"][-1] == "memory_limit":
+            return "give a size such as 2GB or 512MiB"
+        case "time_delta_parsing":
+            return "give seconds, or an ISO 8601 duration such as PT15S"
+        case _:
+            return str(found["msg"])

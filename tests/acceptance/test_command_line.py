@@ -131,6 +131,7 @@ def test_an_interrupted_sample_ends_quietly_and_leaves_nothing(
         (("cancel", "4711"), ["[job.not_found]", "4711"]),
         (("submit", "nowhere.json"), ["[request.invalid]", "nowhere.json", "No such file"]),
         (("submit", "--segment", "loyalty-gold"), ["--dataset"]),
+        (("submit", "request.json", "--dataset", "d"), ["not both"]),
         ((*SUBMIT, "--journey-version", "v1"), ["--namespace"]),
         (("list", "--state", "DONE"), ["DONE"]),
     ],

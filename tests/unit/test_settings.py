@@ -41,16 +41,43 @@ def test_another_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert load_settings().exports.lease == timedelta(seconds=30)
 
 
+@pytest.mark.parametrize("text", ["0.5", "PT0.5S"])
+def test_a_duration_in_the_environment_is_seconds_or_iso_8601(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("SEGEXPORT_EXPORTS__LEASE", text)
+    monkeypatch.setenv("SEGEXPORT_EXPORTS__GRACE", text)
+    exports = load_settings().exports
+    assert (exports.lease, exports.grace) == (timedelta(seconds=0.5),) * 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("SEGEXPORT_KAFKA_TOPIC", "SEGEXPORT_KAFKA__TOPIC"),
+        ("SEGEXPORT_DATASET", "SEGEXPORT_DATASETS"),
+        ("SEGEXPORT_FOO", "segexport settings"),
+    ],
+)
+def test_a_variable_that_names_no_setting_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, hint: str
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(SettingsError, match=f"{variable}: there is no such setting.*{hint}"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         ("[kafka]\npartitions = 0\n", "kafka.partitions"),
-        ("[kafka]\ntopics = 'x'\n", "kafka.topics"),
+        ("[kafka]\ntopics = 'x'\n", "kafka.topics: there is no such setting"),
         ("[kafka]\ntopic = 'a b'\n", "kafka.topic"),
         ("[kafka]\nsecurity_protocol = 'SASL_SSL'\n", "sasl_username and sasl_password"),
         ("organization = '../up'\n", "organization"),
-        ("[exports]\nmemory_limit = 'lots'\n", "exports.memory_limit"),
+        ("[exports]\nmemory_limit = 'lots'\n", "exports.memory_limit: give a size"),
         ("[exports]\nlease = -1\n", "exports.lease"),
+        ("[exports]\nlease = 'soon'\n", "exports.lease: give seconds"),
         ("log_level = 'loud'\n", "log_level"),
         ("data = \n", "cannot be read"),
     ],

@@ -70,7 +70,7 @@ def submit(
     wait: Wait = False,
     output: Format = OutputFormat.TEXT,
 ) -> None:
-    """Submit an export job.
+    """Submit an export job. With --wait, exit status 1 if it failed or was cancelled.
 
     From options:
 
@@ -85,6 +85,8 @@ def submit(
         segexport submit request.json --request-id nightly-2026-01-31
     """  # noqa: E501  (an example that can be copied stands on one line)
     if request is not None:
+        if dataset or segment or status or fields or journey_version or namespace or test_mode:
+            raise typer.BadParameter("give a request file or options, not both")
         parsed = _read_request(request)
     else:
         parsed = parse_request(
@@ -111,6 +113,8 @@ def submit(
 def status(job_id: JobId, wait: Wait = False, output: Format = OutputFormat.TEXT) -> None:
     """Show a job: its state, its progress, its counts.
 
+    With --wait, exit status 1 if it failed or was cancelled.
+
     segexport status 4711 --wait
     """
 
@@ -127,7 +131,10 @@ def status(job_id: JobId, wait: Wait = False, output: Format = OutputFormat.TEXT
 def list_jobs(
     state: Annotated[
         list[str] | None,
-        typer.Option(help="Only these: NEW, PROCESSING, SUCCEEDED, FAILED, or a state's own name."),
+        typer.Option(
+            help="Only these: NEW, PROCESSING, SUCCEEDED, FAILED (those cancelled as well), or a "
+            "state's own name, such as CANCELLED."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     output: Format = OutputFormat.TEXT,
@@ -162,6 +169,8 @@ def cancel(
 ) -> None:
     """Ask a job to stop. A job that has ended already is left as it is.
 
+    One that is being published, or failing, can no longer be cancelled: exit status 2.
+
     segexport cancel 4711 --reason "wrong segment"
     """
 
@@ -184,6 +193,8 @@ def retry(
     output: Format = OutputFormat.TEXT,
 ) -> None:
     """Submit the request of an earlier job again, as a new job.
+
+    With --wait, exit status 1 if it failed or was cancelled.
 
     segexport retry 4711 --wait
     """

@@ -30,7 +30,7 @@ _COLOURS: Final = {"queued": "cyan", "started": "blue", "finished": "green", "di
 def event_line(received: Received) -> Text:
     """Time, job, what happened, code, counts, and the verdict on the record.
 
-    09:30:00.120  4711  finished   error ERROR_EXPORTJOB_FAILED  8349/0/8349  gold  ✓ valid
+    09:30:00.120  4711  finished   error  ERROR_EXPORTJOB_FAILED  8349/0/8349  gold  ✓ valid
     """
     document = _in_uri_form(received.document)
     event = _object(document, SEGMENT_EXPORT_JOB)

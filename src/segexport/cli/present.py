@@ -102,6 +102,8 @@ def print_status(status: JobStatus) -> None:
         ("segments", escape(segments_of(job))),
         ("created", _time(job.created_at) or ""),
     ]
+    if job.snapshot:
+        facts.append(("snapshot", job.snapshot))
     if job.finished_at:
         seconds = (job.finished_at - job.created_at).total_seconds()
         facts.append(("finished", f"{_time(job.finished_at)} ({seconds:.1f} s after creation)"))

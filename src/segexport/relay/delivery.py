@@ -153,7 +153,7 @@ class Delivery:
         await self._outbox.park(self._mandate.owner, self._mandate.epoch, parked)
         row = (await self._outbox.row(origin.number)).row
         log.warning(
-            "an event cannot be delivered and is parked; its job waits, others go on",
+            "an event cannot be delivered and is parked",
             job_id=origin.job_id,
             event_id=str(row.event_id),
             number=origin.number,
