@@ -115,7 +115,7 @@ def status(job_id: JobId, wait: Wait = False, output: Format = OutputFormat.TEXT
 
     With --wait, exit status 1 if it failed or was cancelled.
 
-    segexport status 4711 --wait
+        segexport status 4711 --wait
     """
 
     async def act(commands: Commands, scope: Scope) -> int:
@@ -141,7 +141,9 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first.
 
-    segexport list --state FAILED --limit 5
+    For example:
+
+        segexport list --state FAILED --limit 5
     """
     wanted = _states(state)
 
@@ -171,7 +173,7 @@ def cancel(
 
     One that is being published, or failing, can no longer be cancelled: exit status 2.
 
-    segexport cancel 4711 --reason "wrong segment"
+        segexport cancel 4711 --reason "wrong segment"
     """
 
     async def act(commands: Commands, scope: Scope) -> int:
@@ -196,7 +198,7 @@ def retry(
 
     With --wait, exit status 1 if it failed or was cancelled.
 
-    segexport retry 4711 --wait
+        segexport retry 4711 --wait
     """
 
     async def act(commands: Commands, scope: Scope) -> int:

@@ -31,7 +31,9 @@ def show(
 ) -> None:
     """Show how many events wait, and the records that the broker refused (parked).
 
-    segexport outbox show
+    For example:
+
+        segexport outbox show
     """
 
     async def act(_: Settings, store: SqliteStore) -> None:

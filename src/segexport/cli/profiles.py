@@ -75,7 +75,7 @@ def load(
     A bad record is refused, counted and written to the rejects file; the load goes on. The
     exit status is 1 if all records are refused, 2 if a file cannot be read.
 
-    segexport profiles load monday.ndjson tuesday.ndjson
+        segexport profiles load monday.ndjson tuesday.ndjson
     """
     settings = load_settings()
     start = time.monotonic()
@@ -108,7 +108,12 @@ def sample(
     store: Store = None,
     output: Format = OutputFormat.TEXT,
 ) -> None:
-    """Make a snapshot of made-up profiles the newest of the store."""
+    """Make a snapshot of made-up profiles the newest of the store.
+
+    The same number and seed give the same profiles:
+
+        segexport profiles sample --profiles 100000 --seed 1
+    """
     settings = load_settings()
     with _progress() as progress:
         snapshot = build_sample(
@@ -127,7 +132,12 @@ def sample(
 
 @profiles.command()
 def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
-    """Show the newest snapshot: its size, segments, namespaces and attributes."""
+    """Show the newest snapshot: its size, segments, namespaces and attributes.
+
+    For scripts:
+
+        segexport profiles show --format json
+    """
     snapshot = ProfileStore(store or load_settings().profiles_folder).latest()
     if output is OutputFormat.JSON:
         details = {

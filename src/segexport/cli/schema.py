@@ -26,7 +26,9 @@ def list_schemas(
 ) -> None:
     """List the bundled schemas: XDM's field groups and classes, and segexport's own.
 
-    segexport schema list
+    For example:
+
+        segexport schema list
     """
     if output is OutputFormat.JSON:
         for name, document in schemas().items():
@@ -45,11 +47,13 @@ def print_schema(
 ) -> None:
     """Print a schema as JSON.
 
-    segexport schema print segment-export-job
+    For example:
 
-    segexport schema print emitted --form compact
+        segexport schema print segment-export-job
 
-    segexport schema print urn:segexport:schema:emitted
+        segexport schema print emitted --form compact
+
+        segexport schema print urn:segexport:schema:emitted
     """
     wanted = find_compact(name) or find(name)
     if wanted is None:

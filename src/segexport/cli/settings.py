@@ -20,7 +20,9 @@ def settings(
 ) -> None:
     """Show the settings in effect, from environment, file and defaults. Secrets are hidden.
 
-    SEGEXPORT_KAFKA__TOPIC=exports segexport settings
+    For example:
+
+        SEGEXPORT_KAFKA__TOPIC=exports segexport settings
     """
     effective = load_settings().model_dump(mode="json")
     if output is OutputFormat.JSON:

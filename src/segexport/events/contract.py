@@ -140,11 +140,6 @@ def kind_of(document: xdm.Document) -> Kind | None:
     return None
 
 
-def is_timestamp(text: str) -> bool:
-    """Whether a text is an RFC 3339 date-time that exists."""
-    return _moment(text) is not None
-
-
 _STATUS: Final = SERVICE_EVENTS + "status"
 _STATUSES: Final = ", ".join(Milestone)
 _TYPE: Final = SERVICE_EVENTS + "eventType"
