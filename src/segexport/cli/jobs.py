@@ -115,6 +115,8 @@ def status(job_id: JobId, wait: Wait = False, output: Format = OutputFormat.TEXT
 
     With --wait, exit status 1 if it failed or was cancelled.
 
+    For example:
+
         segexport status 4711 --wait
     """
 
@@ -140,6 +142,8 @@ def list_jobs(
     output: Format = OutputFormat.TEXT,
 ) -> None:
     """List jobs, newest first.
+
+    Those of the organization and the sandbox in the settings.
 
     For example:
 
@@ -173,6 +177,8 @@ def cancel(
 
     One that is being published, or failing, can no longer be cancelled: exit status 2.
 
+    For example:
+
         segexport cancel 4711 --reason "wrong segment"
     """
 
@@ -197,6 +203,8 @@ def retry(
     """Submit the request of an earlier job again, as a new job.
 
     With --wait, exit status 1 if it failed or was cancelled.
+
+    For example:
 
         segexport retry 4711 --wait
     """

@@ -31,6 +31,8 @@ def show(
 ) -> None:
     """Show how many events wait, and the records that the broker refused (parked).
 
+    Reads the job store; the service need not run.
+
     For example:
 
         segexport outbox show

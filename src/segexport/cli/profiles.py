@@ -110,6 +110,8 @@ def sample(
 ) -> None:
     """Make a snapshot of made-up profiles the newest of the store.
 
+    It holds these profiles only, whatever the store held before.
+
     The same number and seed give the same profiles:
 
         segexport profiles sample --profiles 100000 --seed 1
@@ -133,6 +135,8 @@ def sample(
 @profiles.command()
 def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
     """Show the newest snapshot: its size, segments, namespaces and attributes.
+
+    Older snapshots stay until somebody deletes their folders.
 
     For scripts:
 

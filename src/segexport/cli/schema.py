@@ -26,6 +26,8 @@ def list_schemas(
 ) -> None:
     """List the bundled schemas: XDM's field groups and classes, and segexport's own.
 
+    Each by its name and its `$id`; `print` takes either.
+
     For example:
 
         segexport schema list
@@ -46,6 +48,8 @@ def print_schema(
     form: Annotated[Form, typer.Option(help="The form of the keys that it describes.")] = Form.URI,
 ) -> None:
     """Print a schema as JSON.
+
+    In compact form, it stands alone and refers to no other.
 
     For example:
 

@@ -20,6 +20,8 @@ def settings(
 ) -> None:
     """Show the settings in effect, from environment, file and defaults. Secrets are hidden.
 
+    A wrong or unknown setting is named, with exit status 2.
+
     For example:
 
         SEGEXPORT_KAFKA__TOPIC=exports segexport settings
