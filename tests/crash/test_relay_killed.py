@@ -1,7 +1,6 @@
 """A relay that is killed with SIGKILL, wherever, leaves each event in the topic exactly once."""
 
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -52,13 +51,6 @@ POINTS = [
     Point("during", "commit_transaction", 3),
     Point("after", "commit_transaction", 3),
 ]
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = await SqliteStore.open(tmp_path / "jobs.sqlite")
-    yield opened
-    await opened.close()
 
 
 @pytest.mark.parametrize("point", POINTS, ids=str)

@@ -2,9 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -52,13 +51,6 @@ def only_gold(wanted: ExportRequest) -> Sequence[Problem]:
         for index, segment in enumerate(wanted.filter.segments)
         if segment.segment_id != "gold"
     ]
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = await SqliteStore.open(tmp_path / "jobs.sqlite")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """What the relay brings to a real Kafka."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from segexport.settings import KafkaSettings
 from segexport.store.sqlite import SqliteStore
@@ -22,13 +19,6 @@ from support.deliveries import (
     submit,
 )
 from support.kafka import Kafka
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = await SqliteStore.open(tmp_path / "jobs.sqlite")
-    yield opened
-    await opened.close()
 
 
 async def test_foreign_readers_receive_what_is_stored_byte_for_byte_and_in_order(

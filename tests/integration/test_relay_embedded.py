@@ -1,10 +1,8 @@
 """Delivery to the broker for trying things, which forgets."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 from aiokafka import AIOKafkaConsumer
 from structlog.testing import capture_logs
 
@@ -23,13 +21,6 @@ from support.deliveries import (
     sent_by,
     submit,
 )
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = await SqliteStore.open(tmp_path / "jobs.sqlite")
-    yield opened
-    await opened.close()
 
 
 async def received(settings: KafkaSettings, count: int) -> dict[bytes, list[bytes]]:

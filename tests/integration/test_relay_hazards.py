@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -51,13 +50,6 @@ IMPATIENT: Final = timedelta(seconds=4)
 """A transaction timeout for tests: the relay gives up after half of it."""
 
 OLD: Final = datetime(2020, 2, 2, tzinfo=UTC)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = await SqliteStore.open(tmp_path / "jobs.sqlite")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

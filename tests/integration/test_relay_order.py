@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -33,13 +32,6 @@ from support.waiting import until
 
 SMALL = Bounds(size=20_000)
 NOWHERE = KafkaSettings()
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = await SqliteStore.open(tmp_path / "jobs.sqlite")
-    yield opened
-    await opened.close()
 
 
 async def deliver(store: SqliteStore, tape: Tape, bounds: Bounds = SMALL) -> None:

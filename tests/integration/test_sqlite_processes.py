@@ -2,12 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-
-import pytest
 
 from segexport.events.outbox import NumberedRow
 from segexport.store.sqlite import SqliteStore
@@ -15,13 +12,6 @@ from support import store_process
 from support.job_stories import SCOPE, submitted
 
 TESTS = Path(store_process.__file__).parents[1]
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(tmp_path / "jobs.sqlite")
-    yield store
-    await store.close()
 
 
 async def start_writer(path: Path, *, callers: int, lives: int) -> asyncio.subprocess.Process:
