@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import duckdb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from segexport.database import open_database
 from segexport.errors import DatasetError
 from segexport.jobs.job import Scope
 from segexport.sql import parquet
@@ -98,8 +99,7 @@ class Batch:
 
         Raises `DatasetError` that names the first file or count that differs.
         """
-        with duckdb.connect() as database:
-            database.execute("SET enable_progress_bar = false")  # it would go to stdout
+        with open_database() as database:
             for file, path in zip(self.manifest.files, self.paths, strict=True):
                 if not path.is_file() or path.stat().st_size != file.size:
                     raise DatasetError(f"{path} is missing or has not the size in its manifest")

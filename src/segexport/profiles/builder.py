@@ -18,6 +18,7 @@ from typing import Final
 
 import duckdb
 
+from segexport.database import open_database
 from segexport.errors import ProfileStoreBusy, ProfileStoreError
 from segexport.profiles.merging import Bucket, Contents, Incoming, merge
 from segexport.profiles.snapshots import (
@@ -166,17 +167,10 @@ def draft(
 
 
 def _connect(spill: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(
-        config={
-            "threads": resources.threads,
-            "memory_limit": resources.memory_limit,
-            "temp_directory": str(spill),
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
+    connection = open_database(
+        threads=resources.threads, memory_limit=resources.memory_limit, spill=spill
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute("SET enable_progress_bar = false")  # it would go to stdout
     return connection
 
 

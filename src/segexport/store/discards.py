@@ -19,6 +19,7 @@ from typing import Final, Self, cast
 
 import duckdb
 
+from segexport.database import open_database
 from segexport.errors import DiscardFileUnusable
 from segexport.jobs.publication import DiscardFile
 
@@ -61,8 +62,7 @@ class DiscardReader:
         self._path = path
         # One thread keeps the file's order and costs nothing here: making events of the
         # rows takes far longer than reading them.
-        self._database = duckdb.connect(":memory:", config={"threads": 1})
-        self._database.execute("SET enable_progress_bar = false")  # it would go to stdout
+        self._database = open_database(threads=1)
         try:
             self._require_rows(file.rows)
             self._rows = self._database.execute(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import duckdb
 
+from segexport.database import open_database
 from segexport.errors import (
     DatasetError,
     EngineError,
@@ -41,16 +42,8 @@ class DuckDBEngine:
 
     def __init__(self, *, spill: Path, threads: int, memory_limit: str) -> None:
         self._spill = SpillFolder(spill)
-        self._database = duckdb.connect(
-            ":memory:",
-            config={
-                "threads": threads,
-                "memory_limit": memory_limit.replace(" ", ""),
-                "temp_directory": str(self._spill.path),
-                # Nothing is fetched from the network: what we use is built in.
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
+        self._database = open_database(
+            threads=threads, memory_limit=memory_limit, spill=self._spill.path
         )
         self._numbers = itertools.count(1)
 
