@@ -22,7 +22,7 @@ from segexport.events.record import store_source
 from segexport.events.xdm import Document
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job, Scope, Transition
-from segexport.jobs.publication import Counts, DiscardFile, Publication
+from segexport.jobs.publication import Counts, DiscardFile, Publication, PublishedBatch
 from segexport.jobs.request import parse_request
 
 STORE = UUID("6c2c1c40-5d3b-4b0a-9a3f-0f6f3a1d2e01")
@@ -192,9 +192,13 @@ def _announced(voice: Voice, jobs: int) -> list[OutboxRow]:
 def _row_of_discards(voice: Voice) -> OutboxRow:
     job: Job = _start(announce(_submit(7), voice)[0]).after
     outcome = Publication(
-        batch_id="b",
-        files=(),
-        counts=Counts(total=DISCARDS, realized=0, failed=DISCARDS),
+        batches=(
+            PublishedBatch(
+                id="b",
+                files=(),
+                counts=Counts(total=DISCARDS, realized=0, failed=DISCARDS),
+            ),
+        ),
         discards=DiscardFile(path="/none", sha256="0" * 64, rows=DISCARDS),
     )
     published = steps.publish(job, NOW + timedelta(seconds=3), outcome).after

@@ -17,6 +17,7 @@
     │   ├── ProfileStoreMissing
     │   ├── ProfileStoreCorrupt
     │   ├── ProfileStoreBusy
+    │   ├── UnknownPolicy
     │   └── FragmentsUnreadable
     ├── DatasetError
     ├── EngineError
@@ -152,6 +153,12 @@ class ProfileStoreBusy(ProfileStoreError):
     """Another process is building the next snapshot."""
 
     code = "profiles.busy"
+
+
+class UnknownPolicy(ProfileStoreError):
+    """No merge policy of this id and version is defined."""
+
+    code = "profiles.policy"
 
 
 class FragmentsUnreadable(ProfileStoreError):

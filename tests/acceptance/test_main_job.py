@@ -105,7 +105,7 @@ async def test_counts_in_store_dataset_and_events_are_the_same(settings: Setting
     assert job.publication is not None
     assert job.counts is not None
     dataset = Datasets(settings.datasets_folder).dataset(SCOPE, "spring")
-    batch = dataset.batch(job.publication.batch_id)
+    batch = dataset.batch(job.publication.batches[0].id)
     batch.verify()
     with duckdb.connect() as database:
         ((rows,),) = database.execute(f"SELECT count(*) FROM {batch.relation}").fetchall()

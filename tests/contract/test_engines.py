@@ -60,18 +60,20 @@ def export(
         namespaces: dict[str, int] = {}
         for index in reversed(range(plan.pieces)):  # in no particular order
             data, discards = folder / f"data-{index}.parquet", folder / f"discards-{index}.parquet"
-            result = run.run_piece(index, data=data, discards=discards)
-            exported = rows(data) if result.data else []
-            assert (result.data is not None) == data.exists()
-            assert len(exported) == (result.data.rows if result.data else 0)
-            if result.data:
-                assert result.data.size == data.stat().st_size
+            result = run.run_piece(index, data=[data], discards=discards)
+            (part,) = result.parts
+            exported = rows(data) if part.data else []
+            assert (part.data is not None) == data.exists()
+            assert len(exported) == (part.data.rows if part.data else 0)
+            if part.data:
+                assert part.data.size == data.stat().st_size
             if result.discards:
                 discarded_in.insert(0, discards)
             discarded = result.discards.rows if result.discards else 0
-            assert result.selected == len(exported) + discarded
+            assert part.discarded == discarded
+            assert part.selected == len(exported) + discarded
             profiles += exported
-            for namespace, count in result.namespaces.items():
+            for namespace, count in part.namespaces.items():
                 namespaces[namespace] = namespaces.get(namespace, 0) + count
         joined: Sequence[Any] = []
         if discarded_in:
@@ -322,12 +324,16 @@ def test_the_first_piece_has_columns_even_for_nobody(engine: Engine, tmp_path: P
     snapshot = write_snapshot(tmp_path, [], segments=SEGMENTS)
     request = request_of([{"segment": SEGMENTS[0], "status": ["exited"]}], "person,identityMap")
     run = engine.begin(plan_export(request, snapshot))
-    files = {"data": tmp_path / "data", "discards": tmp_path / "discards"}
-    assert run.run_piece(1, **files).data is None
-    written = run.run_piece(0, **files).data
+    data, discards = [tmp_path / "data"], tmp_path / "discards"
+    assert run.run_piece(1, data=data, discards=discards).parts[0].data is None
+    written = run.run_piece(0, data=data, discards=discards).parts[0].data
     assert written is not None
     assert written.rows == 0
-    assert [column.name for column in run.columns(tmp_path / "data")] == ["person", "identityMap"]
+    assert [column.name for column in run.columns(tmp_path / "data")] == [
+        "person_id",
+        "person",
+        "identityMap",
+    ]
     run.close()
 
 
@@ -341,12 +347,12 @@ def test_an_interrupt_ends_a_running_piece_soon_and_nothing_begins_after_it(
     engine: Engine, crowd: Snapshot, tmp_path: Path
 ) -> None:
     run = engine.begin(plan_export(request_of(), crowd))
-    files = {"data": tmp_path / "data", "discards": tmp_path / "discards"}
+    data, discards = [tmp_path / "data"], tmp_path / "discards"
     ended: list[BaseException] = []
 
     def work() -> None:
         try:
-            run.run_piece(0, **files)
+            run.run_piece(0, data=data, discards=discards)
         except ExportCancelled as error:
             ended.append(error)
 
@@ -361,7 +367,7 @@ def test_an_interrupt_ends_a_running_piece_soon_and_nothing_begins_after_it(
     assert time.monotonic() - asked < 1
     assert len(ended) == 1
     with pytest.raises(ExportCancelled):
-        run.run_piece(0, **files)
+        run.run_piece(0, data=data, discards=discards)
     assert run.progress() == 0
     run.close()
 
@@ -408,12 +414,12 @@ def test_persons_without_fragments_are_noticed(engine: Engine, tmp_path: Path) -
 def test_a_folder_that_is_not_there_cannot_be_written(engine: Engine, tmp_path: Path) -> None:
     run = engine.begin(plan_export(request_of(), write_snapshot(tmp_path, [Person(2)])))
     with pytest.raises(DatasetError, match=r"gone.*permissions"):
-        run.run_piece(0, data=tmp_path / "gone" / "data", discards=tmp_path / "discards")
+        run.run_piece(0, data=[tmp_path / "gone" / "data"], discards=tmp_path / "discards")
     run.close()
 
 
 def test_a_full_disk_is_a_fault_of_the_dataset(engine: Engine, tmp_path: Path) -> None:
     run = engine.begin(plan_export(request_of(), write_snapshot(tmp_path, [Person(2)])))
     with pytest.raises(DatasetError, match="free space"):
-        run.run_piece(0, data=Path("/dev/full"), discards=tmp_path / "discards")
+        run.run_piece(0, data=[Path("/dev/full")], discards=tmp_path / "discards")
     run.close()

@@ -26,7 +26,7 @@ from segexport.events.announcement import Voice
 from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.publication import Counts, Publication
+from segexport.jobs.publication import Counts, Publication, PublishedBatch
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.store.sqlite import SqliteStore
 
@@ -78,7 +78,9 @@ async def claimed(commands: Commands, job_id: int) -> Job:
 
 
 async def publishing(commands: Commands, job: Job) -> Job:
-    outcome = Publication(batch_id="b1", files=(), counts=Counts(total=2, realized=2, failed=0))
+    outcome = Publication(
+        batches=(PublishedBatch(id="b1", files=(), counts=Counts(total=2, realized=2, failed=0)),)
+    )
     for step in (
         lambda job, now: steps.initialize(job, now, snapshot="s1"),
         lambda job, now: steps.start(job, now, pieces=1, estimate=2),
@@ -205,7 +207,9 @@ async def test_cancel_of_a_failing_job_says_so(commands: Commands, store: Sqlite
 async def test_when_cancel_and_publication_race_one_wins_and_the_other_is_told(
     commands: Commands, store: SqliteStore
 ) -> None:
-    outcome = Publication(batch_id="b", files=(), counts=Counts(total=0, realized=0, failed=0))
+    outcome = Publication(
+        batches=(PublishedBatch(id="b", files=(), counts=Counts(total=0, realized=0, failed=0)),)
+    )
     for _ in range(20):
         job = await claimed(commands, (await commands.submit(HERE, request())).job.id)
         for step in (

@@ -17,7 +17,8 @@ from segexport.exports.engine import Column
 from segexport.exports.publishing import DiscardFolder, fixed, manifest_of, publish, stage_manifest
 from segexport.exports.staging import Staging
 from segexport.jobs.job import Job
-from segexport.jobs.publication import Counts, DataFile, Publication
+from segexport.jobs.publication import Counts, DataFile, Publication, PublishedBatch
+from segexport.store.discards import fingerprint
 from support.job_stories import NOON, SCOPE, new_job
 
 BATCH = "0123456789abcdef"
@@ -45,7 +46,7 @@ class Prepared:
         assert batch.manifest.batch == BATCH
         assert sorted(path.name for path in batch.folder.iterdir()) == [
             "manifest.json",
-            *(file.name for file in self.publication.files),
+            *(file.name for file in self.publication.batches[0].files),
         ]
         file = self.publication.discards
         assert file is not None
@@ -71,18 +72,29 @@ def prepare(folder: Path) -> Prepared:
         for index in (0, 3):
             path = staging.data(index)
             database.execute(f"COPY (FROM range({index + 1}) AS t(n)) TO '{path}' (FORMAT parquet)")
-            files.append(DataFile(name=path.name, rows=index + 1, size=path.stat().st_size))
+            files.append(
+                DataFile(
+                    name=path.name,
+                    rows=index + 1,
+                    size=path.stat().st_size,
+                    sha256=fingerprint(path),
+                )
+            )
     Staging(staging.folder, epoch=1).data(1).write_text("left by a worker that was lost")
     staged = discards.staged(job.id, BATCH)
     staged.write_text("discards")
     publication = Publication(
-        batch_id=BATCH,
-        files=tuple(files),
-        counts=Counts(total=7, realized=5, failed=2),
-        namespaces={"Email": 4},
+        batches=(
+            PublishedBatch(
+                id=BATCH,
+                files=tuple(files),
+                counts=Counts(total=7, realized=5, failed=2),
+                namespaces={"Email": 4},
+            ),
+        ),
         discards=fixed(staged, rows=2, final=discards.file(job.id)),
     )
-    manifest = manifest_of(job, publication, [Column("n", "BIGINT")], NOON)
+    manifest = manifest_of(job, publication.batches[0], [Column("n", "BIGINT")], NOON)
     stage_manifest(staging.folder, manifest)
     return Prepared(job, dataset, discards, publication)
 
@@ -181,7 +193,7 @@ def test_two_who_both_believe_to_hold_the_job_publish_it_once(tmp_path: Path) ->
 
 
 def test_a_file_that_has_vanished_is_named_and_can_be_brought_back(prepared: Prepared) -> None:
-    file = prepared.staging / prepared.publication.files[1].name
+    file = prepared.staging / prepared.publication.batches[0].files[1].name
     away = file.rename(prepared.dataset.folder / ".away")
     with pytest.raises(DatasetError, match=r"part-00003-e2\.parquet.*bring it back"):
         prepared.publish()
@@ -194,8 +206,10 @@ def test_a_file_that_has_vanished_is_named_and_can_be_brought_back(prepared: Pre
 def test_batches_are_listed_in_the_order_of_their_making(tmp_path: Path) -> None:
     first, second = prepare(tmp_path), prepare(tmp_path)
     for prepared, batch, hours in ((second, "b" * 16, 1), (first, "c" * 16, 0)):
-        publication = replace(prepared.publication, batch_id=batch, discards=None)
-        manifest = manifest_of(prepared.job, publication, [], NOON + timedelta(hours=hours))
+        (published,) = prepared.publication.batches
+        published = replace(published, id=batch)
+        publication = Publication(batches=(published,))
+        manifest = manifest_of(prepared.job, published, [], NOON + timedelta(hours=hours))
         stage_manifest(prepared.staging, manifest)
         publish(prepared.job.id, publication, prepared.dataset, prepared.discards)
     listed = [batch.manifest.job for batch in first.dataset.batches()]

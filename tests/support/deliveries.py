@@ -20,7 +20,7 @@ from segexport.events.record import Record as Sent
 from segexport.events.record import record_of, store_source
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job, Scope
-from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication
+from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.relay.publisher import Publisher
 from segexport.relay.relay import Relay
@@ -78,9 +78,13 @@ async def complete(store: Store, job: Job, discards: DiscardFile | None = None) 
     """The job after its success: `started`, the discards, `finished`."""
     failed = discards.rows if discards else 0
     publication = Publication(
-        batch_id="b1",
-        files=(DataFile(name="part.parquet", rows=10, size=1000),),
-        counts=Counts(total=10 + failed, realized=10, failed=failed),
+        batches=(
+            PublishedBatch(
+                id="b1",
+                files=(DataFile(name="part.parquet", rows=10, size=1000, sha256="ab" * 32),),
+                counts=Counts(total=10 + failed, realized=10, failed=failed),
+            ),
+        ),
         discards=discards,
     )
     for step in (

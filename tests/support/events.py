@@ -23,7 +23,7 @@ from segexport.events.vocabulary import (
 )
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Scope, Transition
-from segexport.jobs.publication import Counts, DiscardFile, Publication
+from segexport.jobs.publication import Counts, DiscardFile, Publication, PublishedBatch
 from segexport.jobs.request import ExportRequest, parse_request
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -105,7 +105,8 @@ class Life:
         """As far as `finished`."""
         counts = Counts(total=total, realized=total - discarded, failed=discarded)
         outcome = Publication(
-            batch_id="b1", files=(), counts=counts, discards=discard_file(discarded)
+            batches=(PublishedBatch(id="b1", files=(), counts=counts),),
+            discards=discard_file(discarded),
         )
         return self.started().step(steps.publish, outcome).step(steps.complete)
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from segexport.events.outbox import OutboxRow
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Scope, Step, Transition
-from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication
+from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
 from segexport.jobs.request import parse_request
 from segexport.store.store import JobStore
 
@@ -24,13 +24,17 @@ REQUEST = parse_request(
     }
 )
 PUBLICATION = Publication(
-    batch_id="b-1",
-    files=(
-        DataFile(name="part-00000.parquet", rows=70, size=4_000_000_000),
-        DataFile(name="part-00001.parquet", rows=20, size=1),
+    batches=(
+        PublishedBatch(
+            id="b-1",
+            files=(
+                DataFile(name="part-00000.parquet", rows=70, size=4_000_000_000, sha256="cd" * 32),
+                DataFile(name="part-00001.parquet", rows=20, size=1, sha256="ef" * 32),
+            ),
+            counts=Counts(total=100, realized=90, failed=10),
+            namespaces={"ECID": 90, "Email": 12},
+        ),
     ),
-    counts=Counts(total=100, realized=90, failed=10),
-    namespaces={"ECID": 90, "Email": 12},
     discards=DiscardFile(path="/data/discards/1.arrow", sha256="ab" * 32, rows=10),
 )
 FAULT = Fault(FaultKind.UNREACHABLE, "the profile store «main» is away")

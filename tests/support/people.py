@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import duckdb
 
-from segexport.profiles.snapshots import Attribute, SegmentSize, Snapshot, write_manifest
+from segexport.profiles.snapshots import GRAPH, Attribute, SegmentSize, Snapshot, write_manifest
 from segexport.sql import identifier, literal
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -21,6 +21,12 @@ ATTRIBUTES: Final = (
     Attribute("person.name.lastName", "VARCHAR"),
     Attribute("personalEmail.address", "VARCHAR"),
     Attribute("tags", "VARCHAR[]"),
+)
+EVENT_ATTRIBUTES: Final = (
+    Attribute("_id", "VARCHAR"),
+    Attribute("eventType", "VARCHAR"),
+    Attribute("timestamp", "VARCHAR"),
+    Attribute("web.pageViews", "BIGINT"),
 )
 
 
@@ -43,6 +49,7 @@ class Person:
     fragments: Sequence[Mapping[str, Any]] = ({},)
     identities: Mapping[str, Sequence[Identity]] | None = None
     test: bool = False
+    events: Sequence[Mapping[str, Any]] = ()
     memberships: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -61,6 +68,13 @@ def write_snapshot(
         for bucket in range(buckets):
             members = [person for person in people if person.id % buckets == bucket]
             _write_bucket(database, folder / f"bucket={bucket:05d}", members, attributes)
+        _write(
+            database,
+            folder / GRAPH,
+            {"namespace": "VARCHAR", "id": "VARCHAR", "person_key": "VARCHAR"},
+            [],
+            "namespace, id",
+        )
     snapshot = Snapshot(
         id=snapshot_id,
         folder=folder,
@@ -71,6 +85,10 @@ def write_snapshot(
         attributes=tuple(attributes),
         segments=tuple(_sizes(people, segments)),
         namespaces=tuple(sorted({ns for person in people for ns in person.identities or {}})),
+        empty=sum(not person.fragments for person in people),
+        events=sum(len(person.events) for person in people),
+        event_attributes=EVENT_ATTRIBUTES,
+        datasets=("crm",),
     )
     write_manifest(snapshot)
     return snapshot
@@ -125,7 +143,9 @@ def _write_bucket(
             "person_key": "VARCHAR",
             "identity_map": 'MAP(VARCHAR, STRUCT(id VARCHAR, "primary" BOOLEAN)[])',
             "test_profile": "BOOLEAN",
+            "has_record": "BOOLEAN",
             "updated_at": "TIMESTAMP",
+            "ingested_at": "TIMESTAMP",
         },
         [
             {
@@ -138,7 +158,9 @@ def _write_bucket(
                     for namespace, identities in person.identities.items()
                 },
                 "test_profile": person.test,
+                "has_record": bool(person.fragments),
                 "updated_at": time,
+                "ingested_at": time,
             }
             for person in people
         ],
@@ -147,12 +169,48 @@ def _write_bucket(
     _write(
         database,
         folder / "fragments.parquet",
-        {"person_id": "BIGINT", "rank": "BIGINT", "updated_at": "TIMESTAMP"}
+        {
+            "person_id": "BIGINT",
+            "rank": "BIGINT",
+            "updated_at": "TIMESTAMP",
+            "ingested_at": "TIMESTAMP",
+            "dataset_id": "VARCHAR",
+        }
         | {attribute.path: attribute.type for attribute in attributes},
         [
-            {"person_id": person.id, "rank": rank, "updated_at": time, **fragment}
+            {
+                "person_id": person.id,
+                "rank": rank,
+                "updated_at": time,
+                "ingested_at": time,
+                "dataset_id": "crm",
+                **fragment,
+            }
             for person in people
             for rank, fragment in enumerate(person.fragments, start=1)
+        ],
+        "person_id, rank",
+    )
+    _write(
+        database,
+        folder / "events.parquet",
+        {
+            "person_id": "BIGINT",
+            "rank": "BIGINT",
+            "happened_at": "TIMESTAMP",
+            "ingested_at": "TIMESTAMP",
+        }
+        | {attribute.path: attribute.type for attribute in EVENT_ATTRIBUTES},
+        [
+            {
+                "person_id": person.id,
+                "rank": rank,
+                "happened_at": time,
+                "ingested_at": time,
+                **event,
+            }
+            for person in people
+            for rank, event in enumerate(person.events, start=1)
         ],
         "person_id, rank",
     )

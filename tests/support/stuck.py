@@ -66,7 +66,7 @@ class GatedRun:
         self.gate.passing("prepare")
         self.run.prepare()
 
-    def run_piece(self, index: int, *, data: Path, discards: Path) -> PieceResult:
+    def run_piece(self, index: int, *, data: Sequence[Path], discards: Path) -> PieceResult:
         self.gate.passing("run_piece")
         return self.run.run_piece(index, data=data, discards=discards)
 

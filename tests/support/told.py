@@ -11,7 +11,7 @@ from segexport.events.record import Record, record_of, store_source
 from segexport.events.vocabulary import EventCode
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Scope, Step, Transition
-from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication
+from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
 from segexport.jobs.request import parse_request
 
 STORE = UUID("6b1f5f0e-7f9a-4c36-9d0b-2f6f3b0f4f11")
@@ -29,9 +29,15 @@ _DISCARDS = (
     Discard("ups", "spring-sale", 977, EventCode.ERROR_INSTANCE_DUPLICATION),
 )
 _OUTCOME = Publication(
-    batch_id="b-1",
-    files=(DataFile(name="part-00000.parquet", rows=4998, size=1_000_000),),
-    counts=Counts(total=5000, realized=4998, failed=2),
+    batches=(
+        PublishedBatch(
+            id="b-1",
+            files=(
+                DataFile(name="part-00000.parquet", rows=4998, size=1_000_000, sha256="ab" * 32),
+            ),
+            counts=Counts(total=5000, realized=4998, failed=2),
+        ),
+    ),
     discards=DiscardFile(path=str(Path("discards")), sha256="0" * 64, rows=len(_DISCARDS)),
 )
 _FAULT = Fault(FaultKind.UNREACHABLE, "the profile store cannot be read: its disk is gone")

@@ -26,7 +26,7 @@ from segexport.jobs.lifecycle import (
     next_state,
     platform_status,
 )
-from segexport.jobs.publication import MAX_COUNT, Counts, Publication
+from segexport.jobs.publication import MAX_COUNT, Counts, Publication, PublishedBatch
 from segexport.jobs.request import Destination, ExportRequest
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -154,7 +154,7 @@ class LifeOfAJob(RuleBasedStateMachine):
     @rule(realized=st.integers(0, 500), failed=st.integers(0, 500))
     def published(self, realized: int, failed: int) -> None:
         counts = Counts(total=realized + failed, realized=realized, failed=failed)
-        outcome = Publication(batch_id="b", files=(), counts=counts)
+        outcome = Publication(batches=(PublishedBatch(id="b", files=(), counts=counts),))
         self._try(lambda job, now: steps.publish(job, now, outcome))
 
     @rule()

@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_documented_api() -> None:
     )
     (segment,) = request.filter.segments
     assert (segment.segment_ns, segment.status) == ("ups", (SegmentStatus.REALIZED,))
-    assert request.merge_policy.id == "timestampOrdered-none-mp"
+    assert request.merge_policy is None
     assert request.field_paths == ()
 
 

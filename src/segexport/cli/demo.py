@@ -257,7 +257,7 @@ def _rows_of(job: Job, datasets: Datasets) -> int:
     if job.state is not JobState.COMPLETED or job.publication is None:
         return 0
     dataset = datasets.dataset(job.scope, job.request.destination.dataset_id)
-    batch = dataset.batch(job.publication.batch_id)
+    batch = dataset.batch(job.publication.batches[0].id)
     batch.verify()
     return sum(file.rows for file in batch.manifest.files)
 

@@ -76,7 +76,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "counts": counts
         and {"total": counts.total, "realized": counts.realized, "failed": counts.failed},
         "namespaces": dict(publication.namespaces) if publication else None,
-        "batchId": publication.batch_id if publication else None,
+        "batchIds": [batch.id for batch in publication.batches] if publication else None,
         "error": job.fault and {"kind": job.fault.kind.value, "message": job.fault.message},
         "request": job.request.document(),
     }
@@ -111,7 +111,7 @@ def print_status(status: JobStatus) -> None:
         pieces = f"{status.pieces_done} of {job.pieces} pieces"
         facts.append(("progress", f"{status.progress:.0%}, {pieces}"))
     if job.publication and job.state is JobState.COMPLETED:
-        facts.append(("batch", job.publication.batch_id))
+        facts.append(("batch", ", ".join(batch.id for batch in job.publication.batches)))
     if job.counts:
         facts.append(("counts", counts_of(job)))
     if job.fault:

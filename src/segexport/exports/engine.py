@@ -26,16 +26,27 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PieceResult:
-    """What a piece came to: selected = rows of `data` + rows of `discards`.
+class Part:
+    """What a piece contributes to one batch: selected = rows of `data` + `discarded`.
 
     `namespaces` counts the exported profiles that hold an identity in each namespace.
     """
 
     selected: int
+    discarded: int
     data: Written | None
-    discards: Written | None
     namespaces: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PieceResult:
+    """What a piece came to: a part for each batch of the plan, in their order.
+
+    `discards` has the rows of all parts' discarded profiles.
+    """
+
+    parts: Sequence[Part]
+    discards: Written | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +67,13 @@ class Run(Protocol):
         """
         ...
 
-    def run_piece(self, index: int, *, data: Path, discards: Path) -> PieceResult:
+    def run_piece(self, index: int, *, data: Sequence[Path], discards: Path) -> PieceResult:
         """Select, judge, merge and write the buckets of one piece.
 
-        Writes `data` if the piece has a profile to export, and the first piece always, so
-        that even a batch of nobody has its columns; `discards` if it has one to discard.
-        What it writes is complete when it returns, but not yet forced to disk.
+        `data` has a path for each batch of the plan. A file is written where the piece has
+        a profile to export to the batch, and by the first piece always, so that even a
+        batch of nobody has its columns; `discards` if the piece has one to discard. What it
+        writes is complete when it returns, but not yet forced to disk.
         """
         ...
 

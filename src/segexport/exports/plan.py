@@ -8,15 +8,22 @@ there.
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from segexport.errors import InvalidRequest, Problem
-from segexport.jobs.request import ExportRequest, SegmentFilter, SegmentStatus
+from segexport.jobs.request import ExportRequest, FileFormat, SegmentFilter, SegmentStatus
+from segexport.profiles.catalogue import TIMESTAMP_ORDERED, PolicyDefinition
 from segexport.profiles.snapshots import Attribute, SegmentSize, Snapshot
 
 IDENTITY_MAP: Final = "identityMap"
 """The identities of a profile by namespace, as XDM keeps them."""
+PERSON_ID: Final = "person_id"
+"""The store's id of the person, the first column of every batch: that of the discard events."""
+EVENT_LIST: Final = "eventList"
+"""The events of a profile."""
 IDENTITIES: Final = "identities"
 """The same identities as a flat list, resolved through the identity map."""
 IDENTITY_PARTS: Final = ("id", "namespace")
@@ -56,35 +63,73 @@ class WantedSegment:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Times from `start` on and before `end`, UTC; None leaves a side open."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NestedEvents:
+    """The events of a profile, oldest first, as a list of structs of these attributes.
+
+    Only those ingested later than `after` and before `before`, UTC.
+    """
+
+    attributes: tuple[Attribute, ...]
+    after: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """What a journey demands of a profile; a profile that falls short is discarded.
 
     A profile's key is its primary identity in `namespace`, or else the first by id. In
-    `test_mode` only test profiles are delivered.
+    `test_mode` only test profiles are delivered. `instances` is a Parquet file whose one
+    column `key` VARCHAR, without duplicates, has the keys that are in the journey already.
     """
 
     namespace: str
     test_mode: bool
+    instances: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportPlan:
     """One export of one snapshot, in so many `pieces`, each of which covers some buckets.
 
-    Selects the persons of `segments`, everyone if there are none. Exports, in this order,
-    the tree of `attributes` (each with its latest non-null value), then what is asked for
-    beside attributes: `identity_map`, the parts of `identities`, `segment_membership`.
-    With `delivery`, profiles that it does not allow become discards.
+    Selects the persons of `segments` (who came to stand there in the window `qualified`),
+    everyone if there are none; of them those with a record, or all if `empty_profiles`, and
+    those of whom something was ingested later than `ingested_after`. Exports, in this order,
+    the column `person_id`, the tree of `attributes` (merged as the policy says), then what
+    is asked for beside attributes: `identity_map`, the parts of `identities`,
+    `segment_membership`, `events`. With `delivery`, profiles that it does not allow become
+    discards. With `segment_per_batch`, there is a batch for each segment, and whoever stands
+    in several of them is exported, or discarded, once in each.
     """
 
     snapshot: Snapshot
     pieces: int
     segments: tuple[WantedSegment, ...] = ()
+    qualified: Window = Window()
+    ingested_after: datetime | None = None
+    empty_profiles: bool = False
+    policy: PolicyDefinition = TIMESTAMP_ORDERED
     attributes: tuple[Attribute, ...] = ()
     identity_map: bool = False
     identities: tuple[str, ...] = ()
     segment_membership: bool = False
+    events: NestedEvents | None = None
     delivery: Delivery | None = None
+    segment_per_batch: bool = False
+    format: FileFormat = FileFormat.PARQUET
+
+    @property
+    def batches(self) -> int:
+        """How many batches there will be."""
+        return len(self.segments) if self.segment_per_batch else 1
 
     @property
     def tree(self) -> Tree:

@@ -1,7 +1,7 @@
 """PROCESSING: the pieces of a job run, until its outcome can be fixed."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,14 +10,15 @@ from typing import Final
 import structlog
 
 from segexport.errors import EngineError, LeaseLost, ProfileStoreCorrupt, ProfileStoreError
-from segexport.exports.engine import PieceResult, Written
+from segexport.exports.engine import Written
 from segexport.exports.plan import ExportPlan
 from segexport.exports.publishing import fixed, manifest_of, stage_manifest
 from segexport.exports.staging import Staging, discard, force_to_disk
 from segexport.exports.workbench import Workbench
 from segexport.jobs.job import Job
-from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication
-from segexport.store.store import FinishedPiece, Lease
+from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
+from segexport.store.discards import fingerprint
+from segexport.store.store import FinishedPart, FinishedPiece, Lease
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -68,7 +69,8 @@ class Processing:
 
     async def _run_pieces(self) -> None:
         for piece in await self._bench.store.pieces(self._job.id):
-            if self._staging.holds(piece.data) and self._staging.holds(piece.discards):
+            files = [part.data for part in piece.parts] + [piece.discards]
+            if all(map(self._staging.holds, files)):
                 self._finished[piece.index] = piece
         self._missing.extend(i for i in range(self._plan.pieces) if i not in self._finished)
         if not self._missing:
@@ -105,28 +107,31 @@ class Processing:
                     raise
                 log.warning("a piece is run again", piece=index, tried=tried, error=str(error))
                 await asyncio.sleep(BETWEEN_TRIES * tried)
-        data, discards = self._files(index)
-        return FinishedPiece(
-            index=index,
-            epoch=self._job.epoch,
-            data=_named(data.name, result.data),
-            selected=result.selected,
-            discards=_named(discards.name, result.discards),
-            namespaces=result.namespaces,
-        )
+        return result
 
-    def _write(self, index: int) -> PieceResult:
-        data, discards = self._files(index)
+    def _write(self, index: int) -> FinishedPiece:
+        *data, discards = self._files(index)
         try:
             result = self._run.run_piece(index, data=data, discards=discards)
-            for path, written in ((data, result.data), (discards, result.discards)):
-                if written:
-                    force_to_disk(path)
+            piece = FinishedPiece(
+                index=index,
+                epoch=self._job.epoch,
+                parts=tuple(
+                    FinishedPart(
+                        selected=part.selected,
+                        discarded=part.discarded,
+                        data=_on_disk(path, part.data),
+                        namespaces=part.namespaces,
+                    )
+                    for path, part in zip(data, result.parts, strict=True)
+                ),
+                discards=_on_disk(discards, result.discards),
+            )
             force_to_disk(self._staging.folder)
         except BaseException:
-            discard(data, discards)
+            discard(*data, discards)
             raise
-        return result
+        return piece
 
     async def _save(self, piece: FinishedPiece) -> None:
         """Record a piece. Its files stay unless the store has said that it did not take it."""
@@ -140,29 +145,38 @@ class Processing:
 
     async def _collect(self) -> Publication:
         pieces = [self._finished[index] for index in range(self._plan.pieces)]
-        counts = Counts(
-            total=sum(piece.selected for piece in pieces),
-            realized=sum(piece.data.rows for piece in pieces if piece.data),
-            failed=sum(piece.discards.rows for piece in pieces if piece.discards),
+        batches = tuple(
+            self._batch(batch, [piece.parts[batch] for piece in pieces])
+            for batch in range(self._plan.batches)
         )
-        namespaces: dict[str, int] = {}
-        for piece in pieces:
-            for namespace, count in piece.namespaces.items():
-                namespaces[namespace] = namespaces.get(namespace, 0) + count
-        batch_id = self._bench.new_batch_id()
         discards = [piece.discards for piece in pieces if piece.discards]
         publication = Publication(
-            batch_id=batch_id,
-            files=tuple(piece.data for piece in pieces if piece.data),
-            counts=counts,
-            namespaces=dict(sorted(namespaces.items())),
-            discards=await self._join(batch_id, discards) if discards else None,
+            batches=batches,
+            discards=await self._join(batches[0].id, discards) if discards else None,
         )
-        first = self._staging.folder / publication.files[0].name
+        first = self._staging.folder / batches[0].files[0].name
         columns = await self._bench.in_thread(partial(self._run.columns, first))
-        manifest = manifest_of(self._job, publication, columns, await self._bench.store.now())
-        await self._bench.in_thread(partial(stage_manifest, self._staging.folder, manifest))
+        now = await self._bench.store.now()
+        for batch in batches:
+            manifest = manifest_of(self._job, batch, columns, now)
+            await self._bench.in_thread(partial(stage_manifest, self._staging.folder, manifest))
         return publication
+
+    def _batch(self, batch: int, parts: Sequence[FinishedPart]) -> PublishedBatch:
+        namespaces: Counter[str] = Counter()
+        for part in parts:
+            namespaces.update(part.namespaces)
+        return PublishedBatch(
+            id=self._bench.new_batch_id(),
+            files=tuple(part.data for part in parts if part.data),
+            counts=Counts(
+                total=sum(part.selected for part in parts),
+                realized=sum(part.data.rows for part in parts if part.data),
+                failed=sum(part.discarded for part in parts),
+            ),
+            namespaces=dict(sorted(namespaces.items())),
+            segment=batch if self._plan.segment_per_batch else None,
+        )
 
     async def _join(self, batch_id: str, discards: Sequence[DataFile]) -> DiscardFile:
         folder = self._bench.discards
@@ -180,9 +194,15 @@ class Processing:
             raise EngineError(f"{staged} has {file.rows} rows where the pieces have {expected}")
         return file
 
-    def _files(self, index: int) -> tuple[Path, Path]:
-        return self._staging.data(index), self._staging.discards(index)
+    def _files(self, index: int) -> Sequence[Path]:
+        """The data files of a piece, one for each batch, and its discards."""
+        data = [self._staging.data(index, batch) for batch in range(self._plan.batches)]
+        return [*data, self._staging.discards(index)]
 
 
-def _named(name: str, written: Written | None) -> DataFile | None:
-    return DataFile(name=name, rows=written.rows, size=written.size) if written else None
+def _on_disk(path: Path, written: Written | None) -> DataFile | None:
+    """A file that is forced to disk, with its checksum."""
+    if written is None:
+        return None
+    force_to_disk(path)
+    return DataFile(name=path.name, rows=written.rows, size=written.size, sha256=fingerprint(path))

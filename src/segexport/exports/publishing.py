@@ -25,7 +25,7 @@ from segexport.exports.dataset import (
 from segexport.exports.engine import Column
 from segexport.exports.staging import discard, explaining, force_to_disk, make_folder, remove
 from segexport.jobs.job import Job
-from segexport.jobs.publication import DiscardFile, Publication
+from segexport.jobs.publication import DiscardFile, Publication, PublishedBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +61,28 @@ def fixed(staged: Path, *, rows: int, final: Path) -> DiscardFile:
 
 
 def manifest_of(
-    job: Job, publication: Publication, columns: Sequence[Column], now: datetime
+    job: Job, batch: PublishedBatch, columns: Sequence[Column], now: datetime
 ) -> Manifest:
-    """The manifest of what the job is about to publish."""
+    """The manifest of a batch that the job is about to publish."""
     request = job.request
-    counts = publication.counts
+    counts = batch.counts
     return Manifest(
         job=job.id,
         organization=job.scope.organization,
         sandbox=job.scope.sandbox,
         dataset=request.destination.dataset_id,
-        batch=publication.batch_id,
+        batch=batch.id,
         snapshot=job.snapshot or "",
         segments=tuple(request.document()["filter"]["segments"]),
         fields=request.fields,
         schema_name=request.schema_.name,
         columns=tuple(ManifestColumn(name=c.name, type=c.type) for c in columns),
-        files=tuple(ManifestFile(name=f.name, rows=f.rows, size=f.size) for f in publication.files),
+        files=tuple(ManifestFile(name=f.name, rows=f.rows, size=f.size) for f in batch.files),
         counts=ManifestCounts(
             total=counts.total,
             realized=counts.realized,
             failed=counts.failed,
-            namespaces=dict(publication.namespaces),
+            namespaces=dict(batch.namespaces),
         ),
         created=now,
     )
@@ -105,31 +105,37 @@ def publish(
     Raises `DatasetError`; what was done by then stays done, and a repetition goes on there.
     """
     if publication.discards is not None:
-        _move(discards.staged(job_id, publication.batch_id), Path(publication.discards.path))
+        staged = discards.staged(job_id, publication.batches[0].id)
+        _move(staged, Path(publication.discards.path))
         force_to_disk(discards.folder)
     staging = dataset.staging(job_id)
-    batch = dataset.folder / publication.batch_id
-    if not batch.exists():
-        try:
-            _gather(staging, publication)
-            _move(staging / publication.batch_id, batch)
-        except DatasetError:
-            # Another worker that believes to hold the job may have been faster by a step.
-            if not batch.exists():
-                raise
-        force_to_disk(dataset.folder)
+    for batch in publication.batches:
+        _publish(batch, staging, dataset)
     discards.sweep(job_id)
     remove(staging)
 
 
-def _gather(staging: Path, publication: Publication) -> None:
+def _publish(batch: PublishedBatch, staging: Path, dataset: Dataset) -> None:
+    folder = dataset.folder / batch.id
+    if not folder.exists():
+        try:
+            _gather(staging, batch)
+            _move(staging / batch.id, folder)
+        except DatasetError:
+            # Another worker that believes to hold the job may have been faster by a step.
+            if not folder.exists():
+                raise
+        force_to_disk(dataset.folder)
+
+
+def _gather(staging: Path, batch: PublishedBatch) -> None:
     """Bring the batch's files and its manifest together in one folder."""
-    gathered = staging / publication.batch_id
+    gathered = staging / batch.id
     with explaining(gathered):
         gathered.mkdir(exist_ok=True)
-    for file in publication.files:
+    for file in batch.files:
         _move(staging / file.name, gathered / file.name)
-    _move(_staged_manifest(staging, publication.batch_id), gathered / MANIFEST)
+    _move(_staged_manifest(staging, batch.id), gathered / MANIFEST)
     force_to_disk(gathered)
 
 

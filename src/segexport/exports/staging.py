@@ -30,9 +30,9 @@ class Staging:
             probe.write_bytes(b"\0")
             probe.unlink()
 
-    def data(self, index: int) -> Path:
-        """The exported profiles of a piece."""
-        return self.folder / f"part-{index:05d}-e{self.epoch}.parquet"
+    def data(self, index: int, batch: int = 0) -> Path:
+        """The exported profiles of a piece for one of the job's batches."""
+        return self.folder / f"part-{index:05d}-b{batch:03d}-e{self.epoch}.parquet"
 
     def discards(self, index: int) -> Path:
         """The discards of a piece."""

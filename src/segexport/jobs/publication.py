@@ -1,5 +1,6 @@
 """What an export has produced: counts, files, and the discards among the selected."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -24,11 +25,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
-    """One file of a batch, named relative to the batch's folder."""
+    """One file of a batch, named relative to the batch's folder; `sha256` in hex."""
 
     name: str
     rows: int
     size: int  # bytes
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +47,44 @@ class DiscardFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
-    """What COMPLETING puts before the public: fixed once, then only carried out.
+class PublishedBatch:
+    """One batch of the outcome.
 
-    `namespaces` counts the exported profiles that hold an identity in each namespace.
+    `segment` is the place, in the request's filter, of the segment that the batch is for;
+    None where the job has one batch for all. `namespaces` counts the exported profiles that
+    hold an identity in each namespace.
     """
 
-    batch_id: str
+    id: str
     files: tuple[DataFile, ...]
     counts: Counts
     namespaces: Mapping[str, int] = field(default_factory=dict)
+    segment: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What COMPLETING puts before the public: fixed once, then only carried out.
+
+    One batch; with `segmentPerBatch` one for each segment of the request, in its order.
+    """
+
+    batches: tuple[PublishedBatch, ...]
     discards: DiscardFile | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """The sums over the batches: with several of them, once per profile and batch."""
+        return Counts(
+            total=sum(batch.counts.total for batch in self.batches),
+            realized=sum(batch.counts.realized for batch in self.batches),
+            failed=sum(batch.counts.failed for batch in self.batches),
+        )
+
+    @property
+    def namespaces(self) -> Mapping[str, int]:
+        """The sums over the batches."""
+        sums: Counter[str] = Counter()
+        for batch in self.batches:
+            sums.update(batch.namespaces)
+        return dict(sorted(sums.items()))

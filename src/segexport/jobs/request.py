@@ -1,19 +1,23 @@
 """What a caller asks for: the body of an export request.
 
 The shape and the names are those of the Experience Platform Segmentation API's
-`POST /export/jobs`; `journey` is an addition of segexport's own. Every string is bounded,
-and free of control characters, so that whatever a request holds fits into an event.
+`POST /export/jobs`; `journey` and `destination.format` are additions of segexport's own.
+Every string is bounded, and free of control characters, so that whatever a request holds
+fits into an event.
 
 A word of the request that is not understood is refused, never ignored: an export that
 silently means something else than it says is worse than none.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -40,6 +44,37 @@ PathName = Annotated[
     str, StringConstraints(max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$")
 ]
 """An identifier that also names a folder: letters, digits, `_ . @ -`, not led by a dot."""
+
+_RFC_3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+
+
+def _moment(value: object) -> datetime:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    if isinstance(value, str) and _RFC_3339.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise ValueError("must be an RFC 3339 date-time with an offset, such as 2018-01-01T00:00:00Z")
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""A point in time, kept in UTC to the microsecond."""
+
+
+def _paths(fields: str) -> tuple[str, ...]:
+    paths = (path.strip() for path in fields.split(","))
+    return tuple(dict.fromkeys(path for path in paths if path))
+
+
+def _require_order(
+    start: datetime | None, end: datetime | None, start_name: str, end_name: str
+) -> None:
+    if start is not None and end is not None and start >= end:
+        raise ValueError(f"{start_name} must lie before {end_name}")
 
 
 class _Part(BaseModel):
@@ -77,10 +112,29 @@ class SegmentFilter(_Part):
         return tuple(dict.fromkeys(value))
 
 
+class QualificationTime(_Part):
+    """When a profile came to stand in a segment as asked: `start_time` <= time < `end_time`."""
+
+    start_time: Moment | None = None
+    end_time: Moment | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        _require_order(self.start_time, self.end_time, "startTime", "endTime")
+        return self
+
+
 class Filter(_Part):
-    """Which profiles are exported. No segments: every profile of the store."""
+    """Which profiles are exported. No segments: every profile of the store.
+
+    `from_ingest_timestamp`: only profiles of which something was ingested later than this,
+    and only events that were. `empty_profiles`: those too of whom only events are known.
+    """
 
     segments: tuple[SegmentFilter, ...] = Field(default=(), max_length=MAX_SEGMENTS)
+    segment_qualification_time: QualificationTime | None = None
+    from_ingest_timestamp: Moment | None = None
+    empty_profiles: bool = False
 
     @model_validator(mode="after")
     def _no_segment_twice(self) -> Self:
@@ -89,25 +143,81 @@ class Filter(_Part):
             raise ValueError("a segment is named twice; give it once, with all its statuses")
         return self
 
+    @model_validator(mode="after")
+    def _times_of_a_segment(self) -> Self:
+        if self.segment_qualification_time is not None and not self.segments:
+            raise ValueError("segmentQualificationTime needs segments: nobody qualifies for none")
+        return self
+
 
 class MergePolicy(_Part):
-    """How fragments of one person become one profile; timestamp-ordered is the only kind."""
+    """How fragments of one person become one profile: the id of a policy that is defined.
 
-    id: Name = "timestampOrdered-none-mp"
-    version: int = Field(default=1, ge=1, le=1_000_000)
+    Without a version the newest one.
+    """
 
-    @field_validator("id")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if not value.startswith("timestampOrdered"):
-            raise ValueError("unknown merge policy; 'timestampOrdered-none-mp' is available")
-        return value
+    id: Name
+    version: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+class EventFilter(_Part):
+    """Events ingested later than `from_ingest_timestamp` and before `to_ingest_timestamp`.
+
+    The time of ingestion, not the event's own.
+    """
+
+    from_ingest_timestamp: Moment | None = None
+    to_ingest_timestamp: Moment | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        _require_order(
+            self.from_ingest_timestamp,
+            self.to_ingest_timestamp,
+            "fromIngestTimestamp",
+            "toIngestTimestamp",
+        )
+        return self
+
+
+class EventList(_Part):
+    """The events of each exported profile, as a nested list. Blank `fields`: all of them."""
+
+    fields: Annotated[str, StringConstraints(max_length=MAX_FIELDS)] = ""
+    filter: EventFilter = EventFilter()
+
+    @property
+    def field_paths(self) -> tuple[str, ...]:
+        """The dotted XDM paths of `fields`, in order and once each; empty means all."""
+        return _paths(self.fields)
+
+
+class AdditionalFields(_Part):
+    """What is exported beside the profile's own record."""
+
+    event_list: EventList | None = None
+
+
+class FileFormat(StrEnum):
+    """How the files of a batch are written."""
+
+    PARQUET = "parquet"
+    NDJSON = "ndjson"
+    NDJSON_GZ = "ndjson.gz"
 
 
 class Destination(_Part):
-    """The dataset that receives the batch."""
+    """The dataset that receives the batch, or with `segment_per_batch` a batch per segment."""
 
     dataset_id: PathName
+    segment_per_batch: bool = False
+    format: FileFormat = FileFormat.PARQUET
+
+
+class EvaluationInfo(_Part):
+    """With `segmentation`, the segments are evaluated by their definitions before the export."""
+
+    segmentation: bool = False
 
 
 class SchemaName(_Part):
@@ -135,17 +245,24 @@ class ExportRequest(_Part):
     """An export request, checked and frozen."""
 
     fields: Annotated[str, StringConstraints(max_length=MAX_FIELDS)] = ""
-    merge_policy: MergePolicy = MergePolicy()
+    merge_policy: MergePolicy | None = None
     filter: Filter = Filter()
+    additional_fields: AdditionalFields = AdditionalFields()
     destination: Destination
     schema_: SchemaName = Field(default=SchemaName(), alias="schema")
+    evaluation_info: EvaluationInfo = EvaluationInfo()
     journey: Journey | None = None
+
+    @model_validator(mode="after")
+    def _a_segment_per_batch(self) -> Self:
+        if self.destination.segment_per_batch and not self.filter.segments:
+            raise ValueError("destination.segmentPerBatch needs filter.segments")
+        return self
 
     @property
     def field_paths(self) -> tuple[str, ...]:
         """The dotted XDM paths of `fields`, in order and once each; empty means all."""
-        paths = (path.strip() for path in self.fields.split(","))
-        return tuple(dict.fromkeys(path for path in paths if path))
+        return _paths(self.fields)
 
     @property
     def only_segment(self) -> SegmentFilter | None:

@@ -1,26 +1,39 @@
 """The profile store: immutable snapshots of profile fragments, bucketed by person.
 
     <store>/
+      catalogue.json                 merge policies and segments that are defined
       <snapshot id>/                 ids sort by age; visible once `snapshot.json` is there
         snapshot.json                the manifest: `Snapshot` without its folder
+        graph.parquet                the identity graph
         bucket=00000/persons.parquet
         bucket=00000/fragments.parquet
+        bucket=00000/events.parquet
         bucket=00000/memberships.parquet
 
 All rows of one person lie in the one bucket `person_id % buckets`. A person id is a
 positive BIGINT made from the person's key; no two keys of a snapshot share an id (a
-collision is found when loading, and refused).
+collision is found when loading, and refused). Times are UTC. Times of ingestion are those
+of the load that brought a row.
 
+`graph`, one row an identity, sorted by namespace, id:
+  namespace VARCHAR, id VARCHAR, person_key VARCHAR  the person that the identity belongs to
 `persons`, one row a person, sorted by person_id:
   person_id BIGINT, person_key VARCHAR,
-  identity_map MAP(VARCHAR, STRUCT(id VARCHAR, "primary" BOOLEAN)[])  union over fragments,
-      NULL where no fragment has an identity,
+  identity_map MAP(VARCHAR, STRUCT(id VARCHAR, "primary" BOOLEAN)[])  union over fragments
+      and events, NULL where none has an identity,
   test_profile BOOLEAN  latest non-null value wins, FALSE if none,
-  updated_at TIMESTAMP  latest of its fragments, UTC
+  has_record BOOLEAN  whether there is a fragment; FALSE where only events are known,
+  updated_at TIMESTAMP  latest of its fragments; of its events, without any,
+  ingested_at TIMESTAMP  when the last of its fragments was; of its events, without any
 `fragments`, one row a fragment, sorted by person_id, rank:
   person_id BIGINT, rank BIGINT  total order of the bucket's fragments by (update time, order
-      of loading), updated_at TIMESTAMP,
+      of loading), below 2^40, updated_at TIMESTAMP, ingested_at TIMESTAMP,
+  dataset_id VARCHAR  where it came from,
   then one column per leaf attribute, named by its dotted XDM path (`person.name.lastName`)
+`events`, one row an event, sorted by person_id, rank:
+  person_id BIGINT, rank BIGINT  total order of the bucket's events by (time, order of
+      loading), happened_at TIMESTAMP, ingested_at TIMESTAMP,
+  then one column per leaf of the events, `_id` and `timestamp` among them
 `memberships`, one row per person, namespace and segment (latest qualification wins),
 sorted by namespace, segment, person_id:
   person_id BIGINT, namespace VARCHAR, segment VARCHAR,
@@ -39,9 +52,15 @@ import orjson
 from segexport.errors import ProfileStoreCorrupt, ProfileStoreMissing
 
 MANIFEST: Final = "snapshot.json"
-FORMAT: Final = 1
-"""The layout that this version writes, and the newest that it can read."""
-BUCKET_FILES: Final = ("persons.parquet", "fragments.parquet", "memberships.parquet")
+GRAPH: Final = "graph.parquet"
+FORMAT: Final = 2
+"""The layout that this version writes and reads."""
+BUCKET_FILES: Final = (
+    "persons.parquet",
+    "fragments.parquet",
+    "events.parquet",
+    "memberships.parquet",
+)
 
 _SNAPSHOT_ID: Final = re.compile(r"[0-9]{8}-[0-9]{8}T[0-9]{6}Z")
 
@@ -67,7 +86,12 @@ class SegmentSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One immutable state of the profile store."""
+    """One immutable state of the profile store.
+
+    `persons` counts all, `empty` those among them of whom only events are known. `datasets`
+    are those that fragments came from. `evaluated_for` is the job that has had the segments
+    evaluated, where that made the snapshot.
+    """
 
     id: str
     folder: Path
@@ -78,6 +102,11 @@ class Snapshot:
     attributes: Sequence[Attribute]
     segments: Sequence[SegmentSize]
     namespaces: Sequence[str]
+    empty: int = 0
+    events: int = 0
+    event_attributes: Sequence[Attribute] = ()
+    datasets: Sequence[str] = ()
+    evaluated_for: int | None = None
 
     def persons_file(self, bucket: int) -> Path:
         """The bucket's persons."""
@@ -87,12 +116,22 @@ class Snapshot:
         """The bucket's fragments."""
         return self._bucket(bucket) / "fragments.parquet"
 
+    def events_file(self, bucket: int) -> Path:
+        """The bucket's events."""
+        return self._bucket(bucket) / "events.parquet"
+
+    @property
+    def graph_file(self) -> Path:
+        """The identity graph."""
+        return self.folder / GRAPH
+
     def memberships_file(self, bucket: int) -> Path:
         """The bucket's memberships."""
         return self._bucket(bucket) / "memberships.parquet"
 
     def files(self) -> Iterator[Path]:
-        """Every file of every bucket."""
+        """Every file but the manifest."""
+        yield self.graph_file
         for bucket in range(self.buckets):
             for name in BUCKET_FILES:
                 yield self._bucket(bucket) / name
@@ -164,6 +203,11 @@ def write_manifest(snapshot: Snapshot) -> Path:
         "attributes": snapshot.attributes,
         "segments": snapshot.segments,
         "namespaces": snapshot.namespaces,
+        "empty": snapshot.empty,
+        "events": snapshot.events,
+        "event_attributes": snapshot.event_attributes,
+        "datasets": snapshot.datasets,
+        "evaluated_for": snapshot.evaluated_for,
         "files": files,
     }
     manifest = snapshot.folder / MANIFEST
@@ -178,7 +222,12 @@ def _open(manifest: Path) -> Snapshot:
         if form > FORMAT:
             raise ProfileStoreCorrupt(
                 f"{manifest} has format {form}, written by a later version of segexport; "
-                f"this one reads up to {FORMAT}: upgrade segexport"
+                f"this one reads {FORMAT}: upgrade segexport"
+            )
+        if form < FORMAT:
+            raise ProfileStoreCorrupt(
+                f"{manifest} has format {form}, written by an earlier version of segexport; "
+                f"this one reads {FORMAT}: load everything again with --fresh"
             )
         snapshot, files = _snapshot(document, manifest.parent), dict(document["files"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -208,4 +257,9 @@ def _snapshot(document: dict[str, Any], folder: Path) -> Snapshot:
         attributes=tuple(Attribute(**attribute) for attribute in document["attributes"]),
         segments=tuple(SegmentSize(**segment) for segment in document["segments"]),
         namespaces=tuple(document["namespaces"]),
+        empty=int(document["empty"]),
+        events=int(document["events"]),
+        event_attributes=tuple(Attribute(**each) for each in document["event_attributes"]),
+        datasets=tuple(document["datasets"]),
+        evaluated_for=document["evaluated_for"],
     )

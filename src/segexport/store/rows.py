@@ -17,9 +17,9 @@ from segexport.errors import StoreError
 from segexport.events.outbox import NumberedRow, OutboxRow
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Transition
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication
+from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
 from segexport.jobs.request import ExportRequest
-from segexport.store.store import FinishedPiece
+from segexport.store.store import FinishedPart, FinishedPiece
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -69,7 +69,7 @@ ROW_COLUMNS: Final = (
     "discards",
 )
 
-PIECE_COLUMNS: Final = ("piece", "epoch", "selected", "data", "discards", "namespaces")
+PIECE_COLUMNS: Final = ("piece", "epoch", "parts", "discards")
 
 
 def job_key(job_id: int) -> int:
@@ -212,23 +212,19 @@ def piece_values(piece: FinishedPiece) -> tuple[Any, ...]:
     return (
         piece.index,
         piece.epoch,
-        piece.selected,
-        None if piece.data is None else _text(_file_document(piece.data)),
+        _text([_part_document(part) for part in piece.parts]),
         None if piece.discards is None else _text(_file_document(piece.discards)),
-        _text(dict(piece.namespaces)),
     )
 
 
 def read_piece(values: Sequence[Any]) -> FinishedPiece:
     """The piece of a row of `PIECE_COLUMNS`."""
-    index, epoch, selected, data, discards, namespaces = values
+    index, epoch, parts, discards = values
     return FinishedPiece(
         index=index,
         epoch=epoch,
-        data=None if data is None else DataFile(**orjson.loads(data)),
-        selected=selected,
+        parts=tuple(map(_part, orjson.loads(parts))),
         discards=None if discards is None else DataFile(**orjson.loads(discards)),
-        namespaces=orjson.loads(namespaces),
     )
 
 
@@ -263,12 +259,31 @@ def _scope(organization: str, sandbox: str) -> Scope:
     return Scope(organization, sandbox)
 
 
-def _text(document: Mapping[str, Any]) -> str:
+def _text(document: Mapping[str, Any] | Sequence[Any]) -> str:
     return orjson.dumps(document).decode()
 
 
 def _file_document(file: DataFile) -> dict[str, Any]:
-    return {"name": file.name, "rows": file.rows, "size": file.size}
+    return {"name": file.name, "rows": file.rows, "size": file.size, "sha256": file.sha256}
+
+
+def _part_document(part: FinishedPart) -> dict[str, Any]:
+    return {
+        "selected": part.selected,
+        "discarded": part.discarded,
+        "data": None if part.data is None else _file_document(part.data),
+        "namespaces": dict(part.namespaces),
+    }
+
+
+def _part(document: Mapping[str, Any]) -> FinishedPart:
+    data = document["data"]
+    return FinishedPart(
+        selected=document["selected"],
+        discarded=document["discarded"],
+        data=None if data is None else DataFile(**data),
+        namespaces=document["namespaces"],
+    )
 
 
 def _discards_document(discards: DiscardFile) -> dict[str, Any]:
@@ -276,31 +291,46 @@ def _discards_document(discards: DiscardFile) -> dict[str, Any]:
 
 
 def _publication_text(publication: Publication) -> str:
-    counts, discards = publication.counts, publication.discards
+    discards = publication.discards
     return _text(
         {
-            "batch_id": publication.batch_id,
-            "files": [_file_document(file) for file in publication.files],
-            "counts": {
-                "total": counts.total,
-                "realized": counts.realized,
-                "failed": counts.failed,
-            },
-            "namespaces": dict(publication.namespaces),
+            "batches": [_batch_document(batch) for batch in publication.batches],
             "discards": None if discards is None else _discards_document(discards),
         }
     )
+
+
+def _batch_document(batch: PublishedBatch) -> dict[str, Any]:
+    counts = batch.counts
+    return {
+        "id": batch.id,
+        "files": [_file_document(file) for file in batch.files],
+        "counts": {
+            "total": counts.total,
+            "realized": counts.realized,
+            "failed": counts.failed,
+        },
+        "namespaces": dict(batch.namespaces),
+        "segment": batch.segment,
+    }
 
 
 def _publication(text: str) -> Publication:
     document = orjson.loads(text)
     discards = document["discards"]
     return Publication(
-        batch_id=document["batch_id"],
+        batches=tuple(map(_batch, document["batches"])),
+        discards=None if discards is None else DiscardFile(**discards),
+    )
+
+
+def _batch(document: Mapping[str, Any]) -> PublishedBatch:
+    return PublishedBatch(
+        id=document["id"],
         files=tuple(DataFile(**file) for file in document["files"]),
         counts=Counts(**document["counts"]),
         namespaces=document["namespaces"],
-        discards=None if discards is None else DiscardFile(**discards),
+        segment=document["segment"],
     )
 
 

@@ -54,19 +54,35 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedPart:
+    """What a finished piece contributes to one batch; no `data` where it exports nobody there.
+
+    Profiles: selected = rows of `data` + discarded.
+    """
+
+    selected: int
+    discarded: int
+    data: DataFile | None
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedPiece:
     """A piece that needs no second run, whoever holds the job next.
 
-    `data` is absent where the piece selected nobody. `discards` names the piece's own
-    discard file in the job's staging folder.
+    It has a part for each batch of the job. `discards` names the piece's own discard file
+    in the job's staging folder.
     """
 
     index: int
     epoch: int
-    data: DataFile | None
-    selected: int
+    parts: tuple[FinishedPart, ...]
     discards: DataFile | None = None
-    namespaces: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def selected(self) -> int:
+        """Profiles; with several batches, once per profile and batch."""
+        return sum(part.selected for part in self.parts)
 
 
 class JobStore(Protocol):

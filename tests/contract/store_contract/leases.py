@@ -23,7 +23,7 @@ from segexport.jobs import job as steps
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DataFile
-from segexport.store.store import FinishedPiece, Store
+from segexport.store.store import FinishedPart, FinishedPiece, Store
 from support.job_stories import (
     CANCELLATION,
     NOON,
@@ -198,10 +198,18 @@ def _piece(index: int, *, epoch: int, rows: int = 7) -> FinishedPiece:
     return FinishedPiece(
         index=index,
         epoch=epoch,
-        data=DataFile(name=f"part-{index:05d}-{epoch}.parquet", rows=rows, size=999),
-        selected=rows + 2,
-        discards=DataFile(name=f"discards-{index:05d}.arrow", rows=2, size=55),
-        namespaces={"ECID": rows},
+        parts=(
+            FinishedPart(
+                selected=rows + 2,
+                discarded=2,
+                data=DataFile(
+                    name=f"part-{index:05d}-{epoch}.parquet", rows=rows, size=999, sha256="ab" * 32
+                ),
+                namespaces={"ECID": rows},
+            ),
+            FinishedPart(selected=0, discarded=0, data=None),
+        ),
+        discards=DataFile(name=f"discards-{index:05d}.arrow", rows=2, size=55, sha256="cd" * 32),
     )
 
 
@@ -211,7 +219,9 @@ class PieceContract(Suite):
     async def test_pieces_are_kept_by_index_with_all_they_say(self, store: Store) -> None:
         await submitted(store)
         job, lease = await claimed(store)
-        empty = FinishedPiece(index=1, epoch=1, data=None, selected=0)
+        empty = FinishedPiece(
+            index=1, epoch=1, parts=(FinishedPart(selected=0, discarded=0, data=None),)
+        )
         for piece in (_piece(2, epoch=1), _piece(0, epoch=1), empty):
             await store.save_piece(lease, piece)
         assert await store.pieces(job.id) == [_piece(0, epoch=1), empty, _piece(2, epoch=1)]

@@ -24,7 +24,7 @@ from segexport.events.vocabulary import (
 from segexport.events.xdm import to_uri
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind
-from segexport.jobs.publication import Counts, Publication
+from segexport.jobs.publication import Counts, Publication, PublishedBatch
 from support.events import (
     EVERY_VOICE,
     JOB_ID,
@@ -196,7 +196,9 @@ def test_the_rows_belong_to_the_jobs_scope() -> None:
 def test_a_completed_job_whose_failures_are_not_its_discards_is_not_announced() -> None:
     life = Life(request("gold")).started()
     counts = Counts(total=100, realized=60, failed=40)
-    wrong = Publication(batch_id="b", files=(), counts=counts, discards=discard_file(39))
+    wrong = Publication(
+        batches=(PublishedBatch(id="b", files=(), counts=counts),), discards=discard_file(39)
+    )
     life.step(steps.publish, wrong)
     with pytest.raises(InvalidEvent, match="40 profiles as failed but has 39 discards"):
         life.step(steps.complete)

@@ -18,7 +18,7 @@ from segexport.errors import (
     ProfileStoreError,
     SegexportError,
 )
-from segexport.exports.engine import Column, PieceResult, Written
+from segexport.exports.engine import Column, Part, PieceResult, Written
 from segexport.exports.engines import queries
 from segexport.exports.engines.spill import SpillFolder
 from segexport.exports.plan import ExportPlan
@@ -88,7 +88,7 @@ class DuckDBRun:
             finally:
                 connection.execute(queries.drop(keys))
 
-    def run_piece(self, index: int, *, data: Path, discards: Path) -> PieceResult:
+    def run_piece(self, index: int, *, data: Sequence[Path], discards: Path) -> PieceResult:
         """Select, judge, merge and write the buckets of one piece."""
         buckets = self._plan.buckets(index)
         with self._connection() as connection:
@@ -101,7 +101,7 @@ class DuckDBRun:
             written = None
             if selected > discarded or index == 0:
                 namespaces = dict(self._run(connection, queries.COUNT_NAMESPACES))
-                written = self._copy(connection, queries.profiles(self._plan, buckets), data)
+                written = self._copy(connection, queries.profiles(self._plan, buckets), data[0])
             exported = written.rows if written else 0
             if exported + discarded != selected:
                 raise ProfileStoreCorrupt(
@@ -109,13 +109,12 @@ class DuckDBRun:
                     f"{exported} profiles for {selected - discarded} persons: their fragments "
                     "and persons do not agree; load the snapshot again"
                 )
+            part = Part(selected=selected, discarded=discarded, data=written, namespaces=namespaces)
             return PieceResult(
-                selected=selected,
-                data=written,
+                parts=[part],
                 discards=self._copy(connection, queries.discards(self._plan), discards)
                 if discarded
                 else None,
-                namespaces=namespaces,
             )
 
     def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:

@@ -9,6 +9,7 @@ from segexport.events.vocabulary import EventCode
 from segexport.exports.plan import (
     IDENTITIES,
     IDENTITY_MAP,
+    PERSON_ID,
     SEGMENT_MEMBERSHIP,
     Delivery,
     ExportPlan,
@@ -220,6 +221,7 @@ def _judgement(delivery: Delivery) -> str:
 
 def _output(plan: ExportPlan) -> Iterable[str]:
     columns = chain(
+        [(PERSON_ID, f"{PICKED}.person_id")],
         ((name, _value(node)) for name, node in plan.tree.items()),
         [(IDENTITY_MAP, f"{PICKED}.identity_map")] if plan.identity_map else [],
         [(IDENTITIES, _identities(plan.identities))] if plan.identities else [],
