@@ -129,7 +129,7 @@ people = st.lists(
         st.lists(fragments, min_size=1, max_size=3),
         identities,
         st.booleans(),
-        st.dictionaries(
+        memberships=st.dictionaries(
             st.sampled_from(SEGMENTS), st.sampled_from(["realized", "existing", "exited"])
         ),
     ),
@@ -241,6 +241,7 @@ def test_names_are_data_and_never_part_of_a_query(engine: Engine, tmp_path: Path
     found = export(engine, request, snapshot, folder)
     assert found.profiles == [
         {
+            "person_id": 1,
             "it's {odd}": {'"; --': {"$1 ?": "x'\";"}},
             "identities": [{"id": "'\"", "namespace": NAMESPACES[2]}],
         }
@@ -279,7 +280,9 @@ def test_attributes_may_be_called_like_any_column_of_the_engine(
             told,
             told,
         ]
-        assert all(profile.keys() == {*names, "identityMap"} for profile in found.profiles)
+        assert all(
+            profile.keys() == {"person_id", *names, "identityMap"} for profile in found.profiles
+        )
 
 
 def test_a_profiles_key_is_its_primary_identity_or_else_the_first_by_id(

@@ -90,7 +90,7 @@ def key_of(person: Person, namespace: str) -> str | None:
 def profile(request: ExportRequest, person: Person) -> Mapping[str, Any]:
     """The exported profile: the latest value of each attribute, nested, and what else is asked."""
     paths = request.field_paths
-    exported: dict[str, Any] = {}
+    exported: dict[str, Any] = {"person_id": person.id}
     for attribute in ATTRIBUTES:
         path = attribute.path
         if paths and not any(path == asked or path.startswith(asked + ".") for asked in paths):

@@ -19,9 +19,11 @@ from segexport.errors import (
     SegexportError,
 )
 from segexport.exports.engine import Column, Part, PieceResult, Written
-from segexport.exports.engines import queries
+from segexport.exports.engines.dialect import DuckDBDialect
+from segexport.exports.engines.queries import Queries, Sources
 from segexport.exports.engines.spill import SpillFolder
 from segexport.exports.plan import ExportPlan
+from segexport.sql import literal, parquet
 
 CONNECTION_SETTINGS: Final = (
     # Both are needed for `query_progress()`, on the connection that runs the query.
@@ -65,43 +67,44 @@ class DuckDBRun:
     ) -> None:
         self._database = database
         self._plan = plan
-        self._number = number
-        self._duplicates = f"duplicates_{number}" if plan.delivery else None
+        self._queries = Queries(plan, DuckDBDialect())
+        self._keys = f"keys_{number}"
+        self._duplicates = f"duplicates_{number}"
         self._lock = threading.Lock()
         self._running: dict[duckdb.DuckDBPyConnection, float] = {}  # → what is done before
         self._interrupted = False
 
     def prepare(self) -> None:
         """Find the keys that several deliverable profiles share, a few buckets at a time."""
-        plan, keys = self._plan, f"keys_{self._number}"
-        if plan.delivery is None or self._duplicates is None:
+        if self._plan.delivery is None:
             return
+        keys, buckets = self._keys, range(self._plan.snapshot.buckets)
         with self._connection() as connection:
-            self._run(connection, queries.keys_table(keys))
+            self._run(connection, f"CREATE OR REPLACE TABLE {keys} (key VARCHAR, person_id BIGINT)")
             try:
-                for first in range(0, plan.snapshot.buckets, BUCKETS_AT_ONCE):
-                    buckets = range(plan.snapshot.buckets)[first : first + BUCKETS_AT_ONCE]
-                    if plan.segments:
-                        self._run(connection, queries.select(plan, buckets))
-                    self._run(connection, queries.insert_keys(plan, plan.delivery, buckets, keys))
-                self._run(connection, queries.find_duplicates(keys, self._duplicates))
+                for first in range(0, len(buckets), BUCKETS_AT_ONCE):
+                    sources = self._sources(buckets[first : first + BUCKETS_AT_ONCE])
+                    self._select(connection, sources)
+                    self._run(connection, f"INSERT INTO {keys} {self._queries.keys(sources)}")
+                duplicates = self._queries.duplicates(keys)
+                self._run(connection, f"CREATE OR REPLACE TABLE {self._duplicates} AS {duplicates}")
             finally:
-                connection.execute(queries.drop(keys))
+                connection.execute(f"DROP TABLE IF EXISTS {keys}")
 
     def run_piece(self, index: int, *, data: Sequence[Path], discards: Path) -> PieceResult:
         """Select, judge, merge and write the buckets of one piece."""
         buckets = self._plan.buckets(index)
+        sources, queries = self._sources(buckets), self._queries
         with self._connection() as connection:
-            if self._plan.segments:
-                self._run(connection, queries.select(self._plan, buckets))
-            self._run(connection, queries.pick(self._plan, buckets, self._duplicates))
-            ((selected, discarded),) = self._run(connection, queries.COUNT_PICKED)
+            self._select(connection, sources)
+            self._make(connection, sources.picked, queries.picked(sources))
+            ((selected, discarded),) = self._run(connection, queries.counts(sources))
             self._running[connection] = PICKING
             namespaces: Mapping[str, int] = {}
             written = None
             if selected > discarded or index == 0:
-                namespaces = dict(self._run(connection, queries.COUNT_NAMESPACES))
-                written = self._copy(connection, queries.profiles(self._plan, buckets), data[0])
+                namespaces = dict(self._run(connection, queries.namespaces(sources)))
+                written = self._copy(connection, queries.profiles(sources), data[0])
             exported = written.rows if written else 0
             if exported + discarded != selected:
                 raise ProfileStoreCorrupt(
@@ -112,7 +115,7 @@ class DuckDBRun:
             part = Part(selected=selected, discarded=discarded, data=written, namespaces=namespaces)
             return PieceResult(
                 parts=[part],
-                discards=self._copy(connection, queries.discards(self._plan), discards)
+                discards=self._copy(connection, queries.discards(sources), discards)
                 if discarded
                 else None,
             )
@@ -120,12 +123,12 @@ class DuckDBRun:
     def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:
         """Write the rows of these discard files to one, in their order."""
         with self._connection() as connection:
-            return self._copy(connection, queries.join_files(pieces), target)
+            return self._copy(connection, f"SELECT * FROM {parquet(pieces)}", target)
 
     def columns(self, data: Path) -> Sequence[Column]:
         """The columns of a file that a piece has written, in order."""
         with self._connection() as connection:
-            described = self._run(connection, queries.describe(data))
+            described = self._run(connection, f"DESCRIBE SELECT * FROM {parquet([data])}")
             return [Column(name, str(kind)) for name, kind, *_ in described]
 
     def progress(self) -> float:
@@ -146,9 +149,30 @@ class DuckDBRun:
 
     def close(self) -> None:
         """Drop the table of duplicates."""
-        if self._duplicates is not None:
-            with self._database.cursor() as connection:
-                connection.execute(queries.drop(self._duplicates))
+        with self._database.cursor() as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {self._duplicates}")
+
+    def _sources(self, buckets: Sequence[int]) -> Sources:
+        """These buckets, read from their files; what is selected of them in tables.
+
+        Tables, because DuckDB then knows how few are selected: it filters the scan of the
+        persons by them instead of hashing all persons first (measured: 1.5 times as fast).
+        """
+        snapshot = self._plan.snapshot
+        return Sources(
+            persons=parquet([*map(snapshot.persons_file, buckets)]),
+            fragments=parquet([*map(snapshot.fragments_file, buckets)]),
+            memberships=parquet([*map(snapshot.memberships_file, buckets)]),
+            duplicates=self._duplicates,
+        )
+
+    def _select(self, connection: duckdb.DuckDBPyConnection, sources: Sources) -> None:
+        if self._plan.segments:
+            self._make(connection, sources.selected, self._queries.selected(sources))
+
+    def _make(self, connection: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
+        """A table that only this connection sees."""
+        self._run(connection, f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
 
     @contextmanager
     def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -164,7 +188,8 @@ class DuckDBRun:
                     del self._running[connection]
 
     def _copy(self, connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> Written:
-        ((_, rows, size, *_),) = self._run(connection, queries.copy(query, target), target)
+        copy = f"COPY ({query}) TO {literal(target)} (FORMAT parquet, RETURN_STATS)"
+        ((_, rows, size, *_),) = self._run(connection, copy, target)
         return Written(rows, size)
 
     def _run(
