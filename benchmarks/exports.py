@@ -26,7 +26,7 @@ from typing import Any
 import duckdb
 
 from measure import Case, compare_async, print_header
-from segexport.commands import Commands
+from segexport.commands import Checked, Commands
 from segexport.events.announcement import Voice
 from segexport.exports.dataset import Batch, Dataset, Datasets
 from segexport.exports.worker import worker_of
@@ -153,9 +153,7 @@ async def measure(folder: Path, *, profiles: int, runs: int) -> None:
     store = await SqliteStore.open(settings.store_file)
     identity = store.identity
     voice = Voice.of(identity.id, identity.generation, dialect="xdm", form="uri")
-    commands = Commands(
-        store=store, voice=voice, check=lambda _: (), deadline=settings.exports.deadline
-    )
+    commands = Commands(store=store, voice=voice, check=Checked, deadline=settings.exports.deadline)
     exporter = Exporter(commands, Datasets(settings.datasets_folder))
     worker = worker_of(settings, store, voice, name="benchmark")
     running = asyncio.create_task(worker.run())

@@ -61,17 +61,29 @@ class JobStatus:
     pieces_done: int
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A request with what it leaves open decided, or what is wrong with it.
+
+    Only a request without problems is decided: its merge policy is named with its version,
+    so that the job means the same whatever is defined later.
+    """
+
+    request: ExportRequest
+    problems: Sequence[Problem] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commands:
     """The commands over one store.
 
-    `check` names what a request asks for that the profile store does not have (segments,
-    fields); `deadline` is the time that a job may take from its creation to its end.
+    `check` holds a request against the profile store (segments, fields, merge policies);
+    `deadline` is the time that a job may take from its creation to its end.
     """
 
     store: JobStore
     voice: Voice
-    check: Callable[[ExportRequest], Sequence[Problem]]
+    check: Callable[[ExportRequest], Checked]
     deadline: timedelta
     new_job_id: Callable[[], int] = random_job_id
 
@@ -89,13 +101,14 @@ class Commands:
         Raises `InvalidRequest` with every problem, or `RequestConflict` where the request
         id came with another body before.
         """
-        problems = [*_request_id_problems(request_id), *self.check(request)]
+        checked = self.check(request)
+        problems = [*_request_id_problems(request_id), *checked.problems]
         if problems:
             raise InvalidRequest(problems)
         now = await self.store.now()
         transition, rows = announce(
             steps.submit(
-                request,
+                checked.request,
                 job_id=self.new_job_id(),
                 scope=scope,
                 request_id=request_id or secrets.token_hex(16),

@@ -4,22 +4,24 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from segexport.commands import Commands
-from segexport.errors import BrokerUnreachable, Problem, StoreUnavailable
+from segexport.commands import Checked, Commands
+from segexport.errors import BrokerUnreachable, StoreUnavailable
 from segexport.events.announcement import Voice
 from segexport.events.record import store_source
-from segexport.exports.plan import check_request
+from segexport.exports.plan import check_request, resolve_policy
 from segexport.exports.worker import worker_of
 from segexport.jobs.request import ExportRequest
 from segexport.kafka import ensure_topics
+from segexport.profiles.catalogue import open_catalogue
 from segexport.profiles.snapshots import ProfileStore
 from segexport.relay.embedded import EmbeddedBroker
 from segexport.relay.idempotent import EmbeddedPublishers
@@ -62,17 +64,25 @@ def voice_of(settings: Settings, store: SqliteStore) -> Voice:
 
 def commands_of(settings: Settings, store: SqliteStore) -> Commands:
     """The commands over an open store."""
-    profiles = ProfileStore(settings.profiles_folder)
-
-    def check(request: ExportRequest) -> Sequence[Problem]:
-        return check_request(request, profiles.latest())
-
     return Commands(
         store=store,
         voice=voice_of(settings, store),
-        check=check,
+        check=partial(check, ProfileStore(settings.profiles_folder)),
         deadline=settings.exports.deadline,
     )
+
+
+def check(profiles: ProfileStore, request: ExportRequest) -> Checked:
+    """Hold a request against the newest snapshot and what is defined.
+
+    Raises `ProfileStoreMissing` where there is no snapshot, and `ProfileStoreCorrupt`.
+    """
+    catalogue = open_catalogue(profiles.folder)
+    problems = check_request(request, profiles.latest(), catalogue)
+    if problems:
+        return Checked(request, problems)
+    policy = resolve_policy(request, catalogue)
+    return Checked(request.with_policy(policy.id, policy.version))
 
 
 @asynccontextmanager

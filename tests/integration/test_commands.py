@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from segexport.commands import Commands, advance, random_job_id
+from segexport.commands import Checked, Commands, advance, random_job_id
 from segexport.errors import (
     IllegalTransition,
     InvalidEvent,
@@ -45,12 +45,13 @@ def request(**changes: Any) -> ExportRequest:
     )
 
 
-def only_gold(wanted: ExportRequest) -> Sequence[Problem]:
-    return [
+def only_gold(wanted: ExportRequest) -> Checked:
+    problems = [
         Problem(f"filter.segments.{index}.segmentId", f"no segment {segment.segment_id!r}")
         for index, segment in enumerate(wanted.filter.segments)
         if segment.segment_id != "gold"
     ]
+    return Checked(wanted.with_policy("latest", 3), problems)
 
 
 @pytest.fixture
@@ -104,6 +105,17 @@ async def test_a_submitted_job_is_queued_and_has_a_deadline(
     assert (submission.created, job.state) == (True, JobState.CREATED)
     assert job.deadline == job.created_at + timedelta(hours=12)
     assert await statuses(store, job.id) == ["queued"]
+
+
+async def test_a_job_keeps_the_merge_policy_that_was_decided_when_it_was_submitted(
+    commands: Commands, store: SqliteStore
+) -> None:
+    submission = await commands.submit(HERE, request(), request_id="r1")
+    job = await store.get(HERE, submission.job.id)
+    assert job.request == request().with_policy("latest", 3)
+    later = replace(commands, check=lambda wanted: Checked(wanted.with_policy("latest", 4)))
+    again = await later.submit(HERE, request(), request_id="r1")
+    assert (again.created, again.job.id) == (False, job.id)
 
 
 async def test_an_unknown_segment_is_refused_and_nothing_is_stored(

@@ -12,7 +12,7 @@ from typing import Any, cast
 import duckdb
 import pytest
 
-from segexport.commands import advance
+from segexport.commands import Checked, advance
 from segexport.errors import EngineError, StoreUnavailable, TooLateToCancel
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.workbench import Workbench
@@ -111,6 +111,8 @@ async def test_an_export_ends_as_a_batch_with_exact_counts(place: Workplace) -> 
     assert manifest.job == job.id
     assert manifest.counts.namespaces == {"Email": 16}
     assert [column.name for column in manifest.columns] == [
+        "person_id",
+        "consents",
         "homeAddress",
         "loyalty",
         "person",
@@ -279,7 +281,7 @@ async def test_a_profile_store_that_is_not_there_fails_the_job_after_its_attempt
     tmp_path: Path,
 ) -> None:
     place = await Workplace.open(tmp_path)
-    place = replace(place, commands=replace(place.commands, check=lambda _: ()))
+    place = replace(place, commands=replace(place.commands, check=Checked))
     async with place.working():
         job = await place.ended(await place.submit(request_for(GOLD)))
     job = await assert_ended_without_a_trace(place, job, FaultKind.UNREACHABLE)

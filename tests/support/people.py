@@ -1,27 +1,34 @@
 """Small profile stores made of people that a test invents."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import duckdb
 
 from segexport.profiles.snapshots import GRAPH, Attribute, SegmentSize, Snapshot, write_manifest
 from segexport.sql import identifier, literal
 
+T = TypeVar("T")
+
 NOW: Final = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SNAPSHOT_ID: Final = "00000001-20260301T120000Z"
 ATTRIBUTES: Final = (
+    Attribute("consents", "JSON"),
     Attribute("homeAddress.city", "VARCHAR"),
     Attribute("loyalty.points", "BIGINT"),
+    Attribute("loyalty.share", "DOUBLE"),
     Attribute("person.name.firstName", "VARCHAR"),
     Attribute("person.name.lastName", "VARCHAR"),
     Attribute("personalEmail.address", "VARCHAR"),
     Attribute("tags", "VARCHAR[]"),
 )
+RANKS: Final = 2**40
+"""Ranks are below this."""
 EVENT_ATTRIBUTES: Final = (
     Attribute("_id", "VARCHAR"),
     Attribute("eventType", "VARCHAR"),
@@ -39,18 +46,75 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """A person as a test invents one. `fragments` are in the order of their ranks.
+class Fragment:
+    """A fragment: its attributes, where it came from, when it was ingested."""
 
-    `memberships` maps (namespace, segment) to the standing there.
+    values: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str | None = "crm"
+    ingested: datetime = NOW
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event: its attributes, and when it was ingested."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    ingested: datetime = NOW
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How somebody stands in a segment, and since when."""
+
+    status: str
+    qualified: datetime = NOW
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person as a test invents one. `fragments` and `events` are in the order of their ranks.
+
+    `memberships` maps (namespace, segment) to the standing there. Plain attributes stand for
+    a fragment or an event, a plain status for a standing, since `NOW`. `record` says
+    something else than whether there are fragments.
     """
 
     id: int
-    fragments: Sequence[Mapping[str, Any]] = ({},)
+    fragments: Sequence[Fragment | Mapping[str, Any]] = ({},)
     identities: Mapping[str, Sequence[Identity]] | None = None
     test: bool = False
-    events: Sequence[Mapping[str, Any]] = ()
-    memberships: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    events: Sequence[Event | Mapping[str, Any]] = ()
+    memberships: Mapping[tuple[str, str], Standing | str] = field(default_factory=dict)
+    record: bool | None = None
+
+    @property
+    def has_record(self) -> bool:
+        """Whether the store says that there is a fragment."""
+        return bool(self.fragments) if self.record is None else self.record
+
+    @property
+    def known(self) -> Sequence[Fragment]:
+        """The fragments."""
+        return [one if isinstance(one, Fragment) else Fragment(one) for one in self.fragments]
+
+    @property
+    def happened(self) -> Sequence[Event]:
+        """The events."""
+        return [one if isinstance(one, Event) else Event(one) for one in self.events]
+
+    @property
+    def standings(self) -> Mapping[tuple[str, str], Standing]:
+        """The standings."""
+        return {
+            name: one if isinstance(one, Standing) else Standing(one)
+            for name, one in self.memberships.items()
+        }
+
+    @property
+    def ingested(self) -> datetime:
+        """When the last of the fragments was ingested; of the events, without any."""
+        times = [one.ingested for one in self.known] or [one.ingested for one in self.happened]
+        return max(times, default=NOW)
 
 
 def write_snapshot(
@@ -61,6 +125,7 @@ def write_snapshot(
     attributes: Sequence[Attribute] = ATTRIBUTES,
     segments: Sequence[tuple[str, str]] = (),
     snapshot_id: str = SNAPSHOT_ID,
+    evaluated_for: int | None = None,
 ) -> Snapshot:
     """Write these people as a snapshot; `segments` names more than those they stand in."""
     folder = store / snapshot_id
@@ -85,10 +150,13 @@ def write_snapshot(
         attributes=tuple(attributes),
         segments=tuple(_sizes(people, segments)),
         namespaces=tuple(sorted({ns for person in people for ns in person.identities or {}})),
-        empty=sum(not person.fragments for person in people),
+        empty=sum(not person.has_record for person in people),
         events=sum(len(person.events) for person in people),
         event_attributes=EVENT_ATTRIBUTES,
-        datasets=("crm",),
+        datasets=tuple(
+            sorted({one.dataset for person in people for one in person.known if one.dataset})
+        ),
+        evaluated_for=evaluated_for,
     )
     write_manifest(snapshot)
     return snapshot
@@ -112,7 +180,7 @@ def write_crowd(store: Path, *, count: int, snapshot_id: str = SNAPSHOT_ID) -> S
 def _sizes(people: Sequence[Person], more: Sequence[tuple[str, str]]) -> Sequence[SegmentSize]:
     named = sorted({name for person in people for name in person.memberships} | set(more))
     standings = {
-        name: [person.memberships[name] for person in people if name in person.memberships]
+        name: [person.standings[name].status for person in people if name in person.memberships]
         for name in named
     }
     return [
@@ -134,7 +202,7 @@ def _write_bucket(
     attributes: Sequence[Attribute],
 ) -> None:
     folder.mkdir(parents=True)
-    time = NOW.replace(tzinfo=None).isoformat(" ")
+    time = _stored(NOW)
     _write(
         database,
         folder / "persons.parquet",
@@ -158,9 +226,9 @@ def _write_bucket(
                     for namespace, identities in person.identities.items()
                 },
                 "test_profile": person.test,
-                "has_record": bool(person.fragments),
+                "has_record": person.has_record,
                 "updated_at": time,
-                "ingested_at": time,
+                "ingested_at": _stored(person.ingested),
             }
             for person in people
         ],
@@ -182,12 +250,11 @@ def _write_bucket(
                 "person_id": person.id,
                 "rank": rank,
                 "updated_at": time,
-                "ingested_at": time,
-                "dataset_id": "crm",
-                **fragment,
+                "ingested_at": _stored(fragment.ingested),
+                "dataset_id": fragment.dataset,
+                **fragment.values,
             }
-            for person in people
-            for rank, fragment in enumerate(person.fragments, start=1)
+            for rank, person, fragment in _ranked(people, lambda person: person.known)
         ],
         "person_id, rank",
     )
@@ -206,11 +273,10 @@ def _write_bucket(
                 "person_id": person.id,
                 "rank": rank,
                 "happened_at": time,
-                "ingested_at": time,
-                **event,
+                "ingested_at": _stored(event.ingested),
+                **event.values,
             }
-            for person in people
-            for rank, event in enumerate(person.events, start=1)
+            for rank, person, event in _ranked(people, lambda person: person.happened)
         ],
         "person_id, rank",
     )
@@ -229,14 +295,32 @@ def _write_bucket(
                 "person_id": person.id,
                 "namespace": namespace,
                 "segment": segment,
-                "status": standing,
-                "qualified_at": time,
+                "status": standing.status,
+                "qualified_at": _stored(standing.qualified),
             }
             for person in people
-            for (namespace, segment), standing in person.memberships.items()
+            for (namespace, segment), standing in person.standings.items()
         ],
         "namespace, segment, person_id",
     )
+
+
+def _ranked(
+    people: Sequence[Person], rows: Callable[[Person], Sequence[T]]
+) -> Sequence[tuple[int, Person, T]]:
+    """What people have with its ranks: total in the bucket, the last just below the limit."""
+    ages = max((len(rows(person)) for person in people), default=0)
+    aged = chain.from_iterable(
+        ((person, rows(person)[age]) for person in people if age < len(rows(person)))
+        for age in range(ages)
+    )
+    ranked = list(enumerate(aged))
+    first = RANKS - len(ranked)
+    return [(first + place, person, row) for place, (person, row) in ranked]
+
+
+def _stored(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
 
 def _write(

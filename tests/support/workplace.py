@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,13 +13,13 @@ from segexport.commands import Commands
 from segexport.events.announcement import Voice
 from segexport.events.outbox import OutboxRow
 from segexport.exports.dataset import Dataset, Datasets
-from segexport.exports.plan import check_request
 from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker, worker_of
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.profiles.snapshots import ProfileStore
+from segexport.service import check
 from segexport.settings import ExportSettings, Settings
 from segexport.store.sqlite import SqliteStore
 from segexport.store.store import Store
@@ -72,7 +73,7 @@ class Workplace:
         commands = Commands(
             store=store,
             voice=voice,
-            check=lambda request: check_request(request, profiles.latest()),
+            check=partial(check, profiles),
             deadline=settings.exports.deadline,
         )
         return cls(folder, settings, store, voice, commands)

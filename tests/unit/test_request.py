@@ -1,6 +1,7 @@
 """What a request may say, and how a wrong one is answered."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,6 +19,19 @@ def body(**changes: Any) -> dict[str, Any]:
         "schema": {"name": "_xdm.context.profile"},
         **changes,
     }
+
+
+T1, T2 = "2018-02-01T00:00:00Z", "2018-03-01T00:00:00Z"
+EVENTS = "additionalFields.eventList"
+WINDOW = f"{EVENTS}.filter"
+
+
+def qualified(**times: str) -> dict[str, Any]:
+    return {"segments": [{"segmentId": "s"}], "segmentQualificationTime": times}
+
+
+def ingested(**times: str) -> dict[str, Any]:
+    return {"eventList": {"filter": times}}
 
 
 def paths_of(document: dict[str, Any]) -> list[str]:
@@ -62,7 +76,7 @@ def test_all_problems_are_named_at_once_with_their_paths() -> None:
     assert paths_of(
         {
             "filter": {"segments": [{"segmentId": ""}, {"segmentNs": "ups"}], "more": 1},
-            "mergePolicy": {"id": "other"},
+            "mergePolicy": {"id": "", "version": 1},
             "journey": {"versionId": "v" * 200, "namespace": "Email"},
         }
     ) == [
@@ -93,11 +107,104 @@ def test_all_problems_are_named_at_once_with_their_paths() -> None:
             "filter.segments",
         ),
         (body(mergePolicy={"id": "timestampOrdered", "version": 0}), "mergePolicy.version"),
-        (body(evaluationInfo={"segmentation": True}), "evaluationInfo"),
+        (body(evaluationInfo={"segmentation": "perhaps"}), "evaluationInfo.segmentation"),
+        (body(evaluationInfo={"evaluate": True}), "evaluationInfo.evaluate"),
+        (body(additionalFields={"eventList": {"fields": "x" * 16_385}}), EVENTS + ".fields"),
+        (body(additionalFields={"eventList": {"filter": {"since": "2018"}}}), f"{WINDOW}.since"),
+        (body(destination={"datasetId": "d", "format": "csv"}), "destination.format"),
+        (body(destination={"datasetId": "d", "segmentPerBatch": True}, filter={}), ""),
+        (body(filter={"segmentQualificationTime": {"startTime": T1}}), "filter"),
+        (
+            body(filter=qualified(startTime=T2, endTime=T1)),
+            "filter.segmentQualificationTime",
+        ),
+        (
+            body(filter=qualified(startTime=T1, endTime=T1)),
+            "filter.segmentQualificationTime",
+        ),
+        (
+            body(filter=qualified(startTime=T1, endTime="2018-02-01T01:00:00+02:00")),
+            "filter.segmentQualificationTime",
+        ),
+        (body(additionalFields=ingested(fromIngestTimestamp=T2, toIngestTimestamp=T1)), WINDOW),
+        (body(additionalFields=ingested(fromIngestTimestamp=T1, toIngestTimestamp=T1)), WINDOW),
     ],
 )
 def test_a_wrong_part_is_refused_by_its_path(document: dict[str, Any], path: str) -> None:
     assert paths_of(document) == [path]
+
+
+def test_the_documented_request_is_understood_whole() -> None:
+    request = parse_request(
+        body(
+            filter=qualified(startTime="2018-01-01T00:00:00Z", endTime=T1)
+            | {"fromIngestTimestamp": "2018-01-01T00:00:00Z", "emptyProfiles": True},
+            additionalFields={
+                "eventList": {
+                    "fields": " _id, web , _id",
+                    "filter": {"fromIngestTimestamp": T1, "toIngestTimestamp": T2},
+                }
+            },
+            destination={"datasetId": "d", "segmentPerBatch": False},
+            evaluationInfo={"segmentation": True},
+        )
+    )
+    events = request.additional_fields.event_list
+    assert events is not None
+    assert events.field_paths == ("_id", "web")
+    assert events.filter.to_ingest_timestamp == datetime(2018, 3, 1, tzinfo=UTC)
+    assert request.filter.empty_profiles
+    assert request.evaluation_info.segmentation
+    assert parse_request(json.dumps(request.document())) == request
+
+
+@pytest.mark.parametrize("name", ["startTime", "endTime"])
+def test_one_side_of_a_window_may_stay_open(name: str) -> None:
+    when = parse_request(body(filter=qualified(**{name: T1}))).filter.segment_qualification_time
+    assert when is not None
+    assert [when.start_time, when.end_time].count(None) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2018-01-01T00:00:00Z", datetime(2018, 1, 1, tzinfo=UTC)),
+        ("2018-01-01t00:00:00.5z", datetime(2018, 1, 1, microsecond=500_000, tzinfo=UTC)),
+        ("2018-01-01T00:00:00.123456789+02:00", datetime(2017, 12, 31, 22, 0, 0, 123_456, UTC)),
+    ],
+)
+def test_times_are_rfc_3339_and_kept_in_utc(text: str, moment: datetime) -> None:
+    filtered = parse_request(body(filter={"fromIngestTimestamp": text})).filter
+    assert filtered.from_ingest_timestamp == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2018-01-01",
+        "2018-01-01T00:00:00",
+        "2018-01-01 00:00:00Z",
+        "2018-01-01T00:00Z",
+        "20180101T000000Z",
+        "2018-13-01T00:00:00Z",
+        "2018-02-30T00:00:00Z",
+        "2018-01-01T00:00:00+0200",
+        "0001-01-01T00:00:00+14:00",
+        "٢٠١٨-01-01T00:00:00Z",
+        1514764800000,
+        True,
+    ],
+)
+def test_what_is_no_rfc_3339_date_time_is_refused(text: object) -> None:
+    assert paths_of(body(filter={"fromIngestTimestamp": text})) == ["filter.fromIngestTimestamp"]
+
+
+def test_a_merge_policy_can_be_named_afterwards_and_changes_nothing_else() -> None:
+    request = parse_request(body(mergePolicy=None))
+    decided = request.with_policy("none-none-mp", 2)
+    assert decided.document()["mergePolicy"] == {"id": "none-none-mp", "version": 2}
+    assert decided.model_copy(update={"merge_policy": None}) == request
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', b"\xff"])

@@ -11,7 +11,7 @@ from segexport.commands import advance
 from segexport.errors import DatasetError, LeaseLost, StoreUnavailable
 from segexport.exports.faults import after_fault
 from segexport.exports.hold import End, Hold
-from segexport.exports.plan import plan_export, upper_bound
+from segexport.exports.plan import ExportPlan, plan_export, resolve_policy, upper_bound
 from segexport.exports.processing import Processing
 from segexport.exports.publishing import publish
 from segexport.exports.staging import Staging, remove
@@ -19,6 +19,7 @@ from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Step
 from segexport.jobs.lifecycle import JobState
+from segexport.profiles.catalogue import open_catalogue
 from segexport.profiles.snapshots import Snapshot
 
 log: Final = structlog.stdlib.get_logger(__name__)
@@ -150,14 +151,14 @@ class Attempt:
     async def _initialize(self, job: Job) -> Step:
         snapshot = await self._snapshot(job)
         # Pieces of an earlier attempt are kept, so what they cover must stay the same.
-        plan = plan_export(job.request, snapshot, pieces=job.pieces)
+        plan = await self._plan(job, snapshot)
         await self._bench.in_thread(self._staging(job).open)
         await self._bench.in_thread(self._bench.discards.open)
         estimate = upper_bound(job.request, snapshot)
         return partial(steps.start, pieces=plan.pieces, estimate=estimate)
 
     async def _process(self, job: Job) -> Step | None:
-        plan = plan_export(job.request, await self._snapshot(job), pieces=job.pieces)
+        plan = await self._plan(job, await self._snapshot(job))
         self._processing = Processing(self._bench, job, self._hold.lease, plan)
         if self._winding_down:
             self._processing.wind_down()
@@ -196,6 +197,11 @@ class Attempt:
         store = self._bench.profiles
         opening = partial(store.snapshot, job.snapshot) if job.snapshot else store.latest
         return await self._bench.read(opening)
+
+    async def _plan(self, job: Job, snapshot: Snapshot) -> ExportPlan:
+        opening = partial(open_catalogue, self._bench.profiles.folder)
+        policy = resolve_policy(job.request, await self._bench.read(opening))
+        return plan_export(job.request, snapshot, policy, pieces=job.pieces)
 
     def _staging(self, job: Job) -> Staging:
         dataset = self._bench.datasets.dataset(job.scope, job.request.destination.dataset_id)

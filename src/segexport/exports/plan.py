@@ -5,31 +5,32 @@ what the two say. Making one is also the check of a request: whatever it names m
 there.
 """
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
-from segexport.errors import InvalidRequest, Problem
+from segexport.errors import InvalidRequest, Problem, UnknownPolicy
+from segexport.exports.fields import (
+    BESIDE,
+    EVENT_LIST,
+    IDENTITIES,
+    IDENTITY_MAP,
+    IDENTITY_PARTS,
+    SEGMENT_MEMBERSHIP,
+    Tree,
+    beside,
+    chosen,
+    clashes,
+    like,
+    tree,
+    unknown,
+)
 from segexport.jobs.request import ExportRequest, FileFormat, SegmentFilter, SegmentStatus
-from segexport.profiles.catalogue import TIMESTAMP_ORDERED, PolicyDefinition
+from segexport.profiles.catalogue import TIMESTAMP_ORDERED, Catalogue, PolicyDefinition
 from segexport.profiles.snapshots import Attribute, SegmentSize, Snapshot
-
-IDENTITY_MAP: Final = "identityMap"
-"""The identities of a profile by namespace, as XDM keeps them."""
-PERSON_ID: Final = "person_id"
-"""The store's id of the person, the first column of every batch: that of the discard events."""
-EVENT_LIST: Final = "eventList"
-"""The events of a profile."""
-IDENTITIES: Final = "identities"
-"""The same identities as a flat list, resolved through the identity map."""
-IDENTITY_PARTS: Final = ("id", "namespace")
-"""What can be asked of an identity in the flat list, in the order of its columns."""
-SEGMENT_MEMBERSHIP: Final = "segmentMembership"
-"""The profile's standing in every segment, exported whole."""
 
 STANDINGS: Mapping[SegmentStatus, tuple[str, ...]] = MappingProxyType(
     {
@@ -49,8 +50,8 @@ MOST_BUCKETS: Final = 16
 """A piece covers no more buckets than this, however little it selects: it is what is lost
 when a worker is."""
 
-Tree: TypeAlias = Mapping[str, "Attribute | Tree"]
-"""Attributes as they nest: `person.name.lastName` is at ["person"]["name"]["lastName"]."""
+PLAIN_EVENT: Final = (Attribute("_id", "VARCHAR"), Attribute("timestamp", "VARCHAR"))
+"""What the events of a store have in any case, even of one that has no event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class ExportPlan:
     @property
     def tree(self) -> Tree:
         """The attributes as they nest in the exported profiles."""
-        return _tree(self.attributes)
+        return tree(self.attributes)
 
     def buckets(self, piece: int) -> range:
         """The buckets that a piece covers; the pieces cover all, in order."""
@@ -142,23 +143,76 @@ class ExportPlan:
         return range(piece * every // self.pieces, (piece + 1) * every // self.pieces)
 
 
-def check_request(request: ExportRequest, snapshot: Snapshot) -> Sequence[Problem]:
-    """Everything that the request names and the snapshot does not have."""
-    return [*_segment_problems(request, snapshot), *_field_problems(request, snapshot)]
+def check_request(
+    request: ExportRequest, snapshot: Snapshot, catalogue: Catalogue
+) -> Sequence[Problem]:
+    """Everything that the request names and neither the snapshot nor the catalogue has."""
+    problems: list[Problem] = []
+    try:
+        resolve_policy(request, catalogue)
+    except InvalidRequest as error:
+        problems += error.problems
+    if request.evaluation_info.segmentation:
+        problems += _definition_problems(request, catalogue)
+    else:
+        problems += _segment_problems(request, snapshot, catalogue)
+    return [*problems, *_field_problems(request, snapshot), *_event_problems(request, snapshot)]
+
+
+def resolve_policy(request: ExportRequest, catalogue: Catalogue) -> PolicyDefinition:
+    """The merge policy that the request means.
+
+    Its own; or else that of its segments' definitions; or else, where none has one, the
+    latest value wins. Raises `InvalidRequest` if it is unknown, or the definitions disagree.
+    """
+    named: dict[tuple[str, int | None], list[str]] = {}
+    if request.merge_policy:
+        named[request.merge_policy.id, request.merge_policy.version] = []
+    else:
+        for wanted in request.filter.segments:
+            found = catalogue.segment(wanted.segment_ns, wanted.segment_id)
+            if found:
+                key = (found.policy, found.policy_version)
+                named.setdefault(key, []).append(f"{wanted.segment_ns}:{wanted.segment_id}")
+    if not named:
+        return TIMESTAMP_ORDERED
+    if len(named) > 1:
+        merged = "; ".join(
+            f"{policy} version {version} merges {', '.join(segments)}"
+            for (policy, version), segments in named.items()
+        )
+        message = f"name one: the segments are defined over several merge policies ({merged})"
+        raise InvalidRequest([Problem("mergePolicy", message)])
+    ((policy_id, version),) = named
+    try:
+        return catalogue.policy(policy_id, version)
+    except UnknownPolicy as error:
+        raise InvalidRequest([Problem("mergePolicy", str(error))]) from error
 
 
 def plan_export(
-    request: ExportRequest, snapshot: Snapshot, *, pieces: int | None = None
+    request: ExportRequest,
+    snapshot: Snapshot,
+    policy: PolicyDefinition,
+    *,
+    pieces: int | None = None,
+    instances: Path | None = None,
 ) -> ExportPlan:
     """The plan for a request, cut into `pieces` if that was decided before.
 
-    Raises `InvalidRequest` with what `check_request` finds.
+    `policy` is the one that the request means; `instances` are the keys that are in the
+    journey, as `Delivery` has them. Raises `InvalidRequest` with everything that the request
+    names and the snapshot does not have.
     """
-    problems = check_request(request, snapshot)
+    problems = [
+        *_segment_problems(request, snapshot, Catalogue()),
+        *_field_problems(request, snapshot),
+        *_event_problems(request, snapshot),
+    ]
     if problems:
         raise InvalidRequest(problems)
-    paths = request.field_paths
-    journey = request.journey
+    paths, journey = request.field_paths, request.journey
+    when = request.filter.segment_qualification_time
     return ExportPlan(
         snapshot=snapshot,
         pieces=pieces or _pieces(request, snapshot),
@@ -166,30 +220,30 @@ def plan_export(
             WantedSegment(wanted.segment_ns, wanted.segment_id, standings(wanted))
             for wanted in request.filter.segments
         ),
-        attributes=_attributes(paths, snapshot),
+        qualified=Window(when.start_time, when.end_time) if when else Window(),
+        ingested_after=request.filter.from_ingest_timestamp,
+        empty_profiles=request.filter.empty_profiles,
+        policy=policy,
+        attributes=chosen(paths, snapshot.attributes),
         identity_map=not paths or IDENTITY_MAP in paths,
         identities=tuple(
             part for part in IDENTITY_PARTS if {IDENTITIES, f"{IDENTITIES}.{part}"} & set(paths)
         ),
         segment_membership=SEGMENT_MEMBERSHIP in paths,
-        delivery=Delivery(journey.namespace, journey.test_mode) if journey else None,
+        events=_events(request, snapshot),
+        delivery=Delivery(journey.namespace, journey.test_mode, instances) if journey else None,
+        segment_per_batch=request.destination.segment_per_batch,
+        format=request.destination.format,
     )
 
 
 def upper_bound(request: ExportRequest, snapshot: Snapshot) -> int:
-    """At most so many profiles are selected; exact for one segment, and for everyone.
+    """At most so many profiles are selected, with `segmentPerBatch` times the batches of each.
 
-    Persons who stand in several of the segments are counted by each of them.
+    Exact for one segment that was evaluated and for everyone, where no time is asked for.
     """
-    if not request.filter.segments:
-        return snapshot.persons
-    sizes = _sizes(snapshot)
-    selected = sum(
-        int(getattr(sizes[wanted.segment_ns, wanted.segment_id], standing))
-        for wanted in request.filter.segments
-        for standing in standings(wanted)
-    )
-    return min(selected, snapshot.persons)
+    bound = _selected if request.destination.segment_per_batch else _persons
+    return bound(request, snapshot)
 
 
 def standings(wanted: SegmentFilter) -> tuple[str, ...]:
@@ -199,8 +253,32 @@ def standings(wanted: SegmentFilter) -> tuple[str, ...]:
     )
 
 
+def _everyone(request: ExportRequest, snapshot: Snapshot) -> int:
+    return snapshot.persons - (0 if request.filter.empty_profiles else snapshot.empty)
+
+
+def _selected(request: ExportRequest, snapshot: Snapshot) -> int:
+    """Persons who may stand in the segments; those in several are counted by each."""
+    everyone = _everyone(request, snapshot)
+    if not request.filter.segments:
+        return everyone
+    pending = request.evaluation_info.segmentation and snapshot.evaluated_for is None
+    sizes = _sizes(snapshot)
+    standing = (
+        sum(int(getattr(size, standing)) for standing in standings(wanted))
+        if (size := sizes.get((wanted.segment_ns, wanted.segment_id)))
+        else 0
+        for wanted in request.filter.segments
+    )
+    return sum(everyone if pending else min(each, everyone) for each in standing)
+
+
+def _persons(request: ExportRequest, snapshot: Snapshot) -> int:
+    return min(_selected(request, snapshot), _everyone(request, snapshot))
+
+
 def _pieces(request: ExportRequest, snapshot: Snapshot) -> int:
-    by_profiles = -(-upper_bound(request, snapshot) // PROFILES_PER_PIECE)
+    by_profiles = -(-_persons(request, snapshot) // PROFILES_PER_PIECE)
     by_buckets = -(-snapshot.buckets // MOST_BUCKETS)
     return min(snapshot.buckets, max(by_profiles, by_buckets, FEWEST_PIECES))
 
@@ -209,17 +287,35 @@ def _sizes(snapshot: Snapshot) -> Mapping[tuple[str, str], SegmentSize]:
     return {(size.namespace, size.segment): size for size in snapshot.segments}
 
 
-def _segment_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Problem]:
+def _events(request: ExportRequest, snapshot: Snapshot) -> NestedEvents | None:
+    asked = request.additional_fields.event_list
+    if asked is None:
+        return None
+    later = (request.filter.from_ingest_timestamp, asked.filter.from_ingest_timestamp)
+    return NestedEvents(
+        chosen(asked.field_paths, snapshot.event_attributes or PLAIN_EVENT),
+        after=max((moment for moment in later if moment), default=None),
+        before=asked.filter.to_ingest_timestamp,
+    )
+
+
+def _segment_problems(
+    request: ExportRequest, snapshot: Snapshot, catalogue: Catalogue
+) -> Iterator[Problem]:
+    """Segments that the snapshot does not have.
+
+    One that was evaluated for a job may have nobody, and is then not among its segments.
+    """
     sizes = _sizes(snapshot)
+    if request.evaluation_info.segmentation and snapshot.evaluated_for is not None:
+        return
     for index, wanted in enumerate(request.filter.segments):
         if (wanted.segment_ns, wanted.segment_id) in sizes:
             continue
-        elsewhere = sorted(ns for ns, segment in sizes if segment == wanted.segment_id)
-        known = [segment for ns, segment in sizes if ns == wanted.segment_ns]
-        if elsewhere:
-            hint = f"it is known in namespace {', '.join(map(repr, elsewhere))}"
+        if catalogue.segment(wanted.segment_ns, wanted.segment_id):
+            hint = "it is defined but was never evaluated: set evaluationInfo.segmentation"
         else:
-            hint = _like(wanted.segment_id, known) or (
+            hint = _elsewhere(wanted, list(sizes)) or (
                 "see the snapshot's segments with `segexport profiles show`"
             )
         yield Problem(
@@ -229,67 +325,51 @@ def _segment_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Pr
         )
 
 
+def _definition_problems(request: ExportRequest, catalogue: Catalogue) -> Iterator[Problem]:
+    """Segments that cannot be evaluated."""
+    defined = [(each.namespace, each.segment) for each in catalogue.segments]
+    define = "define it with `segexport segments define`"
+    if not request.filter.segments and not defined:
+        yield Problem(
+            "evaluationInfo.segmentation",
+            "no segment is defined, so there is nothing to evaluate: define one with "
+            "`segexport segments define`, or leave this out",
+        )
+    for index, wanted in enumerate(request.filter.segments):
+        if (wanted.segment_ns, wanted.segment_id) not in defined:
+            yield Problem(
+                f"filter.segments.{index}.segmentId",
+                f"segment {wanted.segment_id!r} in namespace {wanted.segment_ns!r} has no "
+                "definition, so it cannot be evaluated; "
+                f"{_elsewhere(wanted, defined) or define}",
+            )
+
+
+def _elsewhere(wanted: SegmentFilter, known: Sequence[tuple[str, str]]) -> str | None:
+    """A hint at where the segment is, or what it may be called, among those known."""
+    namespaces = sorted({ns for ns, segment in known if segment == wanted.segment_id})
+    if namespaces:
+        return f"it is known in namespace {', '.join(map(repr, namespaces))}"
+    return like(wanted.segment_id, [segment for ns, segment in known if ns == wanted.segment_ns])
+
+
 def _field_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Problem]:
-    beside = {IDENTITY_MAP, SEGMENT_MEMBERSHIP, IDENTITIES}
-    beside |= {f"{IDENTITIES}.{part}" for part in IDENTITY_PARTS}
-    leaves = [attribute.path for attribute in snapshot.attributes]
-    for path in request.field_paths:
-        if path not in beside and not any(_covers(path, leaf) for leaf in leaves):
-            hint = _like(path, [*leaves, *sorted(beside)]) or "give the dotted path of an attribute"
-            yield Problem("fields", f"the profile store has no field {path!r}; {hint}")
-    chosen = _attributes(request.field_paths, snapshot)
-    beside_chosen = _beside(request.field_paths)
-    yield from (Problem("fields", message) for message in _clashes(chosen, beside_chosen))
+    paths = request.field_paths
+    for path, hint in unknown(paths, snapshot.attributes, BESIDE):
+        yield Problem("fields", f"the profile store has no field {path!r}; {hint}")
+    others = set(beside(paths))
+    if request.additional_fields.event_list is not None:
+        others.add(EVENT_LIST)
+    for message in clashes(chosen(paths, snapshot.attributes), others):
+        yield Problem("fields", message)
 
 
-def _beside(paths: Sequence[str]) -> frozenset[str]:
-    """The columns that an export of these paths has beside attributes."""
-    asked = {path.partition(".")[0] for path in paths} if paths else {IDENTITY_MAP}
-    return frozenset(asked & {IDENTITY_MAP, IDENTITIES, SEGMENT_MEMBERSHIP})
-
-
-def _attributes(paths: Sequence[str], snapshot: Snapshot) -> tuple[Attribute, ...]:
-    return tuple(
-        attribute
-        for attribute in snapshot.attributes
-        if not paths or any(_covers(path, attribute.path) for path in paths)
-    )
-
-
-def _covers(path: str, leaf: str) -> bool:
-    return leaf == path or leaf.startswith(f"{path}.")
-
-
-def _like(name: str, known: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else None
-
-
-def _clashes(attributes: Sequence[Attribute], beside: Collection[str]) -> Iterator[str]:
-    """Attributes that cannot lie in one table: names there are compared without case."""
-    spelled = {name.lower(): name for name in beside}
-    leaves = {attribute.path.lower(): attribute.path for attribute in attributes}
-    for attribute in attributes:
-        steps = attribute.path.split(".")
-        for length in range(1, len(steps) + 1):
-            path = ".".join(steps[:length])
-            other = spelled.setdefault(path.lower(), path)
-            if path in beside:
-                yield f"{path!r} is an attribute as well as the profile's own; it cannot be both"
-            elif other != path:
-                yield f"{other!r} and {path!r} differ only in case; ask for one of them"
-            elif length < len(steps) and path.lower() in leaves:
-                yield f"{path!r} has a value of its own and {attribute.path!r} lies below it"
-
-
-def _tree(attributes: Sequence[Attribute]) -> Tree:
-    root: dict[str, Attribute | Tree] = {}
-    for attribute in attributes:
-        *parents, leaf = attribute.path.split(".")
-        node = root
-        for parent in parents:
-            below = node.setdefault(parent, {})
-            assert isinstance(below, dict)  # noqa: S101  (`check_request` refuses clashes)
-            node = below
-        node[leaf] = attribute
-    return root
+def _event_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Problem]:
+    where, asked = "additionalFields.eventList.fields", request.additional_fields.event_list
+    if asked is None:
+        return
+    known = snapshot.event_attributes or PLAIN_EVENT
+    for path, hint in unknown(asked.field_paths, known, ()):
+        yield Problem(where, f"the events of the profile store have no field {path!r}; {hint}")
+    for message in clashes(chosen(asked.field_paths, known), ()):
+        yield Problem(where, message)

@@ -270,6 +270,11 @@ class ExportRequest(_Part):
         segments = self.filter.segments
         return segments[0] if len(segments) == 1 else None
 
+    def with_policy(self, policy_id: str, version: int) -> Self:
+        """The same request, with the merge policy and its version named."""
+        policy = MergePolicy(id=policy_id, version=version)
+        return self.model_copy(update={"merge_policy": policy})
+
     def document(self) -> dict[str, Any]:
         """The request as the JSON document that it came from, defaults filled in."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

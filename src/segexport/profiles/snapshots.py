@@ -152,6 +152,11 @@ class ProfileStore:
         self._folder = folder
         self._opened: dict[str, Snapshot] = {}
 
+    @property
+    def folder(self) -> Path:
+        """Where the store lies."""
+        return self._folder
+
     def latest(self) -> Snapshot:
         """The newest snapshot."""
         ids = self.ids()

@@ -1,10 +1,12 @@
 """Exports on DuckDB: one database in the process, one connection per running query."""
 
 import itertools
+import operator
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import duckdb
@@ -23,6 +25,7 @@ from segexport.exports.engines.dialect import DuckDBDialect
 from segexport.exports.engines.queries import Queries, Sources
 from segexport.exports.engines.spill import SpillFolder
 from segexport.exports.plan import ExportPlan
+from segexport.jobs.request import FileFormat
 from segexport.sql import literal, parquet
 
 CONNECTION_SETTINGS: Final = (
@@ -34,6 +37,17 @@ BUCKETS_AT_ONCE: Final = 16
 """Buckets that are searched for keys in one query: a bucket alone keeps one thread busy."""
 PICKING: Final = 0.3
 """Share of a piece's time that selecting takes, before the rows are merged and written."""
+MERGING: Final = 0.7
+"""Share that is past when the rows of several batches are merged, before they are written."""
+PROFILES: Final = "profiles"
+"""The table of a piece's merged profiles, where several batches take from it."""
+COPY_OPTIONS: Mapping[FileFormat, str] = MappingProxyType(
+    {
+        FileFormat.PARQUET: "FORMAT parquet, RETURN_STATS",
+        FileFormat.NDJSON: "FORMAT json",
+        FileFormat.NDJSON_GZ: "FORMAT json, COMPRESSION gzip",
+    }
+)
 
 
 class DuckDBEngine:
@@ -98,26 +112,67 @@ class DuckDBRun:
         with self._connection() as connection:
             self._select(connection, sources)
             self._make(connection, sources.picked, queries.picked(sources))
-            ((selected, discarded),) = self._run(connection, queries.counts(sources))
+            counts = {
+                batch: (selected, discarded)
+                for batch, selected, discarded in self._run(connection, queries.counts(sources))
+            }
+            namespaces: dict[int, dict[str, int]] = {}
+            for batch, namespace, profiles in self._run(connection, queries.namespaces(sources)):
+                namespaces.setdefault(batch, {})[namespace] = profiles
             self._running[connection] = PICKING
-            namespaces: Mapping[str, int] = {}
-            written = None
-            if selected > discarded or index == 0:
-                namespaces = dict(self._run(connection, queries.namespaces(sources)))
-                written = self._copy(connection, queries.profiles(sources), data[0])
-            exported = written.rows if written else 0
-            if exported + discarded != selected:
-                raise ProfileStoreCorrupt(
-                    f"buckets {buckets[0]} to {buckets[-1]} of {self._plan.snapshot.folder} give "
-                    f"{exported} profiles for {selected - discarded} persons: their fragments "
-                    "and persons do not agree; load the snapshot again"
+            wanted = [
+                batch
+                for batch in range(self._plan.batches)
+                if index == 0 or operator.gt(*counts.get(batch, (0, 0)))
+            ]
+            written = self._write(connection, sources, {batch: data[batch] for batch in wanted})
+            parts = []
+            for batch in range(self._plan.batches):
+                selected, discarded = counts.get(batch, (0, 0))
+                part = Part(
+                    selected=selected,
+                    discarded=discarded,
+                    data=written.get(batch),
+                    namespaces=namespaces.get(batch, {}),
                 )
-            part = Part(selected=selected, discarded=discarded, data=written, namespaces=namespaces)
+                self._check(part, buckets)
+                parts.append(part)
+            told = any(part.discarded for part in parts)
             return PieceResult(
-                parts=[part],
+                parts=parts,
                 discards=self._copy(connection, queries.discards(sources), discards)
-                if discarded
+                if told
                 else None,
+            )
+
+    def _write(
+        self, connection: duckdb.DuckDBPyConnection, sources: Sources, targets: Mapping[int, Path]
+    ) -> Mapping[int, Written]:
+        """The files of these batches. Profiles of several are merged once for all of them."""
+        queries, kind = self._queries, self._plan.format
+        profiles = queries.profiles(sources)
+        if not self._plan.segment_per_batch:
+            return {
+                batch: self._copy(connection, profiles, target, kind)
+                for batch, target in targets.items()
+            }
+        if not targets:
+            return {}
+        self._make(connection, PROFILES, profiles)
+        written = {}
+        for done, (batch, target) in enumerate(targets.items()):
+            self._running[connection] = MERGING + (1 - MERGING) * done / len(targets)
+            rows = queries.batch(batch, PROFILES, sources)
+            written[batch] = self._copy(connection, rows, target, kind)
+        return written
+
+    def _check(self, part: Part, buckets: Sequence[int]) -> None:
+        exported = part.data.rows if part.data else 0
+        if exported + part.discarded != part.selected:
+            raise ProfileStoreCorrupt(
+                f"buckets {buckets[0]} to {buckets[-1]} of {self._plan.snapshot.folder} give "
+                f"{exported} profiles for {part.selected - part.discarded} persons: their "
+                "fragments and persons do not agree; load the snapshot again"
             )
 
     def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:
@@ -128,7 +183,14 @@ class DuckDBRun:
     def columns(self, data: Path) -> Sequence[Column]:
         """The columns of a file that a piece has written, in order."""
         with self._connection() as connection:
-            described = self._run(connection, f"DESCRIBE SELECT * FROM {parquet([data])}")
+            query = f"SELECT * FROM {parquet([data])}"
+            if self._plan.format is not FileFormat.PARQUET:  # JSON says no types
+                sources = self._sources([0])
+                self._select(connection, sources)
+                nobody = f"{self._queries.picked(sources)} LIMIT 0"
+                self._make(connection, sources.picked, nobody)
+                query = self._queries.profiles(sources)
+            described = self._run(connection, f"DESCRIBE {query}")
             return [Column(name, str(kind)) for name, kind, *_ in described]
 
     def progress(self) -> float:
@@ -158,11 +220,13 @@ class DuckDBRun:
         Tables, because DuckDB then knows how few are selected: it filters the scan of the
         persons by them instead of hashing all persons first (measured: 1.5 times as fast).
         """
-        snapshot = self._plan.snapshot
+        snapshot, delivery = self._plan.snapshot, self._plan.delivery
         return Sources(
             persons=parquet([*map(snapshot.persons_file, buckets)]),
             fragments=parquet([*map(snapshot.fragments_file, buckets)]),
             memberships=parquet([*map(snapshot.memberships_file, buckets)]),
+            events=parquet([*map(snapshot.events_file, buckets)]),
+            instances=parquet([delivery.instances]) if delivery and delivery.instances else "",
             duplicates=self._duplicates,
         )
 
@@ -187,9 +251,18 @@ class DuckDBRun:
                 with self._lock:
                     del self._running[connection]
 
-    def _copy(self, connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> Written:
-        copy = f"COPY ({query}) TO {literal(target)} (FORMAT parquet, RETURN_STATS)"
-        ((_, rows, size, *_),) = self._run(connection, copy, target)
+    def _copy(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        query: str,
+        target: Path,
+        kind: FileFormat = FileFormat.PARQUET,
+    ) -> Written:
+        copy = f"COPY ({query}) TO {literal(target)} ({COPY_OPTIONS[kind]})"
+        (facts,) = self._run(connection, copy, target)
+        if kind is not FileFormat.PARQUET:  # COPY tells the rows alone
+            return Written(facts[0], target.stat().st_size)
+        _, rows, size, *_ = facts
         return Written(rows, size)
 
     def _run(

@@ -10,35 +10,45 @@ from typing import Final
 
 from segexport.events.vocabulary import EventCode
 from segexport.exports.engines.dialect import Dialect
-from segexport.exports.plan import (
+from segexport.exports.fields import (
+    EVENT_LIST,
     IDENTITIES,
     IDENTITY_MAP,
     PERSON_ID,
     SEGMENT_MEMBERSHIP,
-    Delivery,
-    ExportPlan,
     Tree,
+    tree,
 )
+from segexport.exports.plan import Delivery, ExportPlan, NestedEvents
+from segexport.jobs.request import FileFormat
+from segexport.profiles.catalogue import Merging
 from segexport.profiles.snapshots import Attribute
 
 # An attribute may have any name, even that of a column beside it: each is qualified.
 _PICKED: Final = "picked"
 _MERGED: Final = "merged"
 _STANDINGS: Final = "standings"
+_EVENTS: Final = "happenings"
+
+RANKS: Final = 1 << 40
+"""Ranks are below this: what is packed above them comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """What the queries read, each as it stands behind FROM.
 
-    The first three have the rows of the buckets at hand, as `segexport.profiles.snapshots`
-    describes them. The others are the rows of the queries of the same names: `selected`
-    and `picked` of these buckets, `duplicates` of the whole export.
+    The first four have the rows of the buckets at hand, as `segexport.profiles.snapshots`
+    describes them; `instances` those of the plan's file of live instances. The others are
+    the rows of the queries of the same names: `selected` and `picked` of these buckets,
+    `duplicates` of the whole export.
     """
 
     persons: str
     fragments: str
+    events: str
     memberships: str
+    instances: str = ""
     selected: str = "selected"
     picked: str = "picked"
     duplicates: str = "duplicates"
@@ -52,24 +62,38 @@ class Queries:
     dialect: Dialect
 
     def selected(self, sources: Sources) -> str:
-        """Who stands in a wanted segment: person_id, position of the first that selects."""
+        """Who stands in a wanted segment, with the segment's position: person_id, position.
+
+        Once, with the first segment that selects, or once for each with a batch for each.
+        """
         wanted = ", ".join(
             f"({position}, {self._text(wanted.namespace)}, {self._text(wanted.segment)}, "
             f"{self._text(standing)})"
             for position, wanted in enumerate(self.plan.segments)
             for standing in wanted.standings
         )
-        return (
-            f"SELECT person_id, min(position) AS position FROM {sources.memberships} "
+        window, bounds = self.plan.qualified, []
+        if window.start:
+            bounds.append(f"qualified_at >= {self.dialect.timestamp(window.start)}")
+        if window.end:
+            bounds.append(f"qualified_at < {self.dialect.timestamp(window.end)}")
+        standing = (
+            f"FROM {sources.memberships} AS memberships "
             f"JOIN (VALUES {wanted}) AS wanted(position, namespace, segment, status) "
-            "USING (namespace, segment, status) GROUP BY person_id"
+            f"USING (namespace, segment, status) {_where(bounds)}"
         )
+        if self.plan.segment_per_batch:
+            return f"SELECT person_id, position {standing}"
+        return f"SELECT person_id, min(position) AS position {standing} GROUP BY person_id"
 
     def keys(self, sources: Sources) -> str:
-        """The keys of those who could be delivered: key, person_id. For a journey only."""
+        """The keys of those who could be delivered to the journey: key, person_id."""
+        delivery = self.plan.delivery
+        if delivery is None:
+            raise ValueError("only an export for a journey has keys")
         return (
             f"SELECT key, person_id FROM ({self._persons(sources)}) AS persons "
-            f"WHERE (CASE {self._judgement()} END) IS NULL"
+            f"WHERE (CASE {self._judgement(delivery)} END) IS NULL"
         )
 
     def duplicates(self, keys: str) -> str:
@@ -77,47 +101,74 @@ class Queries:
         return f"SELECT key, min(person_id) AS winner FROM {keys} GROUP BY key HAVING count(*) > 1"
 
     def picked(self, sources: Sources) -> str:
-        """Who is selected: person_id, position, identity_map, code of those discarded.
+        """Who is selected, once each: person_id, position of the first segment that selects,
 
+        identity_map, code of those discarded; has_record, where some may have none.
         Selecting comes before merging, so that merging has only the selected to do.
         """
-        code, join = self.dialect.text("NULL"), ""
-        if self.plan.delivery:
+        code, join, delivery = self.dialect.text("NULL"), "", self.plan.delivery
+        if delivery:
             duplication = self._text(EventCode.ERROR_INSTANCE_DUPLICATION)
-            code = f"CASE {self._judgement()} WHEN winner <> person_id THEN {duplication} END"
+            twice = "winner <> person_id"
             join = f"LEFT JOIN {sources.duplicates} AS duplicates USING (key)"
+            if delivery.instances:
+                twice += " OR living IS NOT NULL"
+                join += (
+                    f" LEFT JOIN (SELECT key AS living FROM {sources.instances} AS instances) "
+                    "AS instances ON living = persons.key"
+                )
+            code = f"CASE {self._judgement(delivery)} WHEN {twice} THEN {duplication} END"
+        record = ", has_record" if self._may_be_empty else ""
         return (
-            f"SELECT person_id, position, identity_map, {code} AS code "
+            f"SELECT person_id, position, identity_map, {code} AS code{record} "
             f"FROM ({self._persons(sources)}) AS persons {join}"
         )
 
     def counts(self, sources: Sources) -> str:
-        """Selected, and discarded among them."""
-        return f"SELECT count(*), count(code) FROM {sources.picked} AS {_PICKED}"
+        """Of each batch that somebody is selected for: its number, selected, discarded."""
+        return (
+            f"SELECT batch, count(*), count(code) FROM ({self._entries(sources)}) AS entries "
+            "GROUP BY batch"
+        )
 
     def namespaces(self, sources: Sources) -> str:
-        """Exported profiles by namespace."""
+        """Of each batch the exported profiles by namespace: its number, namespace, profiles."""
         namespace = self.dialect.exploded("map_keys(identity_map)")
         return (
-            f"SELECT namespace, count(*) FROM (SELECT {namespace} AS namespace "
-            f"FROM {sources.picked} AS {_PICKED} WHERE code IS NULL) AS named "
-            "GROUP BY namespace ORDER BY namespace"
+            f"SELECT batch, namespace, count(*) FROM (SELECT batch, {namespace} AS namespace "
+            f"FROM ({self._entries(sources)}) AS entries WHERE code IS NULL) AS named "
+            "GROUP BY batch, namespace ORDER BY batch, namespace"
         )
 
     def profiles(self, sources: Sources) -> str:
-        """The exported profiles, merged and nested."""
-        source = f"{sources.picked} AS {_PICKED}"
-        if self.plan.attributes:
-            source += f" JOIN ({self._merged(sources)}) AS {_MERGED} USING (person_id)"
-        if self.plan.segment_membership:
+        """The exported profiles, once each, merged and nested."""
+        plan, source = self.plan, f"{sources.picked} AS {_PICKED}"
+        condition = f"{_PICKED}.code IS NULL"
+        if plan.attributes:
+            kind = "LEFT JOIN" if self._may_be_empty else "JOIN"
+            source += f" {kind} ({self._merged(sources)}) AS {_MERGED} USING (person_id)"
+            if self._may_be_empty:
+                condition += f" AND ({_MERGED}.person_id IS NOT NULL OR NOT {_PICKED}.has_record)"
+        if plan.segment_membership:
             source += f" LEFT JOIN ({self._standings(sources)}) AS {_STANDINGS} USING (person_id)"
+        if plan.events:
+            events = self._happenings(plan.events, sources)
+            source += f" LEFT JOIN ({events}) AS {_EVENTS} USING (person_id)"
         columns = ", ".join(
             f"{value} AS {self.dialect.identifier(name)}" for name, value in self._output()
         )
-        return f"SELECT {columns} FROM {source} WHERE {_PICKED}.code IS NULL"
+        return f"SELECT {columns} FROM {source} WHERE {condition}"
+
+    def batch(self, batch: int, profiles: str, sources: Sources) -> str:
+        """Those of the exported `profiles` that one segment's batch has."""
+        member = self._person_id("person_id")
+        return (
+            f"SELECT * FROM {profiles} WHERE person_id IN "
+            f"(SELECT {member} FROM {sources.selected} AS selected WHERE position = {batch})"
+        )
 
     def discards(self, sources: Sources) -> str:
-        """The rows of the discard file, in the order of buckets and person ids."""
+        """The rows of the discard file, in the order of buckets, person ids and segments."""
         wanted = ", ".join(
             f"({position}, {self._text(segment.namespace)}, {self._text(segment.segment)})"
             for position, segment in enumerate(self.plan.segments)
@@ -130,50 +181,109 @@ class Queries:
             )
         return (
             f"SELECT {namespace} AS segment_namespace, {segment} AS segment, person_id, code "
-            f"FROM {sources.picked} AS {_PICKED} {join} WHERE code IS NOT NULL "
-            f"ORDER BY person_id % {self.plan.snapshot.buckets}, person_id"
+            f"FROM ({self._entries(sources)}) AS entries {join} WHERE code IS NOT NULL "
+            f"ORDER BY person_id % {self.plan.snapshot.buckets}, person_id, position"
         )
+
+    @property
+    def _may_be_empty(self) -> bool:
+        """Whether persons without a fragment may be exported, who have nothing to merge."""
+        return self.plan.empty_profiles and self.plan.snapshot.empty > 0
 
     def _text(self, value: str) -> str:
         return self.dialect.literal(value)
 
-    def _persons(self, sources: Sources) -> str:
-        """The selected persons: person_id, position, identity_map, for a journey key as well."""
-        columns, delivery = "person_id, identity_map", self.plan.delivery
-        if delivery:
-            columns += f", {self._key(delivery)} AS key"
-            columns += ", test_profile" if delivery.test_mode else ""
-        if not self.plan.segments:
-            return f"SELECT {columns}, CAST(NULL AS INTEGER) AS position FROM {sources.persons}"
+    def _person_id(self, value: str) -> str:
+        """A person id as the batch has it: JSON's numbers would lose its last digits."""
+        return value if self.plan.format is FileFormat.PARQUET else self.dialect.text(value)
+
+    def _entries(self, sources: Sources) -> str:
+        """What the batches are made of, and the discards: batch, position, person_id,
+
+        identity_map, code.
+        """
+        if not self.plan.segment_per_batch:
+            return (
+                "SELECT 0 AS batch, position, person_id, identity_map, code "
+                f"FROM {sources.picked} AS {_PICKED}"
+            )
         return (
-            f"SELECT {columns}, position FROM {sources.persons} "
+            "SELECT selected.position AS batch, selected.position AS position, person_id, "
+            f"identity_map, code FROM {sources.picked} AS {_PICKED} "
             f"JOIN {sources.selected} AS selected USING (person_id)"
+        )
+
+    def _persons(self, sources: Sources) -> str:
+        """The selected persons, once each, with what is needed to judge them.
+
+        Reads no column that the plan does not ask for.
+        """
+        plan, delivery = self.plan, self.plan.delivery
+        columns, conditions = ["person_id", "identity_map"], []
+        if delivery:
+            columns.append(f"{self._key(delivery)} AS key")
+            columns += ["test_profile"] if delivery.test_mode else []
+        if self._may_be_empty:
+            columns.append("has_record")
+        elif plan.snapshot.empty:
+            conditions.append("has_record")
+        if plan.ingested_after:
+            conditions.append(f"ingested_at > {self.dialect.timestamp(plan.ingested_after)}")
+        join = ""
+        if plan.segments:
+            columns.append("position")
+            selected = f"{sources.selected} AS selected"
+            if plan.segment_per_batch:
+                once = f"SELECT person_id, min(position) AS position FROM {selected}"
+                selected = f"({once} GROUP BY person_id) AS selected"
+            join = f"JOIN {selected} USING (person_id)"
+        else:
+            columns.append("CAST(NULL AS INTEGER) AS position")
+        return (
+            f"SELECT {', '.join(columns)} FROM {sources.persons} AS stored {join} "
+            f"{_where(conditions)}"
         )
 
     def _delivered(self, sources: Sources) -> str:
         return f"SELECT person_id FROM {sources.picked} AS {_PICKED} WHERE code IS NULL"
 
     def _merged(self, sources: Sources) -> str:
-        """Of each attribute the latest value that is not null, by person.
+        """What the merge policy makes of the fragments, by person.
 
-        Without segments that is everyone: most persons have one fragment, and need no
-        merging.
+        Where everyone is exported, most have one fragment, and need no merging.
         """
         names = [self.dialect.identifier(attribute.path) for attribute in self.plan.attributes]
-        latest = ", ".join(f"{self.dialect.latest(name, 'rank')} AS {name}" for name in names)
-        if self.plan.segments:
+        plain, fragments = ", ".join(names), f"{sources.fragments} AS fragments"
+        narrowed = bool(self.plan.segments or self.plan.ingested_after)
+        only = _where([f"person_id IN ({self._delivered(sources)})"] if narrowed else [])
+        if self.plan.policy.merging is Merging.NONE:
             return (
-                f"SELECT person_id, {latest} FROM {sources.fragments} "
-                f"WHERE person_id IN ({self._delivered(sources)}) GROUP BY person_id"
+                f"SELECT person_id, {plain} FROM {fragments} SEMI JOIN "
+                f"(SELECT person_id, max(rank) AS rank FROM {fragments} {only} "
+                "GROUP BY person_id) AS newest USING (person_id, rank)"
             )
+        order = self._precedence()
+        latest = ", ".join(f"{self.dialect.latest(name, order)} AS {name}" for name in names)
+        if narrowed:
+            return f"SELECT person_id, {latest} FROM {fragments} {only} GROUP BY person_id"
         return (
             f"WITH several AS {self.dialect.materialized} (SELECT person_id "
-            f"FROM {sources.fragments} GROUP BY person_id HAVING count(*) > 1) "
-            f"SELECT person_id, {', '.join(names)} FROM {sources.fragments} "
-            "ANTI JOIN several USING (person_id) "
-            f"UNION ALL SELECT person_id, {latest} FROM {sources.fragments} "
+            f"FROM {fragments} GROUP BY person_id HAVING count(*) > 1) "
+            f"SELECT person_id, {plain} FROM {fragments} ANTI JOIN several USING (person_id) "
+            f"UNION ALL SELECT person_id, {latest} FROM {fragments} "
             "SEMI JOIN several USING (person_id) GROUP BY person_id"
         )
+
+    def _precedence(self) -> str:
+        """What of two fragments that have a value decides: the greater one's counts."""
+        policy = self.plan.policy
+        if policy.merging is Merging.TIMESTAMP_ORDERED or not policy.datasets:
+            return "rank"
+        arms = " ".join(
+            f"WHEN {self._text(dataset)} THEN {place * RANKS}"
+            for place, dataset in enumerate(reversed(policy.datasets), start=1)
+        )
+        return f"rank + CASE dataset_id {arms} ELSE 0 END"
 
     def _key(self, delivery: Delivery) -> str:
         """A person's key: the primary identity in the journey's namespace, else the first by id.
@@ -191,21 +301,21 @@ class Queries:
             f"ELSE ({sql.least(sql.transform(named, 'i', order))}).id END"
         )
 
-    def _judgement(self) -> str:
+    def _judgement(self, delivery: Delivery) -> str:
         """The arms of a CASE that names why a person cannot be delivered, but for duplicates."""
         identities = self.dialect.size("identity_map")
         arms = [
             (f"coalesce({identities}, 0) = 0", EventCode.ERROR_INSTANCE_NO_IDENTITY_MAP),
             ("key IS NULL", EventCode.ERROR_INSTANCE_BAD_NAMESPACE),
         ]
-        if self.plan.delivery and self.plan.delivery.test_mode:
+        if delivery.test_mode:
             untested = "NOT coalesce(test_profile, false)"
             arms.append((untested, EventCode.ERROR_INSTANCE_NOT_A_TEST_PROFILE))
         return " ".join(f"WHEN {condition} THEN {self._text(code)}" for condition, code in arms)
 
     def _output(self) -> Iterator[tuple[str, str]]:
         plan = self.plan
-        yield PERSON_ID, f"{_PICKED}.person_id"
+        yield PERSON_ID, self._person_id(f"{_PICKED}.person_id")
         for name, node in plan.tree.items():
             yield name, self._nested(node, _MERGED)
         if plan.identity_map:
@@ -214,13 +324,25 @@ class Queries:
             yield IDENTITIES, self._identities(plan.identities)
         if plan.segment_membership:
             yield SEGMENT_MEMBERSHIP, f"{_STANDINGS}.segment_membership"
+        if plan.events:
+            events = f"coalesce({_EVENTS}.event_list, {self.dialect.empty_list()})"
+            yield EVENT_LIST, events
 
     def _nested(self, node: Attribute | Tree, relation: str) -> str:
         if isinstance(node, Attribute):
-            return f"{relation}.{self.dialect.identifier(node.path)}"
+            return self._written(f"{relation}.{self.dialect.identifier(node.path)}", node.type)
         return self.dialect.struct(
             {name: self._nested(below, relation) for name, below in node.items()}
         )
+
+    def _written(self, value: str, kind: str) -> str:
+        """A value as the file can have it: JSON has no number that is not finite."""
+        if self.plan.format is FileFormat.PARQUET or not kind.startswith("DOUBLE"):
+            return value
+        finite = "CASE WHEN {0} - {0} = 0 THEN {0} END"  # infinity less infinity is no number
+        if kind == "DOUBLE":
+            return finite.format(value)
+        return self.dialect.transform(value, "x", finite.format("x"))
 
     def _identities(self, parts: Sequence[str]) -> str:
         """The identity map as one flat list; an absent map stays absent."""
@@ -232,15 +354,38 @@ class Queries:
 
     def _standings(self, sources: Sources) -> str:
         """XDM's segmentMembership: namespace → segment → status and time of qualification."""
-        standing = {"status": "status", "lastQualificationTime": "qualified_at"}
+        time = "qualified_at"
+        if self.plan.format is not FileFormat.PARQUET:
+            time = self.dialect.rfc3339(time)
+        standing = {"status": "status", "lastQualificationTime": time}
         by_segment = self._mapped("segment", self.dialect.struct(standing))
         return (
             f"SELECT person_id, {self._mapped('namespace', 'standing')} AS segment_membership "
             f"FROM (SELECT person_id, namespace, {by_segment} AS standing "
-            f"FROM {sources.memberships} WHERE person_id IN ({self._delivered(sources)}) "
+            f"FROM {sources.memberships} AS memberships "
+            f"WHERE person_id IN ({self._delivered(sources)}) "
             "GROUP BY person_id, namespace) AS by_namespace GROUP BY person_id"
+        )
+
+    def _happenings(self, events: NestedEvents, sources: Sources) -> str:
+        """The events of each person who has some: person_id, event_list."""
+        conditions = [f"person_id IN ({self._delivered(sources)})"]
+        if events.after:
+            conditions.append(f"ingested_at > {self.dialect.timestamp(events.after)}")
+        if events.before:
+            conditions.append(f"ingested_at < {self.dialect.timestamp(events.before)}")
+        event = self.dialect.struct(
+            {name: self._nested(node, "events") for name, node in tree(events.attributes).items()}
+        )
+        return (
+            f"SELECT person_id, {self.dialect.listed(event, 'rank')} AS event_list "
+            f"FROM {sources.events} AS events {_where(conditions)} GROUP BY person_id"
         )
 
     def _mapped(self, key: str, value: str) -> str:
         entry: Mapping[str, str] = {"key": key, "value": value}
         return f"map_from_entries({self.dialect.listed(self.dialect.struct(entry), key)})"
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
