@@ -308,15 +308,15 @@ def _write_bucket(
 def _ranked(
     people: Sequence[Person], rows: Callable[[Person], Sequence[T]]
 ) -> Sequence[tuple[int, Person, T]]:
-    """What people have with its ranks: total in the bucket, the last just below the limit."""
+    """What people have with its ranks: total in the bucket, and as far apart as they can be."""
     ages = max((len(rows(person)) for person in people), default=0)
     aged = chain.from_iterable(
         ((person, rows(person)[age]) for person in people if age < len(rows(person)))
         for age in range(ages)
     )
-    ranked = list(enumerate(aged))
-    first = RANKS - len(ranked)
-    return [(first + place, person, row) for place, (person, row) in ranked]
+    ranked = list(enumerate(aged, start=1))
+    apart = (RANKS - 1) // max(1, len(ranked))
+    return [(place * apart, person, row) for place, (person, row) in ranked]
 
 
 def _stored(moment: datetime) -> str:
