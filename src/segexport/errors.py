@@ -12,7 +12,8 @@
     ├── StoreError
     │   ├── StoreTooNew
     │   ├── StoreUnavailable
-    │   └── DiscardFileUnusable
+    │   ├── DiscardFileUnusable
+    │   └── DiscardsWaiting
     ├── ProfileStoreError
     │   ├── ProfileStoreMissing
     │   ├── ProfileStoreCorrupt
@@ -129,6 +130,12 @@ class DiscardFileUnusable(StoreError):
     """A job's discard file is missing, or not the one that the job was finished with."""
 
     code = "store.discards"
+
+
+class DiscardsWaiting(StoreError):
+    """Events of a job's discard file are still to be delivered, so it has to stay as it is."""
+
+    code = "store.discards_waiting"
 
 
 class ProfileStoreError(SegexportError):

@@ -5,6 +5,7 @@ sort alike everywhere. Request, publication, fault and files are JSON text.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -182,7 +183,7 @@ def event_values(row: OutboxRow) -> tuple[Any, ...]:
         row.type,
         (row.occurred_at - _EPOCH) // _MICROSECOND,
         row.value,
-        None if row.discards is None else _text(_discards_document(row.discards)),
+        None if row.discards is None else discards_text(row.discards),
     )
 
 
@@ -202,9 +203,24 @@ def read_event(values: Sequence[Any]) -> NumberedRow:
             type=event_type,
             occurred_at=from_micros(occurred_at),
             value=value,
-            discards=None if discards is None else DiscardFile(**orjson.loads(discards)),
+            discards=None if discards is None else read_discards(discards),
         ),
     )
+
+
+def discards_text(discards: DiscardFile) -> str:
+    """A discard file as a column of an event row."""
+    return _text(_discards_document(discards))
+
+
+def read_discards(text: str) -> DiscardFile:
+    """The discard file of such a column."""
+    return DiscardFile(**orjson.loads(text))
+
+
+def with_discards(publication: str, discards: DiscardFile) -> str:
+    """The column of a publication, with another discard file."""
+    return _publication_text(replace(_publication(publication), discards=discards))
 
 
 def piece_values(piece: FinishedPiece) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from uuid import UUID
 from segexport.events.outbox import NumberedRow, OutboxRow
 from segexport.jobs.job import Job, Scope, Transition
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.publication import DataFile
+from segexport.jobs.publication import DataFile, DiscardFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +283,20 @@ class Outbox(Protocol):
         """Forget the parked row of a replay that the topic has.
 
         Idempotent: a second call does not forget what was parked since.
+        """
+        ...
+
+    async def discard_files(self) -> Sequence[tuple[int, DiscardFile]]:
+        """The discard files of all jobs, with their jobs' ids."""
+        ...
+
+    async def replace_discards(self, job_id: int, old: DiscardFile, new: DiscardFile) -> None:
+        """Put `new` in the place of a job's discard file, in its publication and its event row.
+
+        For erasures: the new file has as many rows, in the same order. Raises
+        `DiscardsWaiting` while events of the old one may still be sent: the mark of what is
+        delivered has not passed its row, or an event of the job is parked. Raises
+        `StoreError` if `old` is no longer the job's file, or the rows are not as many.
         """
         ...
 

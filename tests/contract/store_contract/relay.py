@@ -7,17 +7,19 @@ from functools import partial
 import pytest
 
 from contract.store_contract.suite import LEASE, SECOND, Database, Suite, all_rows
-from segexport.errors import (
-    JobNotFound,
-    RelayFenced,
-)
+from segexport.errors import DiscardsWaiting, JobNotFound, RelayFenced, StoreError
+from segexport.jobs.publication import DiscardFile
 from segexport.store.store import Parked, Store
+from support.deliveries import complete, submit
 from support.job_stories import (
     NOON,
     advanced,
     cancel,
     submitted,
 )
+
+FILE = DiscardFile(path="/discards/1.parquet", sha256="ab" * 32, rows=7)
+REDACTED = DiscardFile(path="/discards/1-1.parquet", sha256="cd" * 32, rows=7)
 
 
 class RelayContract(Suite):
@@ -146,3 +148,55 @@ class RelayContract(Suite):
         epoch = await store.lead(owner, LEASE)
         assert epoch is not None
         return epoch
+
+    async def test_a_delivered_discard_file_gives_way_to_one_without_a_person(
+        self, store: Store
+    ) -> None:
+        job = await complete(store, await submit(store), FILE)
+        other = await complete(store, await submit(store), replace(FILE, path="/other"))
+        await self._deliver(store)
+        assert await store.discard_files() == [
+            (job.id, FILE),
+            (other.id, replace(FILE, path="/other")),
+        ]
+        await store.replace_discards(job.id, FILE, REDACTED)
+        assert await store.discard_files() == [
+            (job.id, REDACTED),
+            (other.id, replace(FILE, path="/other")),
+        ]
+        stored = await store.get(job.scope, job.id)
+        assert stored.publication is not None
+        assert stored.publication.discards == REDACTED
+        assert stored.counts == job.counts
+        (row,) = [each.row for each in await all_rows(store) if each.row.discards == REDACTED]
+        assert row.job_id == job.id
+
+    async def test_a_discard_file_stays_while_events_of_it_may_be_sent(self, store: Store) -> None:
+        job = await complete(store, await submit(store), FILE)
+        with pytest.raises(DiscardsWaiting, match="still to be delivered"):
+            await store.replace_discards(job.id, FILE, REDACTED)
+        number = await self._deliver(store)
+        epoch = await self._leading(store, "a")
+        await store.park("a", epoch, Parked(number, job.id, 3, "too large", NOON))
+        with pytest.raises(DiscardsWaiting):
+            await store.replace_discards(job.id, FILE, REDACTED)
+        assert await store.discard_files() == [(job.id, FILE)]
+
+    async def test_only_the_file_that_a_job_has_gives_way_and_to_one_with_as_many_rows(
+        self, store: Store
+    ) -> None:
+        job = await complete(store, await submit(store), FILE)
+        await self._deliver(store)
+        for old, new in ((REDACTED, FILE), (FILE, replace(REDACTED, rows=FILE.rows - 1))):
+            with pytest.raises(StoreError, match="look again"):
+                await store.replace_discards(job.id, old, new)
+        with pytest.raises(StoreError, match="look again"):
+            await store.replace_discards(job.id + 1, FILE, REDACTED)
+        assert await store.discard_files() == [(job.id, FILE)]
+
+    async def _deliver(self, store: Store) -> int:
+        """Mark all rows as delivered; the last one's number."""
+        epoch = await self._leading(store, "a")
+        last = (await store.backlog()).last
+        await store.mark_delivered("a", epoch, last)
+        return last

@@ -9,8 +9,9 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
-from segexport.errors import JobNotFound, RelayFenced, StoreError
+from segexport.errors import DiscardsWaiting, JobNotFound, RelayFenced, StoreError
 from segexport.events.outbox import NumberedRow
+from segexport.jobs.publication import DiscardFile
 from segexport.store import rows as columns
 from segexport.store.store import Backlog, Parked, Replay
 
@@ -175,6 +176,47 @@ def backlog(connection: sqlite3.Connection) -> Backlog:
     """Last number given, delivered up to, rows parked."""
     last, delivered, parked_rows = connection.execute(_BACKLOG).fetchone()
     return Backlog(last=last, delivered=delivered, parked=parked_rows)
+
+
+def discard_files(connection: sqlite3.Connection) -> Sequence[tuple[int, DiscardFile]]:
+    """All jobs' discard files."""
+    found = connection.execute(
+        "SELECT job_id, discards FROM outbox WHERE discards IS NOT NULL ORDER BY number"
+    )
+    return [(job_id, columns.read_discards(text)) for job_id, text in found]
+
+
+def replace_discards(
+    connection: sqlite3.Connection, job_id: int, old: DiscardFile, new: DiscardFile
+) -> None:
+    """Another file in the place of a delivered one, wherever the store names it."""
+    found = connection.execute(
+        "SELECT number, discards, publication FROM outbox JOIN jobs ON jobs.id = job_id "
+        "WHERE job_id = ? AND discards IS NOT NULL",
+        (columns.job_key(job_id),),
+    ).fetchone()
+    if found is None or columns.read_discards(found[1]) != old or old.rows != new.rows:
+        raise StoreError(
+            f"job {job_id} has no discard file {old.path} with SHA-256 {old.sha256} and "
+            f"{new.rows} rows; look again which one it has"
+        )
+    number, _, publication = found
+    waiting = connection.execute(
+        "SELECT 1 FROM relay WHERE delivered < ? UNION ALL SELECT 1 FROM parked WHERE job_id = ?",
+        (number, job_id),
+    ).fetchone()
+    if waiting is not None:
+        raise DiscardsWaiting(
+            f"events of the discard file of job {job_id} are still to be delivered; erase again "
+            "when they are (`segexport outbox show`)"
+        )
+    connection.execute(
+        "UPDATE outbox SET discards = ? WHERE number = ?", (columns.discards_text(new), number)
+    )
+    connection.execute(
+        "UPDATE jobs SET publication = ? WHERE id = ?",
+        (columns.with_discards(publication, new), job_id),
+    )
 
 
 def _events(found: Iterable[Sequence[Any]]) -> Sequence[NumberedRow]:

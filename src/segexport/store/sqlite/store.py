@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from segexport.events.outbox import NumberedRow, OutboxRow
 from segexport.jobs.job import Job, Scope, Transition
 from segexport.jobs.lifecycle import JobState
+from segexport.jobs.publication import DiscardFile
 from segexport.store.changes import Changes
 from segexport.store.rows import require_matching
 from segexport.store.sqlite import file, jobs, outbox
@@ -232,6 +233,16 @@ class SqliteStore:
         """Forget the parked row of a replay."""
         await self._writer.run(
             lambda connection: outbox.finish_replay(connection, owner, epoch, replay, self._clock())
+        )
+
+    async def discard_files(self) -> Sequence[tuple[int, DiscardFile]]:
+        """All jobs' discard files."""
+        return await self._readers.run(outbox.discard_files)
+
+    async def replace_discards(self, job_id: int, old: DiscardFile, new: DiscardFile) -> None:
+        """Put another file in the place of a delivered one."""
+        await self._writer.run(
+            lambda connection: outbox.replace_discards(connection, job_id, old, new)
         )
 
     async def mark_delivered(self, owner: str, epoch: int, number: int) -> None:
