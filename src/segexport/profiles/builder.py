@@ -72,6 +72,11 @@ class Draft:
     base: Snapshot | None
     connection: duckdb.DuckDBPyConnection
 
+    @property
+    def folder(self) -> Path:
+        """Where the snapshot's files are written."""
+        return self.staging / "snapshot"
+
     def publish(
         self,
         *,
@@ -85,7 +90,7 @@ class Draft:
         `incoming` says what is new in a bucket. Raises `ProfileStoreError` if two persons
         share an id.
         """
-        folder = self.staging / "snapshot"
+        folder = self.folder
         contents = []
         for number in range(buckets):
             progress("merging", number, buckets)
@@ -110,8 +115,12 @@ class Draft:
             segments=_segment_sizes(contents),
             namespaces=tuple(sorted(frozenset().union(*(each.namespaces for each in contents)))),
         )
+        return self.reveal(snapshot)
+
+    def reveal(self, snapshot: Snapshot) -> Snapshot:
+        """Make a snapshot whose files are all in `folder` the newest of the store."""
         _put_on_disk(snapshot, write_manifest(snapshot))
-        folder.rename(self.store / self.id)
+        self.folder.rename(self.store / self.id)
         _sync(self.store)
         return ProfileStore(self.store).snapshot(self.id)
 

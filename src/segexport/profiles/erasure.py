@@ -1,0 +1,297 @@
+"""Takes persons out of the profile store, and out of what it keeps beside its snapshots.
+
+Snapshots do not change, so an erasure makes the next one without the persons: files that
+hold none of them are linked, the others are written anew. Older snapshots that hold them
+are deleted, unless an unfinished job works on one.
+"""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import orjson
+
+from segexport.database import open_database
+from segexport.profiles.builder import Draft, Resources, draft
+from segexport.profiles.fragments import PERSON_ID
+from segexport.profiles.snapshots import MANIFEST, ProfileStore, Snapshot
+from segexport.sql import literal, parquet
+
+_SIZES: Final = ("realized", "existing", "exited")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An identity: an id in a namespace."""
+
+    namespace: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A person to be erased, as a snapshot knows it."""
+
+    person_id: int
+    person_key: str
+    identities: frozenset[Identity]
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedSnapshots:
+    """What an erasure has done to snapshots.
+
+    `made` is the newest one now; None where the newest held none of the persons. `deleted`
+    held some of them and are gone. `in_use` hold some and stay, for unfinished jobs.
+    """
+
+    made: Snapshot | None
+    deleted: Sequence[str]
+    in_use: Sequence[str]
+
+
+def find(store: Path, identity: Identity) -> Sequence[Subject]:
+    """Everybody who has this identity in any snapshot of the store, by person id."""
+    found: dict[int, Subject] = {}
+    opened = ProfileStore(store)
+    with open_database() as database:
+        for snapshot_id in opened.ids():
+            for subject in _found_in(database, opened.snapshot(snapshot_id), identity):
+                known = found.setdefault(subject.person_id, subject)
+                found[subject.person_id] = replace(
+                    known, identities=known.identities | subject.identities
+                )
+    return sorted(found.values(), key=lambda subject: subject.person_id)
+
+
+def person_ids(store: Path, subjects: Sequence[Subject]) -> frozenset[int]:
+    """Every id under which these persons may have been exported.
+
+    A person's key, and with it the id, changes when the identity graph does, so whatever
+    could have been a key counts, unless it is that of somebody else now.
+    """
+    keys = {subject.person_key for subject in subjects}
+    keys |= {str(identity) for subject in subjects for identity in subject.identities}
+    certain = frozenset(subject.person_id for subject in subjects)
+    opened = ProfileStore(store)
+    with open_database() as database:
+        (ids,) = zip(
+            *database.execute(
+                f"SELECT {PERSON_ID} FROM (SELECT unnest(?) AS person_key)", [sorted(keys)]
+            ).fetchall(),
+            strict=True,
+        )
+        possible = frozenset(ids) - certain
+        if not possible:
+            return certain
+        newest = opened.latest()
+        files = [newest.persons_file(bucket) for bucket in range(newest.buckets)]
+        others = database.execute(
+            f"SELECT person_id FROM {parquet(files)} WHERE person_id IN ({_listed(possible)})"
+        ).fetchall()
+    return certain | (possible - {person_id for (person_id,) in others})
+
+
+def erase_from_snapshots(
+    store: Path,
+    subjects: Sequence[Subject],
+    *,
+    now: datetime,
+    resources: Resources,
+    in_use: Collection[str],
+) -> ErasedSnapshots:
+    """Make a newest snapshot without these persons, and delete the older ones that hold them.
+
+    `in_use` are the ids of snapshots that unfinished jobs work on. Raises what `draft`
+    raises; the store is then as it was.
+    """
+    ids = frozenset(subject.person_id for subject in subjects)
+    opened = ProfileStore(store)
+    with open_database() as database:
+        holding = [
+            snapshot
+            for snapshot in map(opened.snapshot, opened.ids())
+            if _holds(database, snapshot, subjects)
+        ]
+    made = None
+    if holding and holding[-1].id == opened.ids()[-1]:
+        with draft(store, now=now, resources=resources) as successor:
+            made = _without(successor, holding[-1], ids, subjects)
+    deleted = [snapshot for snapshot in holding if snapshot.id not in in_use]
+    for snapshot in deleted:
+        _delete(snapshot)
+    return ErasedSnapshots(
+        made=made,
+        deleted=[snapshot.id for snapshot in deleted],
+        in_use=[snapshot.id for snapshot in holding if snapshot.id in in_use],
+    )
+
+
+def erase_from_rejects(store: Path, subjects: Sequence[Subject]) -> int:
+    """Delete refused records that name an identity of these persons; how many they were.
+
+    Only files in the store's own folder of rejects are looked through.
+    """
+    quoted = [
+        orjson.dumps(orjson.dumps(identity.id).decode())[1:-1]
+        for subject in subjects
+        for identity in subject.identities
+    ]
+    erased = 0
+    for file in sorted((store / "rejects").glob("*.ndjson")):
+        with file.open("rb") as lines:
+            matching = sum(any(each in line for each in quoted) for line in lines)
+        if not matching:
+            continue
+        erased += matching
+        rewritten = file.with_suffix(".rewritten")
+        with file.open("rb") as lines, rewritten.open("wb") as kept:
+            kept.writelines(line for line in lines if not any(each in line for each in quoted))
+            kept.flush()
+            os.fsync(kept.fileno())
+        rewritten.rename(file)
+    return erased
+
+
+def _found_in(
+    database: duckdb.DuckDBPyConnection, snapshot: Snapshot, identity: Identity
+) -> Iterator[Subject]:
+    files = [snapshot.persons_file(bucket) for bucket in range(snapshot.buckets)]
+    rows = database.execute(
+        f"""SELECT person_id, person_key, identity_map FROM {parquet(files)}
+            WHERE list_contains(
+                list_transform(identity_map[{literal(identity.namespace)}], lambda one: one.id),
+                {literal(identity.id)})
+              OR person_key IN (
+                SELECT person_key FROM {parquet([snapshot.graph_file])}
+                WHERE namespace = {literal(identity.namespace)} AND id = {literal(identity.id)})
+        """
+    ).fetchall()
+    for person_id, person_key, identity_map in rows:
+        identities = {
+            Identity(namespace, one["id"])
+            for namespace, listed in (identity_map or {}).items()
+            for one in listed
+        }
+        yield Subject(person_id, person_key, frozenset(identities | {identity}))
+
+
+def _holds(
+    database: duckdb.DuckDBPyConnection, snapshot: Snapshot, subjects: Sequence[Subject]
+) -> bool:
+    ids = frozenset(subject.person_id for subject in subjects)
+    buckets = sorted({person_id % snapshot.buckets for person_id in ids})
+    files = [snapshot.persons_file(bucket) for bucket in buckets]
+    query = (
+        f"SELECT 1 FROM {parquet(files)} WHERE person_id IN ({_listed(ids)}) UNION ALL "
+        f"SELECT 1 FROM {parquet([snapshot.graph_file])} WHERE {_of_graph(subjects)} LIMIT 1"
+    )
+    return database.execute(query).fetchone() is not None
+
+
+def _without(
+    successor: Draft, base: Snapshot, ids: Collection[int], subjects: Sequence[Subject]
+) -> Snapshot:
+    """The next snapshot: the base without these persons."""
+    touched = {person_id % base.buckets for person_id in ids}
+    removed = _removed(successor.connection, base, touched, ids)
+    snapshot = replace(
+        base,
+        id=successor.id,
+        folder=successor.folder,
+        created_at=successor.created_at,
+        persons=base.persons - removed.total("persons"),
+        empty=base.empty - removed.total("empty"),
+        fragments=base.fragments - removed.total("fragments"),
+        events=base.events - removed.total("events"),
+        segments=tuple(
+            replace(
+                size,
+                **{
+                    status: getattr(size, status)
+                    - removed.segments[size.namespace, size.segment, status]
+                    for status in _SIZES
+                },
+            )
+            for size in base.segments
+        ),
+    )
+    for old, new in zip(base.files(), snapshot.files(), strict=True):
+        new.parent.mkdir(parents=True, exist_ok=True)
+        if old == base.graph_file:
+            rest = f"NOT ({_of_graph(subjects)})"
+        elif old.parent in {base.persons_file(bucket).parent for bucket in touched}:
+            rest = f"person_id NOT IN ({_listed(ids)})"
+        else:
+            os.link(old, new)
+            continue
+        successor.connection.execute(
+            f"COPY (SELECT * FROM {parquet([old])} WHERE {rest}) TO {literal(new)} (FORMAT parquet)"
+        )
+    return successor.reveal(snapshot)
+
+
+@dataclass(frozen=True, slots=True)
+class _Removed:
+    """How many rows of each kind an erasure removes."""
+
+    rows: Counter[str]
+    segments: Counter[tuple[str, str, str]]
+
+    def total(self, kind: str) -> int:
+        return self.rows[kind]
+
+
+def _removed(
+    connection: duckdb.DuckDBPyConnection,
+    base: Snapshot,
+    buckets: Collection[int],
+    ids: Collection[int],
+) -> _Removed:
+    these = f"WHERE person_id IN ({_listed(ids)})"
+
+    def count(files: Sequence[Path], what: str = "count(*)") -> int:
+        found: Any = connection.execute(f"SELECT {what} FROM {parquet(files)} {these}").fetchone()
+        return int(found[0])
+
+    persons = [base.persons_file(bucket) for bucket in buckets]
+    memberships = [base.memberships_file(bucket) for bucket in buckets]
+    segments = connection.execute(
+        f"SELECT namespace, segment, status, count(*) FROM {parquet(memberships)} {these} "
+        "GROUP BY ALL"
+    ).fetchall()
+    return _Removed(
+        rows=Counter(
+            persons=count(persons),
+            empty=count(persons, "count(*) FILTER (NOT has_record)"),
+            fragments=count([base.fragments_file(bucket) for bucket in buckets]),
+            events=count([base.events_file(bucket) for bucket in buckets]),
+        ),
+        segments=Counter(
+            {(namespace, segment, status): size for namespace, segment, status, size in segments}
+        ),
+    )
+
+
+def _delete(snapshot: Snapshot) -> None:
+    """Make a snapshot invisible, then remove its files."""
+    (snapshot.folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(snapshot.folder, ignore_errors=True)
+
+
+def _of_graph(subjects: Sequence[Subject]) -> str:
+    keys = ", ".join(sorted(literal(subject.person_key) for subject in subjects))
+    return f"person_key IN ({keys})"
+
+
+def _listed(ids: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(ids)))
