@@ -38,7 +38,9 @@ STATUSES: Final = ("realized", "existing", "exited")
 RESERVED: Final = ("person_id", "rank", "updated_at")
 """Columns of the store: no attribute at the top of a fragment can have these names."""
 
-PERSON_ID: Final = "greatest(1, (md5_number_lower(person_key) >> 1)::BIGINT)"
+FIRST_PERSON_ID: Final = 1 << 32
+"""No person has a lower id: in files of discards they stand for persons who were erased."""
+PERSON_ID: Final = f"greatest({FIRST_PERSON_ID}, (md5_number_lower(person_key) >> 1)::BIGINT)"
 """SQL for the person id of the column person_key: 63 bits of its MD5."""
 
 NOT_UTF8: Final = "not_utf8"

@@ -4,7 +4,8 @@ Parquet, one row per discarded profile, in the order in which their events are n
 
     segment_namespace VARCHAR   of the segment that selected the profile; NULL where the
     segment VARCHAR             request named no segment
-    person_id BIGINT            the profile store's id
+    person_id BIGINT            the profile store's id; where the person was erased since, the
+                                row's place in the file from 1 on, which nobody has for an id
     code VARCHAR                why: an `ERROR_INSTANCE_…` code
 
 The file is immutable: its path, SHA-256 and number of rows stand in the job's publication
