@@ -9,11 +9,12 @@ import orjson
 import pytest
 
 from segexport.profiles import sources
-from segexport.profiles.fragments import EXPLANATIONS, MAX_DEPTH, RULES, TOO_LARGE
+from segexport.profiles.fragments import EVENT, EXPLANATIONS, FRAGMENT, MAX_DEPTH, TOO_LARGE
 from segexport.profiles.snapshots import ProfileStore
 from support.fragments import (
     Document,
     contents,
+    event,
     fragment,
     load_records,
     snapshot_of,
@@ -159,6 +160,27 @@ def test_a_bad_record_is_refused_with_its_reason_and_the_others_are_loaded(
     assert {one["explanation"] for one in rejects} == {EXPLANATIONS[reason]}
 
 
+BAD_EVENTS: dict[str, Records] = {
+    "no_event_id": [event(_id=None), event(_id=None, identityMap={"E": [{"id": "x"}]})],
+    "no_timestamp": [event(timestamp=None)],
+    "timestamp": [event(timestamp=time) for time in ("yesterday", "2026-01-01", 5)],
+    "no_person_key": [event(personID=None)],
+    "person_key": [event(_id=5)],
+    "attribute_name": [event(happened_at="now"), event(ingested_at="now")],
+}
+
+
+@pytest.mark.parametrize("reason", BAD_EVENTS)
+def test_a_bad_event_is_refused_with_its_reason_and_the_others_are_loaded(
+    reason: str, tmp_path: Path
+) -> None:
+    records: Records = [event(_id="1"), *BAD_EVENTS[reason], event(_id="2")]
+    report = load_records(tmp_path / "profiles", [fragment()], happened=records)
+    assert (report.fragments, report.events) == (1, 2)
+    assert report.refused == {reason: len(BAD_EVENTS[reason])}
+    assert snapshot_of(report).events == 2
+
+
 def test_many_brackets_are_no_depth(tmp_path: Path) -> None:
     records: Records = [
         nested("[", MAX_DEPTH - 1, "]"),
@@ -172,8 +194,9 @@ def test_many_brackets_are_no_depth(tmp_path: Path) -> None:
 
 
 def test_every_reason_has_records_that_show_it() -> None:
-    assert set(BAD) | {TOO_LARGE} == set(EXPLANATIONS)
-    assert len({rule.reason for rule in RULES}) == len(RULES)
+    assert {*BAD, *BAD_EVENTS, TOO_LARGE} == set(EXPLANATIONS)
+    for kind in (FRAGMENT, EVENT):
+        assert len({rule.reason for rule in kind.rules}) == len(kind.rules)
 
 
 def test_a_reject_names_its_file_and_line_and_keeps_the_text(tmp_path: Path) -> None:

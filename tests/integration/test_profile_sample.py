@@ -27,7 +27,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     def files(snapshot: Snapshot) -> Sequence[bytes]:
-        return [file.read_bytes() for file in snapshot.files()]
+        return [file.read_bytes() for file in snapshot.files() if file != snapshot.graph_file]
 
     with mock.patch.object(builder, "FRAGMENTS_PER_BUCKET", 500):
         one, same, other = (

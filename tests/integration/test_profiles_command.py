@@ -37,7 +37,7 @@ def test_load_reports_what_it_read_took_and_refused(run: Any, tmp_path: Path) ->
     snapshot = ProfileStore(tmp_path / ".segexport" / "profiles").latest()
     assert status == 0
     assert "3 records read" in printed
-    assert "2 fragments accepted, 1 refused" in printed
+    assert "2 fragments and 0 events accepted, 1 refused" in printed
     assert "not_json  the record is not JSON" in printed
     assert f"rejects/{snapshot.id}.ndjson" in printed
     assert f"snapshot {snapshot.id}: 2 persons from 2 fragments, 1 segments, 1 bucket" in printed
@@ -61,6 +61,8 @@ def test_load_reports_in_json_for_scripts(run: Any, tmp_path: Path) -> None:
         "rejects": str(rejects),
         "persons": 1,
         "fragments": 1,
+        "events": 0,
+        "emptyProfiles": 0,
         "buckets": 1,
         "segments": 0,
     }
@@ -87,7 +89,7 @@ def test_load_finds_the_update_time_where_it_is_told_to(run: Any, tmp_path: Path
 def test_load_ends_with_status_1_when_everything_is_refused(run: Any, tmp_path: Path) -> None:
     status, printed, _ = run("profiles", "load", write_lines(tmp_path / "f.ndjson", ["bad"]))
     assert status == 1
-    assert "no fragment was accepted" in printed
+    assert "nothing was accepted" in printed
 
 
 def test_load_of_an_empty_file_is_no_failure(run: Any, tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def fragment(key: Any = "p1", at: Any = "2026-01-01T00:00:00Z", **more: Any) -> 
     return {name: value for name, value in document.items() if value is not None}
 
 
+def event(key: Any = "p1", **more: Any) -> Document:
+    """A small valid event; `more` is added to it, None takes a part away."""
+    document = {"personID": key, "_id": "e1", "timestamp": "2026-01-01T00:00:00Z", **more}
+    return {name: value for name, value in document.items() if value is not None}
+
+
 def write_lines(path: Path, records: Sequence[Document | str | bytes]) -> Path:
     """An NDJSON file; text is written as it is."""
     lines = (
@@ -56,11 +62,19 @@ def write_lines(path: Path, records: Sequence[Document | str | bytes]) -> Path:
 
 
 def load_records(
-    store: Path, records: Sequence[Document | str | bytes], **options: Any
+    store: Path,
+    records: Sequence[Document | str | bytes],
+    *,
+    happened: Sequence[Document | str | bytes] = (),
+    **options: Any,
 ) -> LoadReport:
-    """Load records from an NDJSON file beside the store."""
-    file = write_lines(store.parent / f"{store.name}-records.ndjson", records)
-    return load(store, [file], **{"now": NOW, "resources": RESOURCES, **options})
+    """Load fragments, and events that have `happened`, from NDJSON files beside the store."""
+    files, events = (
+        [write_lines(store.parent / f"{store.name}-{name}.ndjson", lines)] if lines else []
+        for name, lines in (("records", records), ("events", happened))
+    )
+    options = {"now": NOW, "resources": RESOURCES, **options}
+    return load(store, files, events=events, **options)
 
 
 def snapshot_of(report: LoadReport) -> Snapshot:
@@ -162,7 +176,7 @@ def person_key(document: Mapping[str, Any]) -> str:
 
 def person_id(key: str) -> int:
     """63 bits of the key's MD5."""
-    return max(1, int.from_bytes(md5(key.encode()).digest()[8:], "little") >> 1)
+    return max(1 << 32, int.from_bytes(md5(key.encode()).digest()[8:], "little") >> 1)
 
 
 def value_at(document: Mapping[str, Any], path: str) -> Any:

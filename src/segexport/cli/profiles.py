@@ -22,10 +22,11 @@ from rich.table import Table
 
 from segexport.cli.app import app
 from segexport.cli.present import OutputFormat, out, print_json, print_table
+from segexport.jobs.request import moment
 from segexport.profiles import builder
 from segexport.profiles.builder import Resources
 from segexport.profiles.fragments import EXPLANATIONS, UPDATE_TIMES
-from segexport.profiles.loading import LoadReport
+from segexport.profiles.loading import DATASET, LoadReport
 from segexport.profiles.loading import load as load_files
 from segexport.profiles.sample import build_sample
 from segexport.profiles.snapshots import ProfileStore, Snapshot
@@ -51,9 +52,21 @@ Format = Annotated[OutputFormat, typer.Option("--format", help="For people, or f
 @profiles.command()
 def load(
     files: Annotated[
-        list[Path], typer.Argument(help="Files of profile fragments: NDJSON, JSON or Parquet.")
-    ],
+        list[Path] | None,
+        typer.Argument(help="Files of profile fragments: NDJSON, JSON or Parquet."),
+    ] = None,
+    events: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of events, in the same formats; may be repeated."),
+    ] = None,
     store: Store = None,
+    dataset: Annotated[
+        str, typer.Option(help="Where the fragments come from: merge policies may prefer it.")
+    ] = DATASET,
+    ingested_at: Annotated[
+        str | None,
+        typer.Option(help="When the records count as ingested, in RFC 3339; by default now."),
+    ] = None,
     updated_at: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,20 +83,30 @@ def load(
     ] = None,
     output: Format = OutputFormat.TEXT,
 ) -> None:
-    """Add fragments to the newest snapshot, as the next one.
+    """Add fragments and events to the newest snapshot, as the next one.
 
     A bad record is refused, counted and written to the rejects file; the load goes on. The
     exit status is 1 if all records are refused, 2 if a file cannot be read.
 
         segexport profiles load monday.ndjson tuesday.ndjson
+
+    Profiles of one source, and what was seen of them on the web:
+
+        segexport profiles load crm.parquet --dataset crm --events visits.ndjson.gz
     """
+    if not files and not events:
+        raise typer.BadParameter("name a file of fragments, or one of --events")
+    now = datetime.now(UTC)
     settings = load_settings()
     start = time.monotonic()
     with _progress() as progress:
         report = load_files(
             store or settings.profiles_folder,
-            files,
-            now=datetime.now(UTC),
+            files or [],
+            events=events or [],
+            now=now,
+            dataset=dataset,
+            ingested_at=_moment(ingested_at) if ingested_at else None,
             resources=_resources(settings),
             fresh=fresh,
             update_times=updated_at or UPDATE_TIMES,
@@ -147,13 +170,16 @@ def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
         details = {
             "createdAt": snapshot.created_at.isoformat(),
             "namespaces": snapshot.namespaces,
+            "datasets": snapshot.datasets,
             "attributes": snapshot.attributes,
+            "eventAttributes": snapshot.event_attributes,
             "segments": snapshot.segments,
         }
         print_json({**_size(snapshot), **details})
         return
     _print_size(snapshot)
     out.print(f"namespaces: {escape(', '.join(snapshot.namespaces)) or 'none'}")
+    out.print(f"datasets: {escape(', '.join(snapshot.datasets)) or 'none'}")
     segments = _table("namespace", "segment", "realized", "existing", "exited")
     for one in snapshot.segments:
         counts = (f"{count:,}" for count in (one.realized, one.existing, one.exited))
@@ -187,10 +213,19 @@ def _progress() -> Iterator[builder.Progress]:
         yield show
 
 
+def _moment(text: str) -> datetime:
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--ingested-at: {error}") from error
+
+
 def _report_document(report: LoadReport) -> dict[str, Any]:
     return {
         "read": report.read,
         "accepted": report.accepted,
+        "fragments": report.fragments,
+        "events": report.events,
         "refused": report.refused,
         "rejects": str(report.rejects) if report.rejects else None,
         **(_size(report.snapshot) if report.snapshot else {"snapshot": None}),
@@ -200,8 +235,8 @@ def _report_document(report: LoadReport) -> dict[str, Any]:
 def _print_report(report: LoadReport, seconds: float) -> None:
     refused = report.read - report.accepted
     out.print(
-        f"{report.read:,} records read in {seconds:.1f} s: {report.accepted:,} fragments "
-        f"accepted, {refused:,} refused"
+        f"{report.read:,} records read in {seconds:.1f} s: {report.fragments:,} fragments and "
+        f"{report.events:,} events accepted, {refused:,} refused"
     )
     for reason, count in report.refused.items():
         out.print(f"  {count:>9,}  [yellow]{reason}[/]  {escape(EXPLANATIONS[reason])}")
@@ -210,7 +245,7 @@ def _print_report(report: LoadReport, seconds: float) -> None:
     if report.snapshot:
         _print_size(report.snapshot)
     else:
-        out.print("no fragment was accepted: the newest snapshot stays as it was")
+        out.print("nothing was accepted: the newest snapshot stays as it was")
 
 
 def _size(snapshot: Snapshot) -> dict[str, Any]:
@@ -218,6 +253,8 @@ def _size(snapshot: Snapshot) -> dict[str, Any]:
         "snapshot": snapshot.id,
         "persons": snapshot.persons,
         "fragments": snapshot.fragments,
+        "events": snapshot.events,
+        "emptyProfiles": snapshot.empty,
         "buckets": snapshot.buckets,
         "segments": len(snapshot.segments),
     }
@@ -227,7 +264,8 @@ def _print_size(snapshot: Snapshot) -> None:
     buckets = "bucket" if snapshot.buckets == 1 else "buckets"
     out.print(
         f"snapshot [bold]{snapshot.id}[/]: {snapshot.persons:,} persons from "
-        f"{snapshot.fragments:,} fragments, {len(snapshot.segments):,} segments, "
+        f"{snapshot.fragments:,} fragments and {snapshot.events:,} events, "
+        f"{len(snapshot.segments):,} segments, "
         f"{snapshot.buckets} {buckets}"
     )
 

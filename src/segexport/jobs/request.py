@@ -50,7 +50,8 @@ _RFC_3339 = re.compile(
 )
 
 
-def _moment(value: object) -> datetime:
+def moment(value: object) -> datetime:
+    """A point in time from its RFC 3339 text, in UTC. Raises ValueError."""
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC)
     if isinstance(value, str) and _RFC_3339.fullmatch(value):
@@ -61,7 +62,7 @@ def _moment(value: object) -> datetime:
     raise ValueError("must be an RFC 3339 date-time with an offset, such as 2018-01-01T00:00:00Z")
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Moment = Annotated[datetime, BeforeValidator(moment)]
 """A point in time, kept in UTC to the microsecond."""
 
 

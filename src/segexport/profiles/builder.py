@@ -29,6 +29,7 @@ from segexport.profiles.snapshots import (
     next_snapshot_id,
     write_manifest,
 )
+from segexport.sql import literal, parquet
 
 FRAGMENTS_PER_BUCKET: Final = 131_072
 """What one bucket should hold: a piece of an export that fits well into memory."""
@@ -82,6 +83,7 @@ class Draft:
         *,
         buckets: int,
         attributes: Sequence[Attribute],
+        event_attributes: Sequence[Attribute] = (),
         incoming: Callable[[int], Incoming],
         progress: Progress = silent,
     ) -> Snapshot:
@@ -101,6 +103,7 @@ class Draft:
                 base=self.base,
                 incoming=incoming(number),
                 attributes=attributes,
+                event_attributes=event_attributes,
             )
             contents.append(merge(self.connection, bucket))
         progress("merging", buckets, buckets)
@@ -114,8 +117,24 @@ class Draft:
             attributes=tuple(attributes),
             segments=_segment_sizes(contents),
             namespaces=tuple(sorted(frozenset().union(*(each.namespaces for each in contents)))),
+            empty=sum(bucket.empty for bucket in contents),
+            events=sum(bucket.events for bucket in contents),
+            event_attributes=tuple(event_attributes),
+            datasets=tuple(sorted(frozenset().union(*(each.datasets for each in contents)))),
         )
+        self._write_graph(snapshot)
         return self.reveal(snapshot)
+
+    def _write_graph(self, snapshot: Snapshot) -> None:
+        """The base's identity graph, or an empty one."""
+        graph = (
+            parquet([self.base.graph_file])
+            if self.base
+            else "(SELECT '' AS namespace, '' AS id, '' AS person_key WHERE false)"
+        )
+        self.connection.execute(
+            f"COPY (FROM {graph}) TO {literal(snapshot.graph_file)} (FORMAT parquet)"
+        )
 
     def reveal(self, snapshot: Snapshot) -> Snapshot:
         """Make a snapshot whose files are all in `folder` the newest of the store."""

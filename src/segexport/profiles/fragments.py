@@ -1,15 +1,15 @@
-"""What a profile fragment is, and why a record is refused as one.
+"""What a profile fragment and an event are, and why a record is refused as one.
 
 A fragment is a JSON object with `identityMap`, `segmentMembership`, `testProfile`, a person
 key, an update time, and attributes (everything but the first two). Its shapes are those of
-the XDM individual profile: field groups IdentityMap and Segment Membership Details.
+the XDM individual profile: field groups IdentityMap and Segment Membership Details. An event
+is one in the shape of an XDM ExperienceEvent: with `_id`, `timestamp`, `identityMap` or
+`personID`, and attributes (everything but `identityMap`).
 
 `checked` turns raw records into checked ones in SQL; a record that breaks a rule keeps its
-text and gets the first broken rule's reason, all others give the columns that
-`Draft.write_bucket` merges.
+text and gets the first broken rule's reason, all others give the columns that are merged.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,8 +35,18 @@ MAX_DEPTH: Final = 64
 """Objects and arrays in one another; DuckDB's JSON functions fail for good beyond 125."""
 STATUSES: Final = ("realized", "existing", "exited")
 """XDM's values of a membership's status; an absent one is `realized`, the schema's default."""
-RESERVED: Final = ("person_id", "rank", "updated_at")
-"""Columns of the store: no attribute at the top of a fragment can have these names."""
+RESERVED: Final = (
+    "person_id",
+    "rank",
+    "updated_at",
+    "happened_at",
+    "ingested_at",
+    "dataset_id",
+)
+"""Columns of the store: no attribute at the top of a record can have these names."""
+EVENT_TIME: Final = "timestamp"
+"""Where an event's time is, and its id: XDM's ExperienceEvent requires both."""
+EVENT_ID: Final = "_id"
 
 FIRST_PERSON_ID: Final = 1 << 32
 """No person has a lower id: in files of discards they stand for persons who were erased."""
@@ -72,7 +82,7 @@ _TOO_DEEP: Final = f"""
     AND TRY_CAST(raw AS JSON) IS NOT NULL"""
 
 # Order matters: each rule may rely on the ones before it.
-RULES: Final = (
+_SHAPE: Final = (
     Rule(
         "too_deep",
         f"objects and arrays lie more than {MAX_DEPTH} deep in one another",
@@ -86,7 +96,7 @@ RULES: Final = (
         f"{', '.join(RESERVED)} are taken; dots, commas and control characters are not allowed",
         f"""len(list_filter(json_keys(attributes), lambda name:
               NOT regexp_full_match(name, {literal(NAME)})
-              OR lower(name) IN ({", ".join(map(literal, RESERVED))}))) > 0""",
+              OR lower(name) IN ({", ".join(literal(name.lower()) for name in RESERVED)}))) > 0""",
     ),
     Rule(
         "identity_map",
@@ -117,9 +127,11 @@ RULES: Final = (
     ),
     Rule(
         "no_person_key",
-        "nothing says whose fragment it is: no personID, no identity, no _id",
+        "nothing says whose it is: no personID, no identity and, for a fragment, no _id",
         "person_key IS NULL",
     ),
+)
+_FRAGMENT: Final = (
     Rule("no_update_time", "there is no update time", "update_json IS NULL"),
     Rule(
         "update_time",
@@ -160,6 +172,17 @@ RULES: Final = (
         "offset",
         "len(list_filter(memberships, lambda one: one.qualified_at IS NULL)) > 0",
     ),
+)
+_EVENT: Final = (
+    Rule("no_event_id", "an event needs an _id", "id_json IS NULL"),
+    Rule("no_timestamp", "an event needs a timestamp", "update_json IS NULL"),
+    Rule(
+        "timestamp",
+        "the timestamp is not an RFC 3339 date-time with an offset",
+        "updated_at IS NULL",
+    ),
+)
+_NUMBERS: Final = (
     Rule(
         "large_integer",
         "an integer needs more than 63 bits; send it as a string",
@@ -170,12 +193,39 @@ RULES: Final = (
                AND TRY_CAST(value::VARCHAR AS BIGINT) IS NULL)) > 0""",
     ),
 )
-"""What is asked of a record that can be read at all, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKind:
+    """What a record is to be: the rules for it, in order, and where its time is looked for.
+
+    `special` are the names at the top that are no attributes. `keyed_by_id`: without
+    anything else, `_id` says whose record it is.
+    """
+
+    rules: tuple[Rule, ...]
+    times: tuple[str, ...]
+    special: tuple[str, ...]
+    keyed_by_id: bool
+
+
+FRAGMENT: Final = RecordKind(
+    rules=(*_SHAPE, *_FRAGMENT, *_NUMBERS),
+    times=UPDATE_TIMES,
+    special=("identityMap", "segmentMembership"),
+    keyed_by_id=True,
+)
+EVENT: Final = RecordKind(
+    rules=(*_SHAPE, *_EVENT, *_NUMBERS),
+    times=(EVENT_TIME,),
+    special=("identityMap",),
+    keyed_by_id=False,
+)
 
 EXPLANATIONS: Final = {
     NOT_UTF8: "the line is not UTF-8",
     TOO_LARGE: "the record is too large",
-    **{rule.reason: rule.explanation for rule in RULES},
+    **{rule.reason: rule.explanation for kind in (FRAGMENT, EVENT) for rule in kind.rules},
 }
 """Every reason that a record can be refused for, in words."""
 
@@ -193,26 +243,25 @@ def moment(text: str) -> str:
     )
 
 
-def checked(
-    records: str, *, person_id: str = PERSON_ID, update_times: Sequence[str] = UPDATE_TIMES
-) -> str:
+def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSON_ID) -> str:
     """A query that checks records; `records` gives their position BIGINT and text VARCHAR.
 
-    It gives, for a refused record, position, reason and raw; for a fragment, position,
-    person_id, person_key, updated_at, identities STRUCT(namespace, id, "primary")[],
-    memberships STRUCT(namespace, segment, status, qualified_at)[], and its attributes as
-    JSON. `person_id` is the SQL that makes the id from the column person_key.
+    It gives, for a refused record, position, reason and raw; for others, position,
+    person_id, person_key, updated_at (an event's time), identities STRUCT(namespace, id,
+    "primary")[], memberships STRUCT(namespace, segment, status, qualified_at)[], and its
+    attributes as JSON. `person_id` is the SQL that makes the id from the column person_key.
     """
     # The update time's own column takes the place of an attribute of that name.
-    taken = ("identityMap", "segmentMembership", *set(update_times).intersection(RESERVED))
+    taken = (*kind.special, *set(kind.times).intersection(RESERVED))
     without = orjson.dumps(dict.fromkeys(taken)).decode()
     picked = ("/identityMap", "/segmentMembership", "/personID", "/_id", "/testProfile")
-    pointers = ", ".join(map(literal, (*picked, *map(_pointer, update_times))))
+    pointers = ", ".join(map(literal, (*picked, *map(_pointer, kind.times))))
     times = ", ".join(
         f"nullif(parts[{number}], 'null')"
-        for number, _ in enumerate(update_times, start=len(picked) + 1)
+        for number, _ in enumerate(kind.times, start=len(picked) + 1)
     )
-    reasons = " ".join(f"WHEN {rule.broken} THEN {literal(rule.reason)}" for rule in RULES)
+    memberships = "nullif(parts[2], 'null')" if "segmentMembership" in kind.special else "NULL"
+    reasons = " ".join(f"WHEN {rule.broken} THEN {literal(rule.reason)}" for rule in kind.rules)
     return f"""
       WITH parsed AS (
         SELECT position, raw, {_TOO_DEEP} AS too_deep,
@@ -226,7 +275,7 @@ def checked(
       ), named AS (
         SELECT position, raw, too_deep, document, is_object,
                nullif(parts[1], 'null') AS identity_json,
-               nullif(parts[2], 'null') AS membership_json,
+               {memberships} AS membership_json,
                nullif(parts[3], 'null') AS person_json,
                nullif(parts[4], 'null') AS id_json,
                nullif(parts[5], 'null') AS test_json,
@@ -263,7 +312,7 @@ def checked(
       ), keyed AS (
         SELECT *, coalesce(person_json->>'$',
                            primary_identity.namespace || ':' || primary_identity.id,
-                           id_json->>'$') AS person_key
+                           {"id_json->>'$'" if kind.keyed_by_id else "NULL"}) AS person_key
         FROM ranked
       ), judged AS (
         SELECT *, CASE {reasons} END AS reason FROM keyed

@@ -10,7 +10,8 @@ import duckdb
 
 from segexport.errors import ProfileStoreError
 from segexport.profiles.attributes import column_in_base
-from segexport.profiles.snapshots import Attribute, Snapshot
+from segexport.profiles.fragments import EVENT_ID
+from segexport.profiles.snapshots import BUCKET_FILES, Attribute, Snapshot
 from segexport.sql import identifier, literal, parquet
 
 TEST_PROFILE: Final = "testProfile"
@@ -22,16 +23,19 @@ _NEW: Final = 1 << 62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """What is new in a bucket, as three queries.
+    """What is new in a bucket, as four queries.
 
-    `fragments` gives person_id, updated_at, rank BIGINT (order of loading, from 0), and a
-    column for each attribute: beside attributes, whatever they are called, no other names
-    are possible than the reserved ones. `persons` gives, for each fragment, person_id,
-    person_key and identities STRUCT(namespace, id, "primary")[]; `memberships` gives
-    person_id, namespace, segment, status, qualified_at, position BIGINT (order of loading).
+    `fragments` gives person_id, updated_at, ingested_at, dataset_id, rank BIGINT (order of
+    loading, from 0), and a column for each attribute: beside attributes, whatever they are
+    called, no other names are possible than the reserved ones. `events` gives person_id,
+    happened_at, ingested_at, rank and the columns of its attributes. `persons` gives, for
+    each fragment and event, person_id, person_key and identities STRUCT(namespace, id,
+    "primary")[]; `memberships` gives person_id, namespace, segment, status, qualified_at,
+    position BIGINT (order of loading).
     """
 
     fragments: str
+    events: str
     persons: str
     memberships: str
 
@@ -46,6 +50,7 @@ class Bucket:
     base: Snapshot | None
     incoming: Incoming
     attributes: Sequence[Attribute]
+    event_attributes: Sequence[Attribute]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,44 +58,53 @@ class Contents:
     """What a written bucket holds."""
 
     persons: int
+    empty: int
     fragments: int
+    events: int
     namespaces: frozenset[str]
+    datasets: frozenset[str]
     segments: Mapping[tuple[str, str], Counter[str]]
 
 
 def merge(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> Contents:
-    """Write the bucket's three files.
+    """Write the bucket's files.
 
     Raises `ProfileStoreError` if two persons of the bucket share an id.
     """
     bucket.folder.mkdir(parents=True)
     for name, query in (
         ("incoming_fragments", bucket.incoming.fragments),
+        ("incoming_events", bucket.incoming.events),
         ("incoming_persons", bucket.incoming.persons),
     ):
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
     _view_base(connection, bucket)
     _refuse_collisions(connection)
-    fragments, persons, memberships = (
-        bucket.folder / f"{name}.parquet" for name in ("fragments", "persons", "memberships")
-    )
+    persons, fragments, events, memberships = (bucket.folder / name for name in BUCKET_FILES)
     _write(connection, _merged_fragments(bucket.attributes), fragments)
-    _write(connection, _merged_persons(bucket.attributes, fragments), persons)
+    _write(connection, _merged_events(bucket.event_attributes), events)
+    _write(connection, _merged_persons(bucket.attributes, fragments, events), persons)
     _write(connection, _merged_memberships(bucket.incoming.memberships), memberships)
-    return _contents(connection, persons=persons, fragments=fragments, memberships=memberships)
+    return _contents(connection, persons, fragments, events, memberships)
 
 
 def _view_base(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> None:
-    """Make the views base_fragments, base_persons and base_memberships: empty without a base."""
-    run, base, attributes = connection.execute, bucket.base, bucket.attributes
+    """Make the views base_fragments, base_events, base_persons and base_memberships.
+
+    They are empty without a base.
+    """
+    run, base = connection.execute, bucket.base
     if base is None:
-        columns = "".join(
-            f", NULL::{attribute.type} AS {identifier(attribute.path)}" for attribute in attributes
-        )
         run(f"""
             CREATE OR REPLACE TEMP VIEW base_fragments AS
-            SELECT 0::BIGINT AS person_id, NULL::TIMESTAMP AS updated_at, 0::BIGINT AS rank
-                   {columns} WHERE false""")
+            SELECT 0::BIGINT AS person_id, NULL::TIMESTAMP AS updated_at,
+                   NULL::TIMESTAMP AS ingested_at, '' AS dataset_id, 0::BIGINT AS rank
+                   {nulls(bucket.attributes)} WHERE false""")
+        run(f"""
+            CREATE OR REPLACE TEMP VIEW base_events AS
+            SELECT 0::BIGINT AS person_id, NULL::TIMESTAMP AS happened_at,
+                   NULL::TIMESTAMP AS ingested_at, 0::BIGINT AS rank
+                   {nulls(bucket.event_attributes)} WHERE false""")
         run("""
             CREATE OR REPLACE TEMP VIEW base_persons AS
             SELECT 0::BIGINT AS person_id, '' AS person_key,
@@ -104,14 +118,16 @@ def _view_base(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> None:
     # A bucket of the base spreads over several where the store has grown.
     here = f"person_id % {bucket.of} = {bucket.number}"
     old = bucket.number % base.buckets
-    columns = "".join(
-        f", {column_in_base(attribute, base.attributes)} AS {identifier(attribute.path)}"
-        for attribute in attributes
-    )
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_fragments AS
-        SELECT person_id, updated_at, rank - {_NEW} AS rank{columns}
+        SELECT person_id, updated_at, ingested_at, dataset_id, rank - {_NEW} AS rank
+               {_columns_in_base(bucket.attributes, base.attributes)}
         FROM {parquet([base.fragments_file(old)])} WHERE {here}""")
+    run(f"""
+        CREATE OR REPLACE TEMP VIEW base_events AS
+        SELECT person_id, happened_at, ingested_at, rank - {_NEW} AS rank
+               {_columns_in_base(bucket.event_attributes, base.event_attributes)}
+        FROM {parquet([base.events_file(old)])} WHERE {here}""")
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_persons AS
         SELECT person_id, person_key, identity_map
@@ -120,6 +136,17 @@ def _view_base(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> None:
         CREATE OR REPLACE TEMP VIEW base_memberships AS
         SELECT *, -1::BIGINT AS position  -- before everything new
         FROM {parquet([base.memberships_file(old)])} WHERE {here}""")
+
+
+def nulls(attributes: Sequence[Attribute]) -> str:
+    """Select items that give the columns of attributes, of their types and all NULL."""
+    return "".join(f", NULL::{each.type} AS {identifier(each.path)}" for each in attributes)
+
+
+def _columns_in_base(attributes: Sequence[Attribute], base: Sequence[Attribute]) -> str:
+    return "".join(
+        f", {column_in_base(each, base)} AS {identifier(each.path)}" for each in attributes
+    )
 
 
 def _refuse_collisions(connection: duckdb.DuckDBPyConnection) -> None:
@@ -144,14 +171,33 @@ def _merged_fragments(attributes: Sequence[Attribute]) -> str:
     columns = "".join(f", {identifier(attribute.path)}" for attribute in attributes)
     return f"""
         SELECT person_id, row_number() OVER (ORDER BY every.updated_at, every.rank) AS rank,
-               updated_at{columns}
-        FROM (SELECT person_id, updated_at, rank{columns} FROM base_fragments
+               updated_at, ingested_at, dataset_id{columns}
+        FROM (SELECT person_id, updated_at, ingested_at, dataset_id, rank{columns}
+              FROM base_fragments
               UNION ALL
-              SELECT person_id, updated_at, rank{columns} FROM incoming_fragments) AS every
+              SELECT person_id, updated_at, ingested_at, dataset_id, rank{columns}
+              FROM incoming_fragments) AS every
         ORDER BY 1, 2"""
 
 
-def _merged_persons(attributes: Sequence[Attribute], fragments: Path) -> str:
+def _merged_events(attributes: Sequence[Attribute]) -> str:
+    """Of a person's events with one id the one that was loaded first stays."""
+    columns = "".join(f", {identifier(attribute.path)}" for attribute in attributes)
+    every = f"""
+        SELECT person_id, happened_at, ingested_at, rank{columns} FROM base_events
+        UNION ALL
+        SELECT person_id, happened_at, ingested_at, rank{columns} FROM incoming_events"""
+    if attributes:
+        every = f"""
+            SELECT * FROM ({every}) AS every QUALIFY row_number() OVER (
+                PARTITION BY person_id, {identifier(EVENT_ID)} ORDER BY every.rank) = 1"""
+    return f"""
+        SELECT person_id, row_number() OVER (ORDER BY every.happened_at, every.rank) AS rank,
+               happened_at, ingested_at{columns}
+        FROM ({every}) AS every ORDER BY 1, 2"""
+
+
+def _merged_persons(attributes: Sequence[Attribute], fragments: Path, events: Path) -> str:
     # An older fragment may arrive later: the latest test mark is found among all fragments.
     test_profile = (
         f"coalesce(arg_max({identifier(TEST_PROFILE)}, rank), false)"
@@ -184,11 +230,18 @@ def _merged_persons(attributes: Sequence[Attribute], fragments: Path) -> str:
           FROM (SELECT person_id, person_key FROM incoming_persons
                 UNION ALL SELECT person_id, person_key FROM base_persons)
           GROUP BY person_id
-        ), merged AS (
-          SELECT person_id, max(updated_at) AS updated_at, {test_profile} AS test_profile
+        ), recorded AS (
+          SELECT person_id, {test_profile} AS test_profile, true AS has_record,
+                 max(updated_at) AS updated_at, max(ingested_at) AS ingested_at
           FROM {parquet([fragments])} GROUP BY person_id
+        ), merged AS (
+          FROM recorded
+          UNION ALL
+          SELECT person_id, false, false, max(happened_at), max(ingested_at)
+          FROM {parquet([events])} ANTI JOIN recorded USING (person_id) GROUP BY person_id
         )
-        SELECT person_id, person_key, identity_map, test_profile, updated_at
+        SELECT person_id, person_key, identity_map, test_profile, has_record, updated_at,
+               ingested_at
         FROM merged JOIN keys USING (person_id) LEFT JOIN identity_maps USING (person_id)
         ORDER BY person_id"""
 
@@ -204,7 +257,11 @@ def _merged_memberships(memberships: str) -> str:
 
 
 def _contents(
-    connection: duckdb.DuckDBPyConnection, *, persons: Path, fragments: Path, memberships: Path
+    connection: duckdb.DuckDBPyConnection,
+    persons: Path,
+    fragments: Path,
+    events: Path,
+    memberships: Path,
 ) -> Contents:
     def rows(query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
@@ -214,14 +271,21 @@ def _contents(
             SELECT namespace, segment, status, count(*)
             FROM {parquet([memberships])} GROUP BY ALL"""):
         segments.setdefault((namespace, segment), Counter())[status] = size
-    ((person_count, fragment_count),) = rows(f"""
-        SELECT (SELECT count(*) FROM {parquet([persons])}),
-               (SELECT count(*) FROM {parquet([fragments])})""")
+    ((person_count, empty_count),) = rows(
+        f"SELECT count(*), count(*) FILTER (NOT has_record) FROM {parquet([persons])}"
+    )
+    ((fragment_count, event_count),) = rows(f"""
+        SELECT (SELECT count(*) FROM {parquet([fragments])}),
+               (SELECT count(*) FROM {parquet([events])})""")
+    datasets = rows(f"SELECT DISTINCT dataset_id FROM {parquet([fragments])}")
     namespaces = rows(f"""
         SELECT DISTINCT unnest(map_keys(identity_map)) FROM {parquet([persons])}""")
     return Contents(
         persons=person_count,
+        empty=empty_count,
         fragments=fragment_count,
+        events=event_count,
+        datasets=frozenset(dataset for (dataset,) in datasets),
         namespaces=frozenset(namespace for (namespace,) in namespaces),
         segments=segments,
     )

@@ -59,6 +59,8 @@ _COUNTRIES: Final = (
 _TIERS: Final = ("bronze", "bronze", "bronze", "silver", "silver", "gold")
 _TIMES: Final = "TIMESTAMP '2025-01-01' + to_seconds({} % 31536000)"
 
+_INGESTED: Final = "TIMESTAMP '2026-02-01'"
+
 ATTRIBUTES: Final = (
     Attribute("consents.marketing.email.val", "VARCHAR"),
     Attribute("homeAddress.city", "VARCHAR"),
@@ -70,6 +72,14 @@ ATTRIBUTES: Final = (
     Attribute("person.name.lastName", "VARCHAR"),
     Attribute("personalEmail.address", "VARCHAR"),
     Attribute(TEST_PROFILE, "BOOLEAN"),
+)
+
+
+EVENT_ATTRIBUTES: Final = (
+    Attribute("_id", "VARCHAR"),
+    Attribute("eventType", "VARCHAR"),
+    Attribute("timestamp", "VARCHAR"),
+    Attribute("web.webPageDetails.pageViews", "BIGINT"),
 )
 
 
@@ -122,10 +132,19 @@ def build_sample(
         def incoming(bucket: int) -> Incoming:
             files = sorted((people / f"bucket={bucket}").iterdir())
             run(f"CREATE OR REPLACE TEMP TABLE people AS FROM {parquet(files)}")
-            return Incoming(fragments=_FRAGMENTS, persons=_PERSONS, memberships=_MEMBERSHIPS)
+            return Incoming(
+                fragments=_FRAGMENTS,
+                events=_EVENTS,
+                persons=_PERSONS,
+                memberships=_MEMBERSHIPS,
+            )
 
         return snapshot.publish(
-            buckets=buckets, attributes=ATTRIBUTES, incoming=incoming, progress=progress
+            buckets=buckets,
+            attributes=ATTRIBUTES,
+            event_attributes=EVENT_ATTRIBUTES,
+            incoming=incoming,
+            progress=progress,
         )
 
 
@@ -208,7 +227,8 @@ _PERSONS: Final = f"SELECT person_id, person_key, {_IDENTITIES} AS identities FR
 
 # The first fragment has what does not change, the later one what does.
 _FRAGMENTS: Final = f"""
-    SELECT person_id, {_TIMES.format(_number("first"))} AS updated_at, number AS rank,
+    SELECT person_id, {_TIMES.format(_number("first"))} AS updated_at,
+           {_INGESTED} AS ingested_at, 'crm' AS dataset_id, number AS rank,
            CASE WHEN {_happens("consent", 0.7)} THEN 'y' ELSE 'n' END
              AS "consents.marketing.email.val",
            {_pick("city", _CITIES)} AS "homeAddress.city",
@@ -225,12 +245,23 @@ _FRAGMENTS: Final = f"""
     UNION ALL
     SELECT person_id,
            {_TIMES.format(_number("first"))} + to_seconds({_number("second")} % 2592000),
-           number, NULL,
+           {_INGESTED}, 'loyalty', number, NULL,
            CASE WHEN {_happens("moved", 0.1)} THEN {_pick("new city", _CITIES)} END,
            CASE WHEN {_happens("moved", 0.1)} THEN {_pick("new city", _COUNTRIES)} END,
            {_number("new points")} % 20000, {_pick("new tier", _TIERS)},
            NULL, NULL, NULL, NULL, NULL
     FROM people WHERE {_happens("again", SECOND_FRAGMENTS)}"""
+
+# One in five has visited a page, one in a hundred of them twice.
+_EVENTS: Final = f"""
+    SELECT person_id, happened_at, {_INGESTED} AS ingested_at, number AS rank,
+           'visit-' || number || '-' || visit AS "_id",
+           'web.webpagedetails.pageViews' AS "eventType",
+           strftime(happened_at, '%Y-%m-%dT%H:%M:%SZ') AS "timestamp",
+           1 + {_number("views")} % 30 AS "web.webPageDetails.pageViews"
+    FROM (SELECT *, {_TIMES.format(_number("visit"))} + to_days(visit::INTEGER) AS happened_at
+          FROM people, range(CASE WHEN {_happens("again", 0.01)} THEN 2 ELSE 1 END) AS v(visit)
+          WHERE {_happens("visitor", 0.2)})"""
 
 _CHANCE: Final = f"((a * factor + addend) % {_PRIME})"
 
