@@ -3,6 +3,9 @@
     SegexportError
     ├── SettingsError
     ├── InvalidRequest            all problems of one request, each with its path
+    ├── InvalidDefinition
+    │   └── InvalidPredicate
+    ├── UnknownSegment
     ├── RequestConflict
     ├── JobNotFound
     ├── IllegalTransition
@@ -70,6 +73,24 @@ class InvalidRequest(SegexportError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("the export request is refused: " + "; ".join(map(str, self.problems)))
+
+
+class InvalidDefinition(SegexportError):
+    """A merge policy or a segment that cannot be defined so."""
+
+    code = "definition.invalid"
+
+
+class InvalidPredicate(InvalidDefinition):
+    """A predicate that is not in the language, or does not fit the attributes of the store."""
+
+    code = "definition.predicate"
+
+
+class UnknownSegment(SegexportError):
+    """No segment of this namespace and id is defined."""
+
+    code = "definition.unknown"
 
 
 class RequestConflict(SegexportError):

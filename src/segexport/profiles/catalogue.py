@@ -6,13 +6,20 @@ A definition never changes: defining an id again makes its next version, so that
 names a version means the same for ever.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from segexport.errors import UnknownPolicy
+import orjson
+
+from segexport.errors import ProfileStoreCorrupt, UnknownPolicy, UnknownSegment
+
+CATALOGUE: Final = "catalogue.json"
+FORMAT: Final = 1
+"""The form of the file that this version writes and reads."""
 
 
 class Merging(StrEnum):
@@ -87,8 +94,119 @@ class Catalogue:
                 return each
         return None
 
+    def definition(self, namespace: str, segment: str) -> SegmentDefinition:
+        """The newest definition of a segment. Raises `UnknownSegment`."""
+        found = self.segment(namespace, segment)
+        if found is None:
+            raise UnknownSegment(
+                f"no segment {segment!r} is defined in namespace {namespace!r}; define it with "
+                "`segexport segments define`; `segexport segments list` shows what there is"
+            )
+        return found
+
+    @property
+    def newest_segments(self) -> Sequence[SegmentDefinition]:
+        """The newest definition of each segment, by namespace and segment."""
+        newest = {(each.namespace, each.segment): each for each in self.segments}
+        return tuple(newest[name] for name in sorted(newest))
+
 
 def open_catalogue(store: Path) -> Catalogue:
-    """What is defined in a profile store: what is built in."""
-    del store
-    return Catalogue()
+    """What is defined in a profile store; only what is built in, where nothing is.
+
+    Raises `ProfileStoreCorrupt` if the catalogue's file is damaged.
+    """
+    file = store / CATALOGUE
+    try:
+        written = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return Catalogue()
+    except OSError as error:
+        raise _unreadable(file, error.strerror) from error
+    try:
+        document = orjson.loads(written)
+        form = int(document["format"])
+        if form > FORMAT:
+            raise ProfileStoreCorrupt(
+                f"{file} has format {form}, written by a later version of segexport; this one "
+                f"reads {FORMAT}: upgrade segexport"
+            )
+        return _read(document)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(file, repr(error)) from error
+
+
+def catalogue_document(catalogue: Catalogue) -> dict[str, Any]:
+    """What `open_catalogue` reads: all that is not built in."""
+    return {
+        "format": FORMAT,
+        "policies": [policy_document(each) for each in catalogue.policies if each not in BUILT_IN],
+        "segments": [segment_document(each) for each in catalogue.segments],
+    }
+
+
+def policy_document(policy: PolicyDefinition) -> dict[str, Any]:
+    """A merge policy as JSON."""
+    return {
+        "id": policy.id,
+        "version": policy.version,
+        "merging": policy.merging.value,
+        "datasets": list(policy.datasets),
+    }
+
+
+def segment_document(segment: SegmentDefinition) -> dict[str, Any]:
+    """A segment as JSON, with the names that requests use."""
+    return {
+        "segmentNs": segment.namespace,
+        "segmentId": segment.segment,
+        "version": segment.version,
+        "predicate": segment.predicate,
+        "mergePolicy": {"id": segment.policy, "version": segment.policy_version},
+    }
+
+
+def _read(document: dict[str, Any]) -> Catalogue:
+    policies = [
+        PolicyDefinition(
+            id=str(one["id"]),
+            version=int(one["version"]),
+            merging=Merging(one["merging"]),
+            datasets=tuple(map(str, one["datasets"])),
+        )
+        for one in document["policies"]
+    ]
+    segments = [
+        SegmentDefinition(
+            namespace=str(one["segmentNs"]),
+            segment=str(one["segmentId"]),
+            version=int(one["version"]),
+            predicate=str(one["predicate"]),
+            policy=str(one["mergePolicy"]["id"]),
+            policy_version=int(one["mergePolicy"]["version"]),
+        )
+        for one in document["segments"]
+    ]
+    _require_dense([((each.id,), each.version) for each in (*BUILT_IN, *policies)])
+    _require_dense([((each.namespace, each.segment), each.version) for each in segments])
+    defined = {(each.id, each.version) for each in (*BUILT_IN, *policies)}
+    for segment in segments:
+        if (segment.policy, segment.policy_version) not in defined:
+            raise ValueError(f"segment {segment.segment!r} has a merge policy that is not defined")
+    return Catalogue((*BUILT_IN, *policies), tuple(segments))
+
+
+def _require_dense(versions: Sequence[tuple[Hashable, int]]) -> None:
+    """Versions of an id go 1, 2, 3, … in the order of the file."""
+    seen: Counter[Hashable] = Counter()
+    for name, version in versions:
+        seen[name] += 1
+        if version != seen[name]:
+            raise ValueError(f"version {version} of {name} stands where {seen[name]} should")
+
+
+def _unreadable(file: Path, why: str | None) -> ProfileStoreCorrupt:
+    return ProfileStoreCorrupt(
+        f"the catalogue {file} cannot be read ({why}); restore it from a copy, or remove it and "
+        "define policies and segments again"
+    )
