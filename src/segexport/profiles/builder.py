@@ -210,7 +210,7 @@ def _alone(store: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ProfileStoreBusy(
-                f"another load is writing to {store}; wait until it has ended, then load again"
+                f"another load or evaluation is writing to {store}; try again when it has ended"
             ) from error
         yield
 

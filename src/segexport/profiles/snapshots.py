@@ -179,6 +179,18 @@ class ProfileStore:
             self._opened[snapshot_id] = _open(manifest)
         return self._opened[snapshot_id]
 
+    @property
+    def folder(self) -> Path:
+        """Where the store lies."""
+        return self._folder
+
+    def evaluated_for(self, job: int) -> Snapshot | None:
+        """The snapshot that was made by evaluating segments for this job, if there is one."""
+        for snapshot_id in reversed(self.ids()):
+            if _evaluated_for(self._folder / snapshot_id / MANIFEST) == job:
+                return self.snapshot(snapshot_id)
+        return None
+
     def ids(self) -> Sequence[str]:
         """The ids of all visible snapshots, oldest first; none where there is no store."""
         if not self._folder.is_dir():
@@ -218,6 +230,15 @@ def write_manifest(snapshot: Snapshot) -> Path:
     manifest = snapshot.folder / MANIFEST
     manifest.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return manifest
+
+
+def _evaluated_for(manifest: Path) -> int | None:
+    """What the manifest says; nothing if it cannot be read, which matters to who opens it."""
+    try:
+        found = orjson.loads(manifest.read_bytes())["evaluated_for"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _open(manifest: Path) -> Snapshot:
