@@ -3,8 +3,10 @@
 from segexport.cli import demo as demo
 from segexport.cli import jobs as jobs
 from segexport.cli import outbox as outbox
+from segexport.cli import policies as policies
 from segexport.cli import profiles as profiles
 from segexport.cli import schema as schema
+from segexport.cli import segments as segments
 from segexport.cli import serve as serve
 from segexport.cli import settings as settings
 from segexport.cli import tail as tail

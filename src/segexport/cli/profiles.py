@@ -99,7 +99,7 @@ def load(
     now = datetime.now(UTC)
     settings = load_settings()
     start = time.monotonic()
-    with _progress() as progress:
+    with progress_bars() as progress:
         report = load_files(
             store or settings.profiles_folder,
             files or [],
@@ -107,7 +107,7 @@ def load(
             now=now,
             dataset=dataset,
             ingested_at=_moment(ingested_at) if ingested_at else None,
-            resources=_resources(settings),
+            resources=resources_of(settings),
             fresh=fresh,
             update_times=updated_at or UPDATE_TIMES,
             rejects=rejects,
@@ -140,13 +140,13 @@ def sample(
         segexport profiles sample --profiles 100000 --seed 1
     """
     settings = load_settings()
-    with _progress() as progress:
+    with progress_bars() as progress:
         snapshot = build_sample(
             store or settings.profiles_folder,
             profiles=count,
             seed=seed,
             now=datetime.now(UTC),
-            resources=_resources(settings),
+            resources=resources_of(settings),
             progress=progress,
         )
     if output is OutputFormat.JSON:
@@ -180,23 +180,24 @@ def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
     _print_size(snapshot)
     out.print(f"namespaces: {escape(', '.join(snapshot.namespaces)) or 'none'}")
     out.print(f"datasets: {escape(', '.join(snapshot.datasets)) or 'none'}")
-    segments = _table("namespace", "segment", "realized", "existing", "exited")
+    segments = table_of("namespace", "segment", "realized", "existing", "exited")
     for one in snapshot.segments:
         counts = (f"{count:,}" for count in (one.realized, one.existing, one.exited))
         segments.add_row(escape(one.namespace), escape(one.segment), *counts)
     print_table(segments)
-    attributes = _table("attribute", "type")
+    attributes = table_of("attribute", "type")
     for attribute in snapshot.attributes:
         attributes.add_row(escape(attribute.path), escape(attribute.type))
     print_table(attributes)
 
 
-def _resources(settings: Settings) -> Resources:
+def resources_of(settings: Settings) -> Resources:
+    """What DuckDB may use, as exports do."""
     return Resources(threads=settings.exports.threads, memory_limit=settings.exports.memory_limit)
 
 
 @contextmanager
-def _progress() -> Iterator[builder.Progress]:
+def progress_bars() -> Iterator[builder.Progress]:
     """A bar for each step on a terminal; nothing elsewhere."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
@@ -270,7 +271,8 @@ def _print_size(snapshot: Snapshot) -> None:
     )
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """An empty table; from the third column on there are numbers."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number > 1 else "left", overflow="fold")

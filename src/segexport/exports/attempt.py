@@ -14,6 +14,7 @@ from segexport.exports.hold import End, Hold
 from segexport.exports.plan import ExportPlan, plan_export, resolve_policy, upper_bound
 from segexport.exports.processing import Processing
 from segexport.exports.publishing import publish
+from segexport.exports.segmentation import evaluation_for
 from segexport.exports.staging import Staging, remove
 from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
@@ -145,8 +146,17 @@ class Attempt:
         return steps.claim
 
     async def _pin_snapshot(self, job: Job) -> Step:
-        snapshot = await self._snapshot(job)
+        segmentation = job.request.evaluation_info.segmentation and not job.snapshot
+        snapshot = await (self._evaluated(job) if segmentation else self._snapshot(job))
         return partial(steps.initialize, snapshot=snapshot.id)
+
+    async def _evaluated(self, job: Job) -> Snapshot:
+        """The snapshot with the segments evaluated for this job; made once, whoever tries."""
+        bench, now = self._bench, await self._bench.store.now()
+        evaluation = await bench.read(
+            partial(evaluation_for, job, bench.profiles, now=now, settings=bench.settings)
+        )
+        return await bench.in_thread(evaluation.run, evaluation.interrupt)
 
     async def _initialize(self, job: Job) -> Step:
         snapshot = await self._snapshot(job)
