@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
 from segexport.jobs.request import ExportRequest
 from segexport.profiles.builder import Resources, draft
+from segexport.profiles.catalogue import CATALOGUE
 from segexport.profiles.definitions import define_segment
 from segexport.profiles.snapshots import ProfileStore
 from segexport.sql import parquet
@@ -140,16 +142,21 @@ async def test_a_worker_that_dies_before_the_snapshot_is_pinned_evaluates_only_o
     assert (size.realized, size.existing) == (6, 0)
 
 
-async def test_another_attempt_of_a_job_keeps_the_snapshot_of_the_first(place: Workplace) -> None:
+async def test_another_attempt_keeps_the_snapshot_and_needs_no_definitions(tmp_path: Path) -> None:
+    place = await Workplace.open(tmp_path, retry_delay=timedelta(seconds=1))
+    place = replace(place, commands=replace(place.commands, check=lambda _: ()))
     points(place, FIRST)
     define_segment(profiles_of(place), "gold", "loyalty.points > 10")
-    job = await place.submit(evaluated(GOLD))
     failing = Failing("prepare", OSError("a disk that hiccups"), times=1)
     async with place.working(place.new_worker(change=failing.engine)):
+        job = await place.reached(await place.submit(evaluated(GOLD)), JobState.PENDING_JOB)
+        (profiles_of(place) / CATALOGUE).unlink()
         job = await place.ended(job)
     assert (job.state, job.attempts) == (JobState.COMPLETED, 2)
-    assert ProfileStore(profiles_of(place)).snapshot(job.snapshot or "").evaluated_for == job.id
-    assert len(ProfileStore(profiles_of(place)).ids()) == 2
+    store = ProfileStore(profiles_of(place))
+    assert store.snapshot(job.snapshot or "").evaluated_for == job.id
+    assert len(store.ids()) == 2
+    await place.store.close()
 
 
 async def test_a_load_that_runs_is_waited_for(place: Workplace) -> None:

@@ -5,59 +5,26 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from sqlglot import exp
 
 from segexport.profiles.attributes import NAME
+from segexport.profiles.predicate_kinds import (
+    BOOLEANS,
+    COMPARABLE,
+    KINDS,
+    MEMBERS,
+    NUMBERS,
+    STRINGS,
+    Kind,
+)
 from segexport.sql import identifier, literal
 
 MERGED: Final = "merged"
 """What the columns of merged attributes are qualified with."""
 FUNCTIONS: Final = "lower(x), upper(x), length(x), coalesce(x, y, …) and contains(array, x)"
-
-
-class Kind(StrEnum):
-    """What a part's value is, in words."""
-
-    NUMBER = "a number"
-    STRING = "a string"
-    BOOLEAN = "true or false"
-    NUMBERS = "an array of numbers"
-    STRINGS = "an array of strings"
-    TRUTHS = "an array of true or false"
-    JSON = "of mixed types"
-    ANY = "not known"  # NULL, or an attribute where there is no snapshot to ask
-
-
-_KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {
-        "BIGINT": Kind.NUMBER,
-        "DOUBLE": Kind.NUMBER,
-        "VARCHAR": Kind.STRING,
-        "BOOLEAN": Kind.BOOLEAN,
-        "BIGINT[]": Kind.NUMBERS,
-        "DOUBLE[]": Kind.NUMBERS,
-        "VARCHAR[]": Kind.STRINGS,
-        "BOOLEAN[]": Kind.TRUTHS,
-    }
-)
-"""By the type of an attribute; those of all others are mixed."""
-_BOOLEANS: Final = (Kind.BOOLEAN, Kind.ANY)
-_STRINGS: Final = (Kind.STRING, Kind.ANY)
-_NUMBERS: Final = (Kind.NUMBER, Kind.ANY)
-_COMPARABLE: Final = (Kind.NUMBER, Kind.STRING, Kind.BOOLEAN, Kind.ANY)
-_MEMBERS: Final[Mapping[Kind, Sequence[Kind]]] = MappingProxyType(
-    {
-        Kind.NUMBERS: _NUMBERS,
-        Kind.STRINGS: _STRINGS,
-        Kind.TRUTHS: _BOOLEANS,
-        Kind.ANY: _COMPARABLE,
-    }
-)
-"""What the members of an array are, by what it is; those of one that is not known, anything."""
 
 
 class Refusal(Exception):
@@ -88,7 +55,7 @@ class Terms:
     def whole(self, node: exp.Expr) -> Term:
         """The predicate, which is true or false. Raises `Refusal`."""
         term = self.of(node, 0)
-        if term.kind not in _BOOLEANS:
+        if term.kind not in BOOLEANS:
             raise Refusal(node, f"{term.words} is {term.kind}: compare it with something")
         return term
 
@@ -134,7 +101,7 @@ class Terms:
         if self._types is None:
             return Kind.ANY
         if path in self._types:
-            return _KINDS.get(self._types[path], Kind.JSON)
+            return KINDS.get(self._types[path], Kind.JSON)
         inside = [known for known in self._types if known.startswith(f"{path}.")]
         if inside:
             raise Refusal(node, f"{path!r} is an object; name a value in it, such as {inside[0]!r}")
@@ -171,20 +138,20 @@ class Terms:
         while isinstance(last, kind):
             operands.append(last.expression)
             last = last.this
-        written = [self._one_of(_BOOLEANS, each, depth).sql for each in (last, *reversed(operands))]
+        written = [self._one_of(BOOLEANS, each, depth).sql for each in (last, *reversed(operands))]
         return Term(f"({f' {node.key.upper()} '.join(written)})", Kind.BOOLEAN)
 
     def negation(self, node: exp.Expr, depth: int) -> Term:
         """NOT."""
-        return Term(f"(NOT {self._one_of(_BOOLEANS, node.this, depth).sql})", Kind.BOOLEAN)
+        return Term(f"(NOT {self._one_of(BOOLEANS, node.this, depth).sql})", Kind.BOOLEAN)
 
     def equality(self, node: exp.Expr, depth: int) -> Term:
         """= and <>."""
-        return self._comparison(node, depth, _COMPARABLE)
+        return self._comparison(node, depth, COMPARABLE)
 
     def order(self, node: exp.Expr, depth: int) -> Term:
         """<, <=, > and >=."""
-        return self._comparison(node, depth, (*_NUMBERS, *_STRINGS))
+        return self._comparison(node, depth, (*NUMBERS, *STRINGS))
 
     def _comparison(self, node: exp.Expr, depth: int, kinds: Sequence[Kind]) -> Term:
         left, right = self._alike([node.this, node.expression], depth, kinds)
@@ -194,18 +161,18 @@ class Terms:
         """IN (…)."""
         if not node.expressions:
             raise Refusal(node, "IN needs values in parentheses: IN ('gold', 'silver')")
-        value, *values = self._alike([node.this, *node.expressions], depth, _COMPARABLE)
+        value, *values = self._alike([node.this, *node.expressions], depth, COMPARABLE)
         return Term(f"({value.sql} IN ({', '.join(each.sql for each in values)}))", Kind.BOOLEAN)
 
     def between(self, node: exp.Expr, depth: int) -> Term:
         """BETWEEN … AND …, both included."""
         parts = [node.this, node.args["low"], node.args["high"]]
-        value, low, high = self._alike(parts, depth, (*_NUMBERS, *_STRINGS))
+        value, low, high = self._alike(parts, depth, (*NUMBERS, *STRINGS))
         return Term(f"({value.sql} BETWEEN {low.sql} AND {high.sql})", Kind.BOOLEAN)
 
     def like(self, node: exp.Expr, depth: int, escape: str = "") -> Term:
         """LIKE and ILIKE, with a pattern that is written out."""
-        value = self._one_of(_STRINGS, node.this, depth)
+        value = self._one_of(STRINGS, node.this, depth)
         pattern = node.expression
         if not (isinstance(pattern, exp.Literal) and pattern.is_string):
             raise Refusal(pattern, "a pattern is a string that is written out: LIKE 'A%'")
@@ -229,14 +196,14 @@ class Terms:
             return Term(f"({self.of(node.this, depth).sql} IS NULL)", Kind.BOOLEAN)
         if not isinstance(node.expression, exp.Boolean):
             raise Refusal(node.expression, "IS stands before NULL, NOT NULL, TRUE or FALSE only")
-        value = self._one_of(_BOOLEANS, node.this, depth)
+        value = self._one_of(BOOLEANS, node.this, depth)
         wanted = self.of(node.expression, depth)
         return Term(f"({value.sql} IS NOT DISTINCT FROM {wanted.sql})", Kind.BOOLEAN)
 
     def arithmetic(self, node: exp.Expr, depth: int) -> Term:
         """+, -, *, / and %."""
         left, right = (
-            f"CAST({self._one_of(_NUMBERS, each, depth).sql} AS DOUBLE)"
+            f"CAST({self._one_of(NUMBERS, each, depth).sql} AS DOUBLE)"
             for each in (node.this, node.expression)
         )
         if isinstance(node, exp.Div | exp.Mod):
@@ -245,36 +212,36 @@ class Terms:
 
     def negative(self, node: exp.Expr, depth: int) -> Term:
         """A minus before a number."""
-        value = self._one_of(_NUMBERS, node.this, depth)
+        value = self._one_of(NUMBERS, node.this, depth)
         if isinstance(node.this, exp.Literal):
             return Term(f"(-{value.sql})", Kind.NUMBER, f"-{value.words}")
         return Term(f"(-CAST({value.sql} AS DOUBLE))", Kind.NUMBER)
 
     def letters(self, node: exp.Expr, depth: int) -> Term:
         """lower(x) and upper(x)."""
-        return Term(f"{node.key}({self._one_of(_STRINGS, node.this, depth).sql})", Kind.STRING)
+        return Term(f"{node.key}({self._one_of(STRINGS, node.this, depth).sql})", Kind.STRING)
 
     def length(self, node: exp.Expr, depth: int) -> Term:
         """length(x): of a string in characters, of an array in elements."""
-        value = self._one_of((*_STRINGS, *_MEMBERS), node.this, depth)
+        value = self._one_of((*STRINGS, *MEMBERS), node.this, depth)
         return Term(f"length({value.sql})", Kind.NUMBER)
 
     def coalesce(self, node: exp.Expr, depth: int) -> Term:
         """coalesce(x, y, …): the first that is known."""
-        values = self._alike([node.this, *node.expressions], depth, _COMPARABLE)
+        values = self._alike([node.this, *node.expressions], depth, COMPARABLE)
         kind = next((each.kind for each in values if each.kind is not Kind.ANY), Kind.ANY)
         return Term(f"coalesce({', '.join(each.sql for each in values)})", kind)
 
     def contains(self, node: exp.Expr, depth: int) -> Term:
         """contains(array, x)."""
         array = self.of(node.this, depth)
-        if not isinstance(node.this, exp.Column | exp.Dot) or array.kind not in _MEMBERS:
+        if not isinstance(node.this, exp.Column | exp.Dot) or array.kind not in MEMBERS:
             raise Refusal(
                 node.this,
                 f"contains() looks into an attribute that is an array, {array.words} is "
                 f"{array.kind}; for a part of a string: LIKE '%part%'",
             )
-        kinds = _MEMBERS[array.kind]
+        kinds = MEMBERS[array.kind]
         member = self._one_of(kinds, node.expression, depth)
         return Term(f"list_contains({array.sql}, {member.sql})", Kind.BOOLEAN)
 
