@@ -40,7 +40,10 @@ def test_load_reports_what_it_read_took_and_refused(run: Any, tmp_path: Path) ->
     assert "2 fragments and 0 events accepted, 1 refused" in printed
     assert "not_json  the record is not JSON" in printed
     assert f"rejects/{snapshot.id}.ndjson" in printed
-    assert f"snapshot {snapshot.id}: 2 persons from 2 fragments, 1 segments, 1 bucket" in printed
+    assert (
+        f"snapshot {snapshot.id}: 2 persons from 2 fragments and 0 events, 1 segments, 1 bucket"
+        in printed
+    )
 
 
 def test_load_reports_in_json_for_scripts(run: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from segexport.commands import Checked
 from segexport.errors import StoreUnavailable
 from segexport.jobs.job import FaultKind, Job
 from segexport.jobs.lifecycle import JobState
@@ -34,7 +35,7 @@ THEN = dict.fromkeys(range(1, 13), 5) | dict.fromkeys(range(4, 9), 50)  # 4 … 
 async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
     place = await Workplace.open(tmp_path)
     # What a request may ask for is another matter than what a worker does with it.
-    place = replace(place, commands=replace(place.commands, check=lambda _: ()))
+    place = replace(place, commands=replace(place.commands, check=Checked))
     yield place
     await place.store.close()
 
@@ -144,7 +145,7 @@ async def test_a_worker_that_dies_before_the_snapshot_is_pinned_evaluates_only_o
 
 async def test_another_attempt_keeps_the_snapshot_and_needs_no_definitions(tmp_path: Path) -> None:
     place = await Workplace.open(tmp_path, retry_delay=timedelta(seconds=1))
-    place = replace(place, commands=replace(place.commands, check=lambda _: ()))
+    place = replace(place, commands=replace(place.commands, check=Checked))
     points(place, FIRST)
     define_segment(profiles_of(place), "gold", "loyalty.points > 10")
     failing = Failing("prepare", OSError("a disk that hiccups"), times=1)

@@ -179,11 +179,6 @@ class ProfileStore:
             self._opened[snapshot_id] = _open(manifest)
         return self._opened[snapshot_id]
 
-    @property
-    def folder(self) -> Path:
-        """Where the store lies."""
-        return self._folder
-
     def evaluated_for(self, job: int) -> Snapshot | None:
         """The snapshot that was made by evaluating segments for this job, if there is one."""
         for snapshot_id in reversed(self.ids()):
