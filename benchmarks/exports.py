@@ -153,7 +153,12 @@ async def measure(folder: Path, *, profiles: int, runs: int) -> None:
     store = await SqliteStore.open(settings.store_file)
     identity = store.identity
     voice = Voice.of(identity.id, identity.generation, dialect="xdm", form="uri")
-    commands = Commands(store=store, voice=voice, check=Checked, deadline=settings.exports.deadline)
+    commands = Commands(
+        store=store,
+        voice=voice,
+        check=lambda _, request: Checked(request),
+        deadline=settings.exports.deadline,
+    )
     exporter = Exporter(commands, Datasets(settings.datasets_folder))
     worker = worker_of(settings, store, voice, name="benchmark")
     running = asyncio.create_task(worker.run())

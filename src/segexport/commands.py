@@ -83,7 +83,7 @@ class Commands:
 
     store: JobStore
     voice: Voice
-    check: Callable[[ExportRequest], Checked]
+    check: Callable[[Scope, ExportRequest], Checked]
     deadline: timedelta
     new_job_id: Callable[[], int] = random_job_id
 
@@ -101,7 +101,7 @@ class Commands:
         Raises `InvalidRequest` with every problem, or `RequestConflict` where the request
         id came with another body before.
         """
-        checked = self.check(request)
+        checked = self.check(scope, request)
         problems = [*_request_id_problems(request_id), *checked.problems]
         if problems:
             raise InvalidRequest(problems)

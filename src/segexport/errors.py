@@ -24,6 +24,7 @@
     │   ├── UnknownPolicy
     │   └── FragmentsUnreadable
     ├── DatasetError
+    │   └── DatasetFull
     ├── EngineError
     ├── ExportCancelled           a running query was told to stop
     └── DeliveryError
@@ -199,6 +200,12 @@ class DatasetError(SegexportError):
     """A dataset cannot be written or read."""
 
     code = "dataset"
+
+
+class DatasetFull(DatasetError):
+    """An export would take more of the disk than the datasets may."""
+
+    code = "dataset.full"
 
 
 class EngineError(SegexportError):

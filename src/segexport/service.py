@@ -17,8 +17,10 @@ from segexport.commands import Checked, Commands
 from segexport.errors import BrokerUnreachable, StoreUnavailable
 from segexport.events.announcement import Voice
 from segexport.events.record import store_source
+from segexport.exports.dataset import Datasets, schema_problems
 from segexport.exports.plan import check_request, resolve_policy
 from segexport.exports.worker import worker_of
+from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest
 from segexport.kafka import ensure_topics
 from segexport.profiles.catalogue import open_catalogue
@@ -67,18 +69,28 @@ def commands_of(settings: Settings, store: SqliteStore) -> Commands:
     return Commands(
         store=store,
         voice=voice_of(settings, store),
-        check=partial(check, ProfileStore(settings.profiles_folder)),
+        check=partial(
+            check,
+            ProfileStore(settings.profiles_folder),
+            Datasets(settings.datasets_folder),
+        ),
         deadline=settings.exports.deadline,
     )
 
 
-def check(profiles: ProfileStore, request: ExportRequest) -> Checked:
-    """Hold a request against the newest snapshot and what is defined.
+def check(
+    profiles: ProfileStore, datasets: Datasets, scope: Scope, request: ExportRequest
+) -> Checked:
+    """Hold a request against the newest snapshot, what is defined, and its dataset.
 
     Raises `ProfileStoreMissing` where there is no snapshot, and `ProfileStoreCorrupt`.
     """
     catalogue = open_catalogue(profiles.folder)
-    problems = check_request(request, profiles.latest(), catalogue)
+    dataset = datasets.dataset(scope, request.destination.dataset_id)
+    problems = [
+        *check_request(request, profiles.latest(), catalogue),
+        *schema_problems(request, dataset),
+    ]
     if problems:
         return Checked(request, problems)
     policy = resolve_policy(request, catalogue)

@@ -7,6 +7,7 @@ directory, or the one that `SEGEXPORT_CONFIG` names), the defaults below.
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -51,7 +52,17 @@ def _seconds(value: object) -> object:
     return value
 
 
+_SIZE = r"^(\d+(?:\.\d+)?) ?([KMGT])(i?)B$"
+Size = Annotated[str, Field(pattern=_SIZE)]
+"""Bytes in DuckDB's notation: 2GB, 512MiB."""
 Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+
+
+def _bytes(size: str) -> int:
+    found = re.fullmatch(_SIZE, size)
+    assert found is not None  # noqa: S101  (checked when the setting was read)
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (1 + "KMGT".index(unit)))
 
 
 class Section(BaseModel):
@@ -109,14 +120,16 @@ class ExportSettings(Section):
 
     `jobs_in_flight` jobs at once, each with `pieces_in_flight` queries on an engine with
     `threads` threads and `memory_limit` (DuckDB's notation). A lease that is not renewed
-    for `lease` passes to another worker. When the service stops, running pieces have `grace`
-    to end before they are interrupted and their jobs handed back.
+    for `lease` passes to another worker. All datasets together take no more of the disk than
+    `disk_budget`. When the service stops, running pieces have `grace` to end before they are
+    interrupted and their jobs handed back.
     """
 
     jobs_in_flight: int = Field(default=2, ge=1, le=64)
     pieces_in_flight: int = Field(default=2, ge=1, le=64)
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
-    memory_limit: str = Field(default="2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
+    memory_limit: Size = "2GB"
+    disk_budget: Size | None = None
     lease: Duration = timedelta(seconds=15)
     deadline: Duration = timedelta(hours=12)
     attempts: int = Field(default=5, ge=1, le=100)
@@ -124,6 +137,11 @@ class ExportSettings(Section):
     grace: Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))] = timedelta(
         seconds=10
     )
+
+    @property
+    def disk_budget_bytes(self) -> int | None:
+        """`disk_budget` as a number; None without one."""
+        return None if self.disk_budget is None else _bytes(self.disk_budget)
 
 
 class Settings(BaseSettings):
@@ -222,7 +240,7 @@ def _in_plain_words(found: Mapping[str, Any]) -> str:
     match found["type"]:
         case "extra_forbidden":
             return "there is no such setting"
-        case "string_pattern_mismatch" if found["loc"][-1] == "memory_limit":
+        case "string_pattern_mismatch" if found["loc"][-1] in {"memory_limit", "disk_budget"}:
             return "give a size such as 2GB or 512MiB"
         case "time_delta_parsing":
             return "give seconds, or an ISO 8601 duration such as PT15S"

@@ -45,7 +45,7 @@ def request(**changes: Any) -> ExportRequest:
     )
 
 
-def only_gold(wanted: ExportRequest) -> Checked:
+def only_gold(_: Scope, wanted: ExportRequest) -> Checked:
     problems = [
         Problem(f"filter.segments.{index}.segmentId", f"no segment {segment.segment_id!r}")
         for index, segment in enumerate(wanted.filter.segments)
@@ -113,7 +113,7 @@ async def test_a_job_keeps_the_merge_policy_that_was_decided_when_it_was_submitt
     submission = await commands.submit(HERE, request(), request_id="r1")
     job = await store.get(HERE, submission.job.id)
     assert job.request == request().with_policy("latest", 3)
-    later = replace(commands, check=lambda wanted: Checked(wanted.with_policy("latest", 4)))
+    later = replace(commands, check=lambda _, wanted: Checked(wanted.with_policy("latest", 4)))
     again = await later.submit(HERE, request(), request_id="r1")
     assert (again.created, again.job.id) == (False, job.id)
 

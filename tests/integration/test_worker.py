@@ -281,7 +281,9 @@ async def test_a_profile_store_that_is_not_there_fails_the_job_after_its_attempt
     tmp_path: Path,
 ) -> None:
     place = await Workplace.open(tmp_path)
-    place = replace(place, commands=replace(place.commands, check=Checked))
+    place = replace(
+        place, commands=replace(place.commands, check=lambda _, request: Checked(request))
+    )
     async with place.working():
         job = await place.ended(await place.submit(request_for(GOLD)))
     job = await assert_ended_without_a_trace(place, job, FaultKind.UNREACHABLE)

@@ -73,7 +73,7 @@ class Workplace:
         commands = Commands(
             store=store,
             voice=voice,
-            check=partial(check, profiles),
+            check=partial(check, profiles, Datasets(settings.datasets_folder)),
             deadline=settings.exports.deadline,
         )
         return cls(folder, settings, store, voice, commands)

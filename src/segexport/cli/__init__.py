@@ -1,5 +1,6 @@
 """The command line. Importing a module of commands registers them."""
 
+from segexport.cli import datasets as datasets
 from segexport.cli import demo as demo
 from segexport.cli import jobs as jobs
 from segexport.cli import outbox as outbox

@@ -11,7 +11,7 @@ import structlog
 
 from segexport.errors import EngineError, LeaseLost, ProfileStoreCorrupt, ProfileStoreError
 from segexport.exports.engine import Written
-from segexport.exports.plan import ExportPlan
+from segexport.exports.plan import ExportPlan, upper_bound
 from segexport.exports.publishing import fixed, manifest_of, stage_manifest
 from segexport.exports.staging import Staging, discard, force_to_disk
 from segexport.exports.workbench import Workbench
@@ -37,7 +37,7 @@ class Processing:
         self._lease = lease
         self._plan = plan
         dataset = bench.datasets.dataset(job.scope, job.request.destination.dataset_id)
-        self._staging = Staging(dataset.staging(job.id), job.epoch)
+        self._staging = Staging(dataset.staging(job.id), job.epoch, plan.format)
         self._run = bench.engine.begin(plan)
         self._missing: deque[int] = deque()
         self._finished: dict[int, FinishedPiece] = {}
@@ -111,6 +111,7 @@ class Processing:
 
     def _write(self, index: int) -> FinishedPiece:
         *data, discards = self._files(index)
+        self._bench.budget.require(self._expected(index))
         try:
             result = self._run.run_piece(index, data=data, discards=discards)
             piece = FinishedPiece(
@@ -132,6 +133,28 @@ class Processing:
             discard(*data, discards)
             raise
         return piece
+
+    def _expected(self, index: int) -> int:
+        """About how many bytes a piece takes: as many as those before it did.
+
+        The first is taken to be as large as what it reads of the snapshot.
+        """
+        sizes = [
+            file.size
+            for piece in self._finished.values()
+            for file in (*(part.data for part in piece.parts), piece.discards)
+            if file
+        ]
+        if sizes:
+            return sum(sizes) // len(self._finished)
+        snapshot = self._plan.snapshot
+        everything = sum(
+            path.stat().st_size
+            for bucket in self._plan.buckets(index)
+            for path in (snapshot.persons_file(bucket), snapshot.fragments_file(bucket))
+        )
+        selected = upper_bound(self._job.request, snapshot)
+        return everything * selected // max(1, snapshot.persons)
 
     async def _save(self, piece: FinishedPiece) -> None:
         """Record a piece. Its files stay unless the store has said that it did not take it."""

@@ -74,10 +74,17 @@ def manifest_of(
         batch=batch.id,
         snapshot=job.snapshot or "",
         segments=tuple(request.document()["filter"]["segments"]),
+        segment=None
+        if batch.segment is None
+        else request.document()["filter"]["segments"][batch.segment],
         fields=request.fields,
         schema_name=request.schema_.name,
+        file_format=request.destination.format,
         columns=tuple(ManifestColumn(name=c.name, type=c.type) for c in columns),
-        files=tuple(ManifestFile(name=f.name, rows=f.rows, size=f.size) for f in batch.files),
+        files=tuple(
+            ManifestFile(name=f.name, rows=f.rows, size=f.size, sha256=f.sha256)
+            for f in batch.files
+        ),
         counts=ManifestCounts(
             total=counts.total,
             realized=counts.realized,

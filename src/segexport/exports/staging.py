@@ -1,14 +1,16 @@
 """Where a running export keeps its files until they are published."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from segexport.errors import DatasetError
 from segexport.jobs.publication import DataFile
+from segexport.jobs.request import FileFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Staging:
 
     folder: Path
     epoch: int
+    format: FileFormat = FileFormat.PARQUET
 
     def open(self) -> None:
         """Make the folder, and see that it can be written. Raises `DatasetError`."""
@@ -32,7 +35,7 @@ class Staging:
 
     def data(self, index: int, batch: int = 0) -> Path:
         """The exported profiles of a piece for one of the job's batches."""
-        return self.folder / f"part-{index:05d}-b{batch:03d}-e{self.epoch}.parquet"
+        return self.folder / f"part-{index:05d}-b{batch:03d}-e{self.epoch}.{self.format}"
 
     def discards(self, index: int) -> Path:
         """The discards of a piece."""
@@ -64,9 +67,15 @@ def discard(*paths: Path) -> None:
 def remove(folder: Path) -> None:
     """Delete a folder that may not be there. Raises `DatasetError`."""
     while folder.exists():
-        # Somebody else who deletes it at the same time is welcome.
-        with explaining(folder), suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+        with explaining(folder):
+            try:
+                shutil.rmtree(folder)
+            except FileNotFoundError:
+                continue  # somebody else deletes it as well, and is welcome
+            except OSError as error:
+                # A worker that has lost the job has just begun something in it.
+                if error.errno != errno.ENOTEMPTY:
+                    raise
 
 
 def force_to_disk(path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from segexport.events.announcement import Voice
+from segexport.exports.budget import Budget
 from segexport.exports.dataset import Datasets
 from segexport.exports.engine import Engine
 from segexport.exports.publishing import DiscardFolder
@@ -34,6 +35,7 @@ class Workbench:
     profiles: ProfileStore
     engine: Engine
     datasets: Datasets
+    budget: Budget
     discards: DiscardFolder
     settings: ExportSettings
     threads: Executor

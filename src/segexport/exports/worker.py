@@ -13,6 +13,7 @@ import structlog
 from segexport.errors import JobNotFound, LeaseLost, SegexportError, StoreUnavailable
 from segexport.events.announcement import Voice
 from segexport.exports.attempt import Attempt
+from segexport.exports.budget import Budget
 from segexport.exports.dataset import Datasets
 from segexport.exports.engines.duckdb import DuckDBEngine
 from segexport.exports.publishing import DiscardFolder
@@ -53,6 +54,7 @@ def worker_of(settings: Settings, store: JobStore, voice: Voice, *, name: str) -
                 memory_limit=exports.memory_limit,
             ),
             datasets=Datasets(settings.datasets_folder),
+            budget=Budget(settings.datasets_folder, exports.disk_budget_bytes),
             discards=DiscardFolder(settings.discards_folder),
             settings=exports,
             threads=ThreadPoolExecutor(
