@@ -114,18 +114,21 @@ class Evaluation:
     def _written(self, begun: Draft, progress: Progress) -> Snapshot:
         base = begun.base
         assert base is not None  # noqa: S101  (`latest` has found it)
-        folder = begun.staging / "snapshot"
         segments = self._parsed(base)
         sizes: dict[tuple[str, str], Counter[str]] = {one.name: Counter() for one in segments}
         begun.connection.execute(_create_evaluated(segments))
         for file in base.files():
             self._go_on()
-            copy = folder / file.relative_to(base.folder)
+            copy = begun.folder / file.relative_to(base.folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             if file.name != "memberships.parquet":
                 _link(file, copy)
         made = replace(
-            base, id=begun.id, folder=folder, created_at=begun.created_at, evaluated_for=self._job
+            base,
+            id=begun.id,
+            folder=begun.folder,
+            created_at=begun.created_at,
+            evaluated_for=self._job,
         )
         for bucket in range(base.buckets):
             self._go_on()

@@ -16,7 +16,7 @@ def merge_key(policy: PolicyDefinition, quoted: Callable[[str], str] = literal) 
     Made of the columns `rank` and `dataset_id`; unique within a bucket. `quoted` writes a
     string in another dialect than DuckDB's.
     """
-    if policy.merging is not Merging.DATASET_PRECEDENCE:
+    if policy.merging is not Merging.DATASET_PRECEDENCE or not policy.datasets:
         return "rank"
     places = len(policy.datasets)
     arms = " ".join(

@@ -22,6 +22,7 @@ from segexport.exports.fields import (
 from segexport.exports.plan import Delivery, ExportPlan, NestedEvents
 from segexport.jobs.request import FileFormat
 from segexport.profiles.catalogue import Merging
+from segexport.profiles.precedence import merge_key
 from segexport.profiles.snapshots import Attribute
 
 # An attribute may have any name, even that of a column beside it: each is qualified.
@@ -29,9 +30,6 @@ _PICKED: Final = "picked"
 _MERGED: Final = "merged"
 _STANDINGS: Final = "standings"
 _EVENTS: Final = "happenings"
-
-RANKS: Final = 1 << 40
-"""Ranks are below this: what is packed above them comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +260,7 @@ class Queries:
                 f"(SELECT person_id, max(rank) AS rank FROM {fragments} {only} "
                 "GROUP BY person_id) AS newest USING (person_id, rank)"
             )
-        order = self._precedence()
+        order = merge_key(self.plan.policy, self._text)
         latest = ", ".join(f"{self.dialect.latest(name, order)} AS {name}" for name in names)
         if narrowed:
             return f"SELECT person_id, {latest} FROM {fragments} {only} GROUP BY person_id"
@@ -273,17 +271,6 @@ class Queries:
             f"UNION ALL SELECT person_id, {latest} FROM {fragments} "
             "SEMI JOIN several USING (person_id) GROUP BY person_id"
         )
-
-    def _precedence(self) -> str:
-        """What of two fragments that have a value decides: the greater one's counts."""
-        policy = self.plan.policy
-        if policy.merging is Merging.TIMESTAMP_ORDERED or not policy.datasets:
-            return "rank"
-        arms = " ".join(
-            f"WHEN {self._text(dataset)} THEN {place * RANKS}"
-            for place, dataset in enumerate(reversed(policy.datasets), start=1)
-        )
-        return f"rank + CASE dataset_id {arms} ELSE 0 END"
 
     def _key(self, delivery: Delivery) -> str:
         """A person's key: the primary identity in the journey's namespace, else the first by id.
