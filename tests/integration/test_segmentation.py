@@ -20,8 +20,8 @@ from segexport.profiles.builder import Resources, draft
 from segexport.profiles.catalogue import CATALOGUE
 from segexport.profiles.definitions import define_segment
 from segexport.profiles.snapshots import ProfileStore
-from segexport.sql import parquet
-from support.people import NOW, SNAPSHOT_ID, Person, write_crowd, write_snapshot
+from support.fragments import NOW, fragment, load_records
+from support.people import SNAPSHOT_ID, write_crowd
 from support.stuck import Failing
 from support.waiting import until
 from support.workplace import SCOPE, Workplace, request_for
@@ -47,29 +47,21 @@ def profiles_of(place: Workplace) -> Path:
 
 
 def points(place: Workplace, by_person: Mapping[int, int]) -> None:
-    """The next snapshot, in which everybody has so many points and stands as before."""
-    store = ProfileStore(profiles_of(place))
-    before: dict[int, dict[tuple[str, str], str]] = {}
-    number = len(store.ids()) + 1
-    if store.ids():
-        base = store.latest()
-        files = [base.memberships_file(bucket) for bucket in range(base.buckets)]
-        with duckdb.connect() as database:
-            for person, *segment, status in database.execute(
-                f"SELECT person_id, namespace, segment, status FROM {parquet(files)}"
-            ).fetchall():
-                before.setdefault(person, {})[segment[0], segment[1]] = status
-    people = [
-        Person(person, [{"loyalty.points": many}], memberships=before.get(person, {}))
-        for person, many in by_person.items()
-    ]
-    write_snapshot(
-        profiles_of(place), people, buckets=4, snapshot_id=f"{number:08d}{SNAPSHOT_ID[8:]}"
+    """Load a fragment for everybody, later than all before: they have so many points now."""
+    day = 1 + len(ProfileStore(profiles_of(place)).ids())
+    load_records(
+        profiles_of(place),
+        [
+            fragment(f"p{number}", f"2026-01-{day:02d}T00:00:00Z", number=number, loyalty=loyalty)
+            for number, loyalty in ((number, {"points": n}) for number, n in by_person.items())
+        ],
     )
 
 
-def evaluated(*segments: tuple[str, str], status: Sequence[str] = ("realized",)) -> ExportRequest:
-    request = request_for(*segments, status=status, fields="loyalty.points")
+def evaluated(
+    *segments: tuple[str, str], status: Sequence[str] = ("realized",), fields: str = "number"
+) -> ExportRequest:
+    request = request_for(*segments, status=status, fields=fields)
     info = request.evaluation_info.model_copy(update={"segmentation": True})
     return request.model_copy(update={"evaluation_info": info})
 
@@ -80,9 +72,9 @@ async def exported(place: Workplace, request: ExportRequest) -> Sequence[int]:
     assert job.state is JobState.COMPLETED, job.fault
     (batch,) = (one for one in place.dataset.batches() if one.manifest.job == job.id)
     with duckdb.connect() as database:
-        rows = database.execute(f"SELECT person_id FROM {batch.relation} ORDER BY 1").fetchall()
+        rows = database.execute(f"SELECT number FROM {batch.relation} ORDER BY 1").fetchall()
     assert job.counts == Counts(total=len(rows), realized=len(rows), failed=0)
-    return [person for (person,) in rows]
+    return [number for (number,) in rows]
 
 
 async def failed(place: Workplace, request: ExportRequest) -> Job:
@@ -112,9 +104,9 @@ async def test_changed_profiles_are_realized_existing_or_exited_at_the_next_job(
         assert await exported(place, evaluated(GOLD)) == [1, 2, 3, 4, 5, 6]
         points(place, THEN)
         assert await exported(place, evaluated(GOLD, status=["existing"])) == [4, 5, 6]
-        unchanged = request_for(GOLD, status=["exited"], fields="loyalty.points")
+        unchanged = request_for(GOLD, status=["exited"], fields="number")
         assert await exported(place, unchanged) == [1, 2, 3]
-        assert await exported(place, request_for(GOLD, fields="loyalty.points")) == [4, 5, 6, 7, 8]
+        assert await exported(place, request_for(GOLD, fields="number")) == [4, 5, 6, 7, 8]
 
 
 async def test_a_job_that_names_no_segment_has_all_of_them_evaluated(place: Workplace) -> None:
@@ -207,7 +199,7 @@ async def test_a_cancel_stops_an_evaluation_within_a_second(place: Workplace) ->
     slow = " OR ".join(f"coalesce(homeAddress.city, 'x{n}') LIKE '%{n}%y%'" for n in range(60))
     define_segment(profiles, "gold", slow)
     async with place.working():
-        job = await place.submit(evaluated(GOLD))
+        job = await place.submit(evaluated(GOLD, fields=""))
 
         async def is_running() -> bool:
             return bool([*profiles.glob(".staging-*/snapshot/bucket=00000/persons.parquet")])
