@@ -34,10 +34,6 @@ THEN = dict.fromkeys(range(1, 13), 5) | dict.fromkeys(range(4, 9), 50)  # 4 … 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
     place = await Workplace.open(tmp_path)
-    # What a request may ask for is another matter than what a worker does with it.
-    place = replace(
-        place, commands=replace(place.commands, check=lambda _, request: Checked(request))
-    )
     yield place
     await place.store.close()
 
@@ -78,6 +74,8 @@ async def exported(place: Workplace, request: ExportRequest) -> Sequence[int]:
 
 
 async def failed(place: Workplace, request: ExportRequest) -> Job:
+    """The job for a request that was all right when it was submitted, once it has failed."""
+    place = replace(place, commands=replace(place.commands, check=Checked))
     job = await place.ended(await place.submit(request))
     assert job.state is JobState.FAILED
     return job
@@ -139,9 +137,6 @@ async def test_a_worker_that_dies_before_the_snapshot_is_pinned_evaluates_only_o
 
 async def test_another_attempt_keeps_the_snapshot_and_needs_no_definitions(tmp_path: Path) -> None:
     place = await Workplace.open(tmp_path, retry_delay=timedelta(seconds=1))
-    place = replace(
-        place, commands=replace(place.commands, check=lambda _, request: Checked(request))
-    )
     points(place, FIRST)
     define_segment(profiles_of(place), "gold", "loyalty.points > 10")
     failing = Failing("prepare", OSError("a disk that hiccups"), times=1)
