@@ -21,7 +21,7 @@ from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Step
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import MAX_NAME, ExportRequest
-from segexport.store.store import JobStore, Submission
+from segexport.store.store import Failure, FinishedPiece, JobStore, Submission
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -54,11 +54,20 @@ def random_job_id() -> int:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job, and how far it is: 0 to 1, finished pieces."""
+    """A job, and how far it is: 0 to 1, with its finished pieces and their rows.
+
+    `rate` is in rows a second since its pieces began to run, `remaining` the seconds until
+    they have run at that rate; both None while there is nothing to tell them from. Rows are
+    selected profiles. `failures` are the first that its pieces have met.
+    """
 
     job: Job
     progress: float
     pieces_done: int
+    rows: int = 0
+    rate: float | None = None
+    remaining: float | None = None
+    failures: Sequence[Failure] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +103,11 @@ class Commands:
         *,
         request_id: str | None = None,
         retry_of: int | None = None,
+        deadline: timedelta | None = None,
     ) -> Submission:
         """Accept an export request as a job in state CREATED, announced as `queued`.
 
+        `deadline` is the time that this job may take, at most that of all.
         The same `request_id` within 24 hours answers with the job of the first time.
         Raises `InvalidRequest` with every problem, or `RequestConflict` where the request
         id came with another body before.
@@ -113,7 +124,7 @@ class Commands:
                 scope=scope,
                 request_id=request_id or secrets.token_hex(16),
                 now=now,
-                deadline=now + self.deadline,
+                deadline=now + min(self.deadline, deadline or self.deadline),
                 retry_of=retry_of,
             ),
             self.voice,
@@ -160,10 +171,19 @@ class Commands:
     async def status(self, scope: Scope, job_id: int) -> JobStatus:
         """A job and its progress. Raises `JobNotFound`."""
         job = await self.store.get(scope, job_id)
+        pieces, failures = await self.store.pieces(job_id), await self.store.failures(job_id)
+        rows = sum(piece.selected for piece in pieces)
         if job.state is JobState.COMPLETED:
-            return JobStatus(job, 1.0, job.pieces or 0)
+            return JobStatus(job, 1.0, job.pieces or 0, rows, failures=failures)
+        rate, remaining = _pace(job, pieces, await self.store.now())
         return JobStatus(
-            job, await self.store.progress(job_id), len(await self.store.pieces(job_id))
+            job,
+            await self.store.progress(job_id),
+            len(pieces),
+            rows,
+            rate,
+            remaining,
+            failures,
         )
 
     async def list(
@@ -176,6 +196,22 @@ class Commands:
     ) -> Sequence[Job]:
         """Jobs, newest first; `before` is (created_at, id) of the last job already seen."""
         return await self.store.jobs(scope, states=states, before=before, limit=limit)
+
+
+def _pace(
+    job: Job, pieces: Sequence[FinishedPiece], now: datetime
+) -> tuple[float | None, float | None]:
+    """Rows a second of the pieces that were finished since they run, and the seconds left."""
+    if job.state is not JobState.PROCESSING:
+        return None, None
+    since = job.updated_at
+    here = sum(piece.selected for piece in pieces if piece.saved_at and piece.saved_at >= since)
+    seconds = (now - since).total_seconds()
+    if not here or seconds <= 0:
+        return None, None
+    rate = here / seconds
+    rows = sum(piece.selected for piece in pieces)
+    return rate, max(0, (job.estimate or 0) - rows) / rate
 
 
 def fingerprint(request: ExportRequest) -> str:

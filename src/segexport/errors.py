@@ -26,6 +26,7 @@
     ├── DatasetError
     │   └── DatasetFull
     ├── EngineError
+    ├── PieceFailed               a piece is out of tries, and its job with it
     ├── ExportCancelled           a running query was told to stop
     └── DeliveryError
         ├── BrokerUnreachable
@@ -212,6 +213,12 @@ class EngineError(SegexportError):
     """A query of an export went wrong for another reason than the files that it touches."""
 
     code = "engine"
+
+
+class PieceFailed(SegexportError):
+    """A piece of an export has failed as often as it may; the job fails with it."""
+
+    code = "export.piece"
 
 
 class ExportCancelled(SegexportError):

@@ -115,18 +115,28 @@ class EventSettings(Section):
     form: Literal["uri", "compact"] = "uri"
 
 
+MEMORY_PER_PIECE = 512 * 10**6
+"""Bytes of the engine's memory that a piece should have, so that it need not spill."""
+
+
 class ExportSettings(Section):
     """How exports run.
 
-    `jobs_in_flight` jobs at once, each with `pieces_in_flight` queries on an engine with
-    `threads` threads and `memory_limit` (DuckDB's notation). A lease that is not renewed
-    for `lease` passes to another worker. All datasets together take no more of the disk than
+    A worker runs `jobs_in_flight` jobs at once, of an organization no more than
+    `jobs_per_organization` on all workers together. Of all these jobs `pieces_in_flight`
+    pieces run at once, on an engine with `threads` threads and `memory_limit` (DuckDB's
+    notation). A piece that fails is tried `piece_tries` times, at first after `piece_delay`,
+    then after twice as long each time. A lease that is not renewed for `lease` passes to
+    another worker. All datasets together take no more of the disk than
     `disk_budget`. When the service stops, running pieces have `grace` to end before they are
     interrupted and their jobs handed back.
     """
 
-    jobs_in_flight: int = Field(default=2, ge=1, le=64)
-    pieces_in_flight: int = Field(default=2, ge=1, le=64)
+    jobs_in_flight: int = Field(default=8, ge=1, le=64)
+    jobs_per_organization: int = Field(default=5, ge=1, le=1000)
+    pieces_in_flight: int | None = Field(default=None, ge=1, le=64)
+    piece_tries: int = Field(default=5, ge=1, le=100)
+    piece_delay: Duration = timedelta(seconds=1)
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
     memory_limit: Size = "2GB"
     disk_budget: Size | None = None
@@ -137,6 +147,12 @@ class ExportSettings(Section):
     grace: Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))] = timedelta(
         seconds=10
     )
+
+    @property
+    def slots(self) -> int:
+        """Pieces that run at once: what is set, or else as many as processors and memory carry."""
+        carried = _bytes(self.memory_limit) // MEMORY_PER_PIECE
+        return self.pieces_in_flight or max(1, min(self.threads, carried, 64))
 
     @property
     def disk_budget_bytes(self) -> int | None:

@@ -134,7 +134,7 @@ async def test_a_cancelled_job_is_cleaned_up_by_the_next_worker(
     point: Point, place: Workplace
 ) -> None:
     job = await place.submit(REQUEST)
-    claimed = await place.store.claim("dead", LEASE / 1000)
+    claimed = await place.store.claim("dead", LEASE / 1000, limit=100)
     assert claimed is not None
     claimed = await advance(place.store, place.voice, claimed, steps.claim)
     staged = place.dataset.staging(job.id) / "part-00000-e1.parquet"

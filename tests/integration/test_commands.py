@@ -72,7 +72,7 @@ async def statuses(store: SqliteStore, job_id: int) -> list[str]:
 
 
 async def claimed(commands: Commands, job_id: int) -> Job:
-    job = await commands.store.claim("worker", LEASE)
+    job = await commands.store.claim("worker", LEASE, limit=100)
     assert job is not None
     assert job.id == job_id
     return await advance(commands.store, commands.voice, job, steps.claim)

@@ -75,7 +75,9 @@ async def exported(place: Workplace, request: ExportRequest) -> Sequence[int]:
 
 async def failed(place: Workplace, request: ExportRequest) -> Job:
     """The job for a request that was all right when it was submitted, once it has failed."""
-    place = replace(place, commands=replace(place.commands, check=Checked))
+    place = replace(
+        place, commands=replace(place.commands, check=lambda _, wanted: Checked(wanted))
+    )
     job = await place.ended(await place.submit(request))
     assert job.state is JobState.FAILED
     return job

@@ -289,7 +289,7 @@ async def test_a_program_that_dies_without_closing_its_store_ends_all_the_same(
         "from segexport.store.sqlite import SqliteStore\n"
         "async def main():\n"
         "    store = await SqliteStore.open(pathlib.Path(sys.argv[1]))\n"
-        "    await store.claim('worker', __import__('datetime').timedelta(1))\n"
+        "    await store.claim('worker', __import__('datetime').timedelta(1), limit=100)\n"
         "    sys.exit(7)\n"
         "asyncio.run(main())\n"
     )

@@ -1,11 +1,12 @@
 """A worker carries jobs to their end: what is in the dataset, the store and the events."""
 
 import asyncio
+import itertools
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from segexport.exports.publishing import DiscardFolder
 from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker
 from segexport.jobs import job as steps
-from segexport.jobs.job import FaultKind, Job
+from segexport.jobs.job import FaultKind, Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
 from segexport.profiles.snapshots import ProfileStore
@@ -40,7 +41,9 @@ PEOPLE = [
     )
     for number in range(1, 41)
 ]
+ELSEWHERE = Scope("elsewhere", "prod")
 JOURNEY = {"versionId": "v1", "namespace": "Email"}
+NEVER = datetime.max.replace(tzinfo=UTC)
 NEWER = "00000002-20260301T130000Z"
 WHOLE_LIFE = ["queued", "started", "finished"]
 
@@ -338,10 +341,7 @@ async def test_a_dataset_that_cannot_be_written_fails_the_job_at_once(place: Wor
     assert "permissions" in job.fault.message
 
 
-async def test_a_piece_that_fails_for_a_moment_is_run_again(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("segexport.exports.processing.BETWEEN_TRIES", 0.01)
+async def test_a_piece_that_fails_for_a_moment_is_run_again(place: Workplace) -> None:
     failing = Failing("run_piece", EngineError("a hiccup"), times=2)
     async with place.working(place.new_worker(change=failing.engine)):
         job = await place.ended(await place.submit(request_for(GOLD)))
@@ -349,29 +349,135 @@ async def test_a_piece_that_fails_for_a_moment_is_run_again(
     await assert_published_once(place, job)
 
 
-async def test_a_piece_that_keeps_failing_postpones_the_job_and_finished_pieces_are_kept(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("segexport.exports.processing.BETWEEN_TRIES", 0.01)
+async def test_a_piece_that_fails_now_and_then_is_run_again(place: Workplace) -> None:
     place = replace(place, settings=with_exports(place, pieces_in_flight=1))
-    failing = Failing("run_piece", EngineError("a longer hiccup"), times=3, after=2)
+    failing = Failing("run_piece", EngineError("a longer hiccup"), times=4, after=2)
     async with place.working(place.new_worker(change=failing.engine)):
         job = await place.ended(await place.submit(request_for(GOLD)))
-    assert job.attempts == 2
+    assert job.attempts == 1
     await assert_published_once(place, job)
-    assert failing.calls == 2 + 3 + 2
+    assert failing.calls == 2 + 4 + 2
+    assert [(each.piece, each.attempt) for each in await place.store.failures(job.id)] == [
+        (2, 1),
+        (2, 2),
+        (2, 3),
+        (2, 4),
+    ]
 
 
-async def test_a_piece_that_never_succeeds_fails_the_job(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("segexport.exports.processing.BETWEEN_TRIES", 0.01)
+async def test_a_piece_out_of_tries_fails_its_job_with_the_reason(place: Workplace) -> None:
     failing = Failing("run_piece", EngineError("it hurts"), times=1000)
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1, piece_tries=3))
     async with place.working(place.new_worker(change=failing.engine)):
         job = await place.ended(await place.submit(request_for(GOLD)))
     job = await assert_ended_without_a_trace(place, job, FaultKind.FAILED)
     assert job.fault is not None
-    assert job.fault.message == "it hurts (attempt 2, the last)"
+    assert job.fault.message == "piece 0 has failed 3 times, at last because: it hurts"
+    assert job.attempts == 1
+    status = await place.commands.status(SCOPE, job.id)
+    assert [failure.message for failure in status.failures] == ["it hurts"] * 3
+
+
+async def test_tries_of_a_piece_are_further_and_further_apart(place: Workplace) -> None:
+    delay = timedelta(milliseconds=100)
+    place = replace(place, settings=with_exports(place, piece_delay=delay, piece_tries=4))
+    failing = Failing("run_piece", EngineError("it hurts"), times=3)
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1))
+
+    def steady(bench: Workbench) -> Workbench:
+        return replace(failing.engine(bench), jitter=lambda: 0.0)
+
+    async with place.working(place.new_worker(change=steady)):
+        job = await place.ended(await place.submit(request_for(GOLD)))
+    moments = [each.failed_at for each in await place.store.failures(job.id)]
+    first, second = (later - earlier for earlier, later in itertools.pairwise(moments))
+    assert delay <= first < 2 * delay <= second
+
+
+async def test_an_organization_runs_no_more_jobs_than_it_may_and_the_rest_waits(
+    place: Workplace,
+) -> None:
+    place = replace(place, settings=with_exports(place, jobs_per_organization=2))
+    gate = Gate("run_piece")
+    async with place.working(place.new_worker(change=gated(gate))):
+        jobs = [await place.submit(request_for(GOLD)) for _ in range(4)]
+        await is_reached(gate)
+        for job in jobs[2:]:
+            await place.reached(job, JobState.PENDING_JOB)
+        foreign = (await place.commands.submit(ELSEWHERE, request_for(GOLD))).job
+
+        async def has_begun() -> bool:
+            return (await place.store.get(ELSEWHERE, foreign.id)).attempts == 1
+
+        await until(has_begun, 10, "the other organization's job runs beside them")
+        waiting = [(await place.job(job)).state for job in jobs[2:]]
+        assert waiting == [JobState.PENDING_JOB] * 2
+        gate.opened.set()
+        for job in jobs:
+            ended = await place.ended(job)
+            assert ended.state is JobState.COMPLETED
+            assert await place.told(job) == WHOLE_LIFE
+
+
+async def test_a_job_that_waits_for_its_turn_beyond_its_deadline_ends(place: Workplace) -> None:
+    place = replace(place, settings=with_exports(place, jobs_per_organization=1))
+    gate = Gate("run_piece")
+    async with place.working(place.new_worker(change=gated(gate))):
+        await place.submit(request_for(GOLD))
+        await is_reached(gate)
+        submission = await place.commands.submit(
+            SCOPE, request_for(GOLD), deadline=timedelta(milliseconds=500)
+        )
+        job = await place.ended(submission.job, patience=10)
+        assert job.fault is not None
+        assert job.fault.kind is FaultKind.DEADLINE
+        assert await place.told(job) == ["queued", "finished"]
+        gate.opened.set()
+
+
+async def test_jobs_take_turns_with_their_pieces(place: Workplace) -> None:
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1))
+    gate = Gate("run_piece")
+    async with place.working(place.new_worker(change=gated(gate))):
+        first = await place.submit(request_for(GOLD))
+        await is_reached(gate)
+        second = await place.submit(request_for(GOLD))
+        await place.reached(second, JobState.PROCESSING)
+        gate.opened.set()
+        for job in (first, second):
+            await place.ended(job)
+    turns = [
+        (piece.saved_at or NEVER, job.id)
+        for job in (first, second)
+        for piece in await place.store.pieces(job.id)
+    ]
+    order = [job_id for _, job_id in sorted(turns)]
+    assert order.index(second.id) < len(order) - 1 - order[::-1].index(first.id)
+
+
+async def test_status_tells_rows_pace_and_what_is_left(place: Workplace) -> None:
+    place = replace(place, settings=with_exports(place, pieces_in_flight=1))
+    gate = Gate("run_piece", nth=3)
+    async with place.working(place.new_worker(change=gated(gate))):
+        job = await place.submit(request_for(GOLD))
+        await is_reached(gate)
+
+        async def two_are_saved() -> bool:
+            return len(await place.store.pieces(job.id)) == 2
+
+        await until(two_are_saved, 10, "two pieces are saved")
+        status = await place.commands.status(SCOPE, job.id)
+        rows = sum(piece.selected for piece in await place.store.pieces(job.id))
+        assert (status.pieces_done, status.rows) == (2, rows)
+        assert rows > 0
+        assert status.rate is not None
+        assert status.remaining is not None
+        estimate = status.job.estimate or 0
+        assert status.remaining == pytest.approx((estimate - rows) / status.rate)
+        gate.opened.set()
+        await place.ended(job)
+    status = await place.commands.status(SCOPE, job.id)
+    assert (status.rate, status.remaining, status.progress) == (None, None, 1.0)
 
 
 async def test_a_job_that_takes_too_long_ends_at_its_deadline(place: Workplace) -> None:
@@ -506,7 +612,7 @@ async def test_a_job_that_brings_its_workers_down_is_given_up(
     monkeypatch.setattr("segexport.exports.attempt.TAKEOVERS", 2)
     job = await place.submit(request_for(GOLD))
     for number in range(3):
-        claimed = await place.store.claim(f"victim {number}", timedelta(microseconds=1))
+        claimed = await place.store.claim(f"victim {number}", timedelta(microseconds=1), limit=100)
         assert claimed is not None
         if number == 0:
             await advance(place.store, place.voice, claimed, steps.claim)

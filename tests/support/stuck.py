@@ -153,8 +153,8 @@ class Blind:
     inner: JobStore
     seen: dict[int, Job] = field(default_factory=dict)
 
-    async def claim(self, owner: str, duration: timedelta) -> Job | None:
-        job = await self.inner.claim(owner, duration)
+    async def claim(self, owner: str, duration: timedelta, *, limit: int) -> Job | None:
+        job = await self.inner.claim(owner, duration, limit=limit)
         if job:
             self.seen[job.id] = job
         return job

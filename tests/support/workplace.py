@@ -63,6 +63,7 @@ class Workplace:
             "lease": timedelta(seconds=2),
             "retry_delay": timedelta(milliseconds=100),
             "attempts": 2,
+            "piece_delay": timedelta(milliseconds=20),
             "memory_limit": "512MB",
         }
         settings = Settings(data=folder, exports=ExportSettings(**(quick | exports)))

@@ -17,6 +17,7 @@ from segexport.cli.present import (
     coloured,
     job_document,
     out,
+    pace_of,
     print_jobs,
     print_json,
     print_status,
@@ -67,6 +68,10 @@ def submit(
     ] = None,
     test_mode: Annotated[bool, typer.Option(help="The journey takes test profiles only.")] = False,
     request_id: RequestId = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds that the job may take; at most exports.deadline."),
+    ] = None,
     wait: Wait = False,
     output: Format = OutputFormat.TEXT,
 ) -> None:
@@ -103,7 +108,12 @@ def submit(
         )
 
     async def act(commands: Commands, scope: Scope) -> int:
-        submission = await commands.submit(scope, parsed, request_id=request_id)
+        submission = await commands.submit(
+            scope,
+            parsed,
+            request_id=request_id,
+            deadline=timedelta(seconds=deadline) if deadline else None,
+        )
         return await _show_new_job(commands, submission.job, submission.created, wait, output)
 
     _run(act)
@@ -254,7 +264,8 @@ async def _follow(commands: Commands, scope: Scope, job_id: int, output: OutputF
         task = bar.add_task("waiting", total=1.0)
         while True:
             status = await commands.status(scope, job_id)
-            bar.update(task, completed=status.progress, description=status.job.state.value)
+            told = f"{status.job.state.value}{pace_of(status)}"
+            bar.update(task, completed=status.progress, description=told)
             if status.job.is_terminal:
                 break
             seen = await commands.store.wait_for_change(seen, timedelta(seconds=1))

@@ -1,6 +1,7 @@
 """How jobs look on a terminal, and as JSON for scripts."""
 
-from datetime import datetime
+import math
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ out: Final = Console(highlight=False, soft_wrap=True)
 _unbounded: Final = Console(highlight=False, soft_wrap=True, width=10_000)
 """For what is no terminal: nothing in a pipe or a file is cut short or wrapped."""
 
+SHOWN_FAILURES: Final = 5
+"""Failures of pieces that people see; scripts see all that are kept."""
 JOB_ID_WIDTH: Final = len(str(MAX_JOB_ID))
 
 
@@ -89,7 +92,28 @@ def status_document(status: JobStatus) -> dict[str, Any]:
         **job_document(status.job),
         "progress": round(status.progress, 4),
         "piecesDone": status.pieces_done,
+        "rows": status.rows,
+        "rowsPerSecond": None if status.rate is None else round(status.rate, 1),
+        "secondsLeft": None if status.remaining is None else round(status.remaining, 1),
+        "errors": _errors(status),
     }
+
+
+def _errors(status: JobStatus) -> list[dict[str, Any]]:
+    """Why the job has ended as it did, then what its pieces have met."""
+    fault = status.job.fault
+    ended = [{"code": fault.kind.value, "message": fault.message}] if fault else []
+    met = [
+        {
+            "code": "piece",
+            "message": failure.message,
+            "piece": failure.piece,
+            "attempt": failure.attempt,
+            "failedAt": _time(failure.failed_at),
+        }
+        for failure in status.failures
+    ]
+    return [*ended, *met]
 
 
 def print_status(status: JobStatus) -> None:
@@ -109,13 +133,19 @@ def print_status(status: JobStatus) -> None:
         facts.append(("finished", f"{_time(job.finished_at)} ({seconds:.1f} s after creation)"))
     elif job.pieces:
         pieces = f"{status.pieces_done} of {job.pieces} pieces"
-        facts.append(("progress", f"{status.progress:.0%}, {pieces}"))
+        facts.append(("progress", f"{status.progress:.0%}, {pieces}{pace_of(status)}"))
     if job.publication and job.state is JobState.COMPLETED:
         facts.append(("batch", ", ".join(batch.id for batch in job.publication.batches)))
     if job.counts:
         facts.append(("counts", counts_of(job)))
     if job.fault:
         facts.append(("error", escape(job.fault.message)))
+    facts += [
+        (f"piece {failure.piece}", escape(f"try {failure.attempt}: {failure.message}"))
+        for failure in status.failures[:SHOWN_FAILURES]
+    ]
+    if len(status.failures) > SHOWN_FAILURES:
+        facts.append(("", f"and {len(status.failures) - SHOWN_FAILURES} more failures"))
     if job.retry_of:
         facts.append(("retry of", str(job.retry_of)))
     table = Table.grid(padding=(0, 2))
@@ -124,6 +154,14 @@ def print_status(status: JobStatus) -> None:
     for name, value in facts:
         table.add_row(f"[dim]{name}[/]", value)
     print_table(table)
+
+
+def pace_of(status: JobStatus) -> str:
+    """How fast a job runs and how long it still takes, as far as that is known."""
+    if status.rate is None or status.remaining is None:
+        return ""
+    left = timedelta(seconds=math.ceil(status.remaining))
+    return f", {status.rows:,} rows, {status.rate:,.0f} rows/s, {left} left"
 
 
 def print_jobs(jobs: list[Job]) -> None:

@@ -205,7 +205,7 @@ class Dataset:
         path = self.folder / REGISTRATION
         try:
             return str(orjson.loads(path.read_bytes())["schema"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(

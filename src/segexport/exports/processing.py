@@ -9,7 +9,13 @@ from typing import Final
 
 import structlog
 
-from segexport.errors import EngineError, LeaseLost, ProfileStoreCorrupt, ProfileStoreError
+from segexport.errors import (
+    EngineError,
+    LeaseLost,
+    PieceFailed,
+    ProfileStoreCorrupt,
+    ProfileStoreError,
+)
 from segexport.exports.engine import Written
 from segexport.exports.plan import ExportPlan, upper_bound
 from segexport.exports.publishing import fixed, manifest_of, stage_manifest
@@ -18,14 +24,14 @@ from segexport.exports.workbench import Workbench
 from segexport.jobs.job import Job
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
 from segexport.store.discards import fingerprint
-from segexport.store.store import FinishedPart, FinishedPiece, Lease
+from segexport.store.store import Failure, FinishedPart, FinishedPiece, Lease
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-TRIES: Final = 3
-"""A piece that meets an error of the files or the engine is run again at once so often in
-all, before the whole job has to wait."""
-BETWEEN_TRIES: Final = 0.5  # seconds
+LONGEST_DELAY: Final = 60.0
+"""Seconds between two tries of a piece, at most."""
+MAX_MESSAGE: Final = 2_000
+"""Characters of a failure's message that are kept."""
 
 
 class Processing:
@@ -78,7 +84,7 @@ class Processing:
         await self._bench.in_thread(self._run.prepare, self._run.interrupt)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._bench.settings.pieces_in_flight):
+                for _ in range(self._bench.settings.slots):
                     group.create_task(self._take_pieces())
         except ExceptionGroup as failures:
             lost = (error for error in failures.exceptions if isinstance(error, LeaseLost))
@@ -92,22 +98,37 @@ class Processing:
             self._finished[index] = piece
 
     async def _piece(self, index: int) -> FinishedPiece:
-        write = partial(self._write, index)
-        for tried in range(1, TRIES + 1):
+        write, settings = partial(self._write, index), self._bench.settings
+        tried = 0
+        while True:
+            tried += 1
             try:
-                result = await self._bench.in_thread(write, self._run.interrupt)
-                break
+                async with self._bench.slots:
+                    return await self._bench.in_thread(write, self._run.interrupt)
             except asyncio.CancelledError:
                 discard(*self._files(index))
                 raise
             except ProfileStoreCorrupt:
                 raise
             except (ProfileStoreError, EngineError) as error:
-                if tried == TRIES:
-                    raise
-                log.warning("a piece is run again", piece=index, tried=tried, error=str(error))
-                await asyncio.sleep(BETWEEN_TRIES * tried)
-        return result
+                await self._note(index, tried, error)
+                if tried == settings.piece_tries:
+                    raise PieceFailed(
+                        f"piece {index} has failed {tried} times, at last because: {error}"
+                    ) from error
+                delay = settings.piece_delay.total_seconds() * 2 ** (tried - 1)
+                await asyncio.sleep(min(delay, LONGEST_DELAY) * (1 + self._bench.jitter() / 2))
+
+    async def _note(self, index: int, tried: int, error: Exception) -> None:
+        """Remember a failure, for whoever asks about the job."""
+        log.warning("a piece has failed", piece=index, tried=tried, error=str(error))
+        failure = Failure(
+            piece=index,
+            attempt=tried,
+            failed_at=await self._bench.store.now(),
+            message=str(error)[:MAX_MESSAGE],
+        )
+        await self._bench.store.save_failure(self._lease, failure)
 
     def _write(self, index: int) -> FinishedPiece:
         *data, discards = self._files(index)

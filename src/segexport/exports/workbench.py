@@ -27,7 +27,9 @@ class Workbench:
     """The store, the engine and the folders that a worker works with.
 
     Whatever blocks runs in `threads`, so that leases are renewed and cancels are noticed
-    meanwhile.
+    meanwhile. A piece runs while it holds one of the `slots`, which are given in the order
+    in which they were asked for: jobs take turns. `jitter` is a number from 0 to 1, by which
+    delays are lengthened so that what failed together is not tried again together.
     """
 
     store: JobStore
@@ -39,6 +41,8 @@ class Workbench:
     discards: DiscardFolder
     settings: ExportSettings
     threads: Executor
+    slots: asyncio.Semaphore
+    jitter: Callable[[], float]
     new_batch_id: Callable[[], str]
 
     async def read(self, call: Callable[[], T]) -> T:

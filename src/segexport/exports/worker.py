@@ -1,6 +1,7 @@
 """The worker: claims jobs and carries them to their end, several at once."""
 
 import asyncio
+import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import structlog
 
+from segexport.commands import advance
 from segexport.errors import JobNotFound, LeaseLost, SegexportError, StoreUnavailable
 from segexport.events.announcement import Voice
 from segexport.exports.attempt import Attempt
@@ -19,6 +21,7 @@ from segexport.exports.engines.duckdb import DuckDBEngine
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.staging import remove
 from segexport.exports.workbench import Workbench
+from segexport.jobs import job as steps
 from segexport.jobs.job import Job
 from segexport.profiles.snapshots import ProfileStore
 from segexport.settings import Settings
@@ -58,9 +61,11 @@ def worker_of(settings: Settings, store: JobStore, voice: Voice, *, name: str) -
             discards=DiscardFolder(settings.discards_folder),
             settings=exports,
             threads=ThreadPoolExecutor(
-                exports.jobs_in_flight * (exports.pieces_in_flight + 1) + 1,
+                exports.jobs_in_flight * 2 + exports.slots + 1,
                 thread_name_prefix="export",
             ),
+            slots=asyncio.Semaphore(exports.slots),
+            jitter=random.random,
             new_batch_id=lambda: uuid4().hex,
         ),
         name=name,
@@ -122,6 +127,7 @@ class Worker:
                 if job is not None:
                     self._start(job)
                     continue
+                await self._let_wait()
                 patience = min(self._bench.settings.lease / 3, LONGEST_WAIT)
                 seen = await self._bench.store.wait_for_change(seen, patience)
                 await asyncio.sleep(max(0.0, claimed + BETWEEN_CLAIMS - clock()))
@@ -131,7 +137,10 @@ class Worker:
 
     async def _claim(self) -> Job | None:
         store = self._bench.store
-        claiming = asyncio.create_task(store.claim(self._name, self._bench.settings.lease))
+        settings = self._bench.settings
+        claiming = asyncio.create_task(
+            store.claim(self._name, settings.lease, limit=settings.jobs_per_organization)
+        )
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -141,6 +150,13 @@ class Worker:
                 if job is not None:
                     await store.release(Lease(job.id, self._name, job.epoch))
             raise
+
+    async def _let_wait(self) -> None:
+        """Say of new jobs that they wait, where their organizations run as many as they may."""
+        bench = self._bench
+        for job in await bench.store.held_back(bench.settings.jobs_per_organization):
+            with suppress(LeaseLost, JobNotFound):  # somebody else has changed it meanwhile
+                await advance(bench.store, bench.voice, job, steps.wait)
 
     def _start(self, job: Job) -> None:
         attempt = Attempt(self._bench, job, owner=self._name)

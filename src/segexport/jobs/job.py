@@ -153,6 +153,11 @@ def claim(job: Job, now: datetime) -> Transition:
     return _step(job, Trigger.CLAIM, now, attempts=job.attempts + 1, not_before=None)
 
 
+def wait(job: Job, now: datetime) -> Transition:
+    """The organization runs as many jobs as it may: this one waits until it is its turn."""
+    return _step(job, Trigger.WAIT, now)
+
+
 def initialize(job: Job, now: datetime, *, snapshot: str) -> Transition:
     """The attempt works on this snapshot of the profile store from now on."""
     return _step(job, Trigger.INITIALIZE, now, snapshot=snapshot)

@@ -39,6 +39,7 @@ class Trigger(StrEnum):
 
     SUBMIT = "submit"
     CLAIM = "claim"
+    WAIT = "wait for capacity"
     INITIALIZE = "initialize"
     START = "start"
     PUBLISH = "publish"
@@ -107,6 +108,8 @@ EDGES: Mapping[tuple[JobState, Trigger], JobState] = MappingProxyType(
     {
         (_S.CREATED, _T.CLAIM): _S.PREPARING_FOR_INITIALIZATION,
         (_S.PENDING_JOB, _T.CLAIM): _S.PREPARING_FOR_INITIALIZATION,
+        # Its organization runs as many jobs as it may.
+        (_S.CREATED, _T.WAIT): _S.PENDING_JOB,
         (_S.PREPARING_FOR_INITIALIZATION, _T.INITIALIZE): _S.INITIALIZING,
         (_S.INITIALIZING, _T.START): _S.PROCESSING,
         (_S.PROCESSING, _T.PUBLISH): _S.COMPLETING,

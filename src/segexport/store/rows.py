@@ -70,7 +70,7 @@ ROW_COLUMNS: Final = (
     "discards",
 )
 
-PIECE_COLUMNS: Final = ("piece", "epoch", "parts", "discards")
+PIECE_COLUMNS: Final = ("piece", "epoch", "parts", "discards", "saved_at")
 
 
 def job_key(job_id: int) -> int:
@@ -223,23 +223,25 @@ def with_discards(publication: str, discards: DiscardFile) -> str:
     return _publication_text(replace(_publication(publication), discards=discards))
 
 
-def piece_values(piece: FinishedPiece) -> tuple[Any, ...]:
-    """The values of `PIECE_COLUMNS`."""
+def piece_values(piece: FinishedPiece, now: datetime) -> tuple[Any, ...]:
+    """The values of `PIECE_COLUMNS`, of a piece that is saved `now`."""
     return (
         piece.index,
         piece.epoch,
         _text([_part_document(part) for part in piece.parts]),
         None if piece.discards is None else _text(_file_document(piece.discards)),
+        to_micros(now),
     )
 
 
 def read_piece(values: Sequence[Any]) -> FinishedPiece:
     """The piece of a row of `PIECE_COLUMNS`."""
-    index, epoch, parts, discards = values
+    index, epoch, parts, discards, saved_at = values
     return FinishedPiece(
         index=index,
         epoch=epoch,
         parts=tuple(map(_part, orjson.loads(parts))),
+        saved_at=from_micros(saved_at),
         discards=None if discards is None else DataFile(**orjson.loads(discards)),
     )
 

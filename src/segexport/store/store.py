@@ -15,7 +15,7 @@ repeat the call: request ids, states and epochs keep it from taking effect twice
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from segexport.events.outbox import NumberedRow, OutboxRow
@@ -71,18 +71,33 @@ class FinishedPiece:
     """A piece that needs no second run, whoever holds the job next.
 
     It has a part for each batch of the job. `discards` names the piece's own discard file
-    in the job's staging folder.
+    in the job's staging folder. `saved_at` is when the store was told, by its clock.
     """
 
     index: int
     epoch: int
     parts: tuple[FinishedPart, ...]
     discards: DataFile | None = None
+    saved_at: datetime | None = field(default=None, compare=False)
 
     @property
     def selected(self) -> int:
         """Profiles; with several batches, once per profile and batch."""
         return sum(part.selected for part in self.parts)
+
+
+MAX_FAILURES: Final = 100
+"""Failures of a job that are kept; Pinpoint shows as many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One try of a piece that has failed: which try it was, from 1, when, and why."""
+
+    piece: int
+    attempt: int
+    failed_at: datetime
+    message: str
 
 
 class JobStore(Protocol):
@@ -141,13 +156,20 @@ class JobStore(Protocol):
         """Jobs, newest first by (created_at, id); `before` is the key of a page's last job."""
         ...
 
-    async def claim(self, owner: str, duration: timedelta) -> Job | None:
-        """Lease the oldest job, by (created_at, id), that nobody works on; None if none waits.
+    async def claim(self, owner: str, duration: timedelta, *, limit: int) -> Job | None:
+        """Lease a job that nobody works on; None if none may run.
 
         Any job that is not terminal, whose lease is absent or has run out, and whose
-        `not_before` has passed. Raises its epoch; its state stays, so that the new owner
-        sees where the last one stopped.
+        `not_before` has passed, of an organization with fewer than `limit` jobs under lease.
+        The organization with the fewest comes first, then the oldest job by (created_at, id).
+        The limit is no obstacle to jobs that are ending (published, failing or cancelled) or
+        whose deadline has passed. Raises the job's epoch; its state stays, so that the new
+        owner sees where the last one stopped.
         """
+        ...
+
+    async def held_back(self, limit: int) -> Sequence[Job]:
+        """The oldest jobs in CREATED whose organization has `limit` jobs under lease, some."""
         ...
 
     async def renew(self, lease: Lease, duration: timedelta, *, progress: float) -> Job:
@@ -165,6 +187,14 @@ class JobStore(Protocol):
 
     async def save_piece(self, lease: Lease, piece: FinishedPiece) -> None:
         """Remember a finished piece, in place of one with the same index. Raises `LeaseLost`."""
+        ...
+
+    async def save_failure(self, lease: Lease, failure: Failure) -> None:
+        """Remember that a piece has failed; the first 100 of a job are kept. Raises `LeaseLost`."""
+        ...
+
+    async def failures(self, job_id: int) -> Sequence[Failure]:
+        """The failures of a job's pieces, as they came."""
         ...
 
     async def pieces(self, job_id: int) -> Sequence[FinishedPiece]:

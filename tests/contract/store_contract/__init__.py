@@ -5,7 +5,7 @@ where its database is.
 """
 
 from contract.store_contract.changes import ChangeContract, OpeningContract
-from contract.store_contract.leases import LeaseContract, PieceContract
+from contract.store_contract.leases import CapacityContract, LeaseContract, PieceContract
 from contract.store_contract.outbox import OutboxContract
 from contract.store_contract.relay import RelayContract
 from contract.store_contract.submission import ReadingContract, SubmissionContract
@@ -21,6 +21,7 @@ class StoreContract(
     TransitionContract,
     LeaseContract,
     PieceContract,
+    CapacityContract,
     OutboxContract,
     RelayContract,
     ChangeContract,

@@ -84,7 +84,7 @@ class ChangeContract(Suite):
         seen = await settled(store)
         waiting = asyncio.create_task(store.wait_for_change(seen, timedelta(milliseconds=200)))
         await asyncio.sleep(0)
-        assert await store.claim("worker", LEASE) is None
+        assert await store.claim("worker", LEASE, limit=100) is None
         assert await waiting == seen
 
 

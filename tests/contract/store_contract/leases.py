@@ -23,7 +23,7 @@ from segexport.jobs import job as steps
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DataFile
-from segexport.store.store import FinishedPart, FinishedPiece, Store
+from segexport.store.store import Failure, FinishedPart, FinishedPiece, Store
 from support.job_stories import (
     CANCELLATION,
     NOON,
@@ -32,7 +32,9 @@ from support.job_stories import (
     WAY_TO_SUCCESS,
     advanced,
     cancel,
+    fail,
     initialize,
+    new_job,
     submitted,
 )
 
@@ -41,7 +43,7 @@ class LeaseContract(Suite):
     """Who works on what, and until when."""
 
     async def test_nothing_to_do_is_none(self, store: Store) -> None:
-        assert await store.claim("worker", LEASE) is None
+        assert await store.claim("worker", LEASE, limit=100) is None
 
     async def test_the_oldest_job_is_claimed_first(self, store: Store) -> None:
         ages = {10: 1, 30: 3, 20: 2, 31: 3}
@@ -49,7 +51,7 @@ class LeaseContract(Suite):
             await submitted(store, job_id=job_id, now=NOON - age * SECOND)
         claims = [(await claimed(store))[0].id for _ in ages]
         assert claims == [30, 31, 20, 10]
-        assert await store.claim("worker", LEASE) is None
+        assert await store.claim("worker", LEASE, limit=100) is None
 
     async def test_jobs_of_all_scopes_are_claimed(self, store: Store) -> None:
         await submitted(store, scope=Scope("zenith", "stage"))
@@ -73,7 +75,7 @@ class LeaseContract(Suite):
         held = await advanced(store, held, steps.claim)
         held = await advanced(store, held, initialize)
         database.advance(LEASE - SECOND)
-        assert await store.claim("second", LEASE) is None
+        assert await store.claim("second", LEASE, limit=100) is None
         database.advance(2 * SECOND)
         taken, _ = await claimed(store, "second")
         assert (taken.id, taken.owner, taken.epoch) == (job.id, "second", 2)
@@ -90,7 +92,7 @@ class LeaseContract(Suite):
         await advanced(store, held, partial(steps.postpone, until=until_then))
         with pytest.raises(LeaseLost):
             await store.renew(lease, LEASE, progress=0.5)
-        assert await store.claim("worker", LEASE) is None
+        assert await store.claim("worker", LEASE, limit=100) is None
         database.advance(timedelta(seconds=6))
         again, _ = await claimed(store)
         assert (again.id, again.epoch) == (held.id, 2)
@@ -108,7 +110,7 @@ class LeaseContract(Suite):
         with pytest.raises(LeaseLost):
             await store.renew(lease, LEASE, progress=1)
         database.advance(timedelta(days=1))
-        assert await store.claim("worker", LEASE) is None
+        assert await store.claim("worker", LEASE, limit=100) is None
 
     async def test_renewing_keeps_the_job_and_notes_progress(
         self, store: Store, database: Database
@@ -119,7 +121,7 @@ class LeaseContract(Suite):
         database.advance(LEASE - SECOND)
         renewed = await store.renew(lease, LEASE, progress=0.25)
         database.advance(LEASE - SECOND)
-        assert await store.claim("other", LEASE) is None
+        assert await store.claim("other", LEASE, limit=100) is None
         assert renewed == await store.get(SCOPE, job.id)
         assert await store.progress(job.id) == 0.25
 
@@ -143,7 +145,7 @@ class LeaseContract(Suite):
         _, lease = await claimed(store)
         database.advance(10 * LEASE)
         await store.renew(lease, LEASE, progress=0)
-        assert await store.claim("other", LEASE) is None
+        assert await store.claim("other", LEASE, limit=100) is None
 
     async def test_a_lost_lease_renews_releases_and_saves_nothing(
         self, store: Store, database: Database
@@ -187,7 +189,10 @@ class LeaseContract(Suite):
         neighbour = await database.open()
         jobs = {(await submitted(store)).id for _ in range(20)}
         claims = await asyncio.gather(
-            *((store, neighbour)[turn % 2].claim(f"worker {turn}", LEASE) for turn in range(30))
+            *(
+                (store, neighbour)[turn % 2].claim(f"worker {turn}", LEASE, limit=100)
+                for turn in range(30)
+            )
         )
         taken = [job for job in claims if job is not None]
         assert len(taken) == 20
@@ -245,3 +250,91 @@ class PieceContract(Suite):
         for rows in (7, 8):
             await store.save_piece(lease, _piece(0, epoch=1, rows=rows))
         assert await store.pieces(job.id) == [_piece(0, epoch=1, rows=8)]
+
+
+class CapacityContract(Suite):
+    """How many jobs of an organization run at once, and whose turn it is."""
+
+    async def test_an_organization_has_no_more_jobs_under_lease_than_it_may(
+        self, store: Store, database: Database
+    ) -> None:
+        for _ in range(3):
+            await submitted(store)
+        assert await store.claim("a", LEASE, limit=2) is not None
+        assert await store.claim("a", LEASE, limit=2) is not None
+        assert await store.claim("a", LEASE, limit=2) is None
+        assert await store.claim("a", LEASE, limit=3) is not None
+        await submitted(store)
+        database.advance(LEASE)  # a lease that has run out counts no longer
+        assert await store.claim("b", LEASE, limit=1) is not None
+        assert await store.claim("b", LEASE, limit=1) is None
+
+    async def test_several_workers_together_keep_the_limit(
+        self, store: Store, database: Database
+    ) -> None:
+        neighbour = await database.open()
+        for _ in range(12):
+            await submitted(store)
+        claims = await asyncio.gather(
+            *(
+                (store, neighbour)[turn % 2].claim(f"worker {turn}", LEASE, limit=5)
+                for turn in range(12)
+            )
+        )
+        assert len([job for job in claims if job]) == 5
+
+    async def test_the_organization_with_the_fewest_jobs_comes_first(self, store: Store) -> None:
+        busy = [await submitted(store, scope=Scope("busy", "prod")) for _ in range(3)]
+        late = await submitted(store, scope=Scope("late", "prod"), now=NOON + timedelta(hours=1))
+        order = [await store.claim("a", LEASE, limit=5) for _ in range(4)]
+        assert [job.id for job in order if job] == [busy[0].id, late.id, busy[1].id, busy[2].id]
+
+    async def test_the_limit_holds_up_neither_an_ending_nor_a_passed_deadline(
+        self, store: Store, database: Database
+    ) -> None:
+        ending = await submitted(store)
+        _, lease = await claimed(store)
+        job = await advanced(store, await store.get(ending.scope, ending.id), steps.claim)
+        job = await advanced(store, job, fail)
+        await store.release(lease)
+        transition, rows = new_job(deadline=NOON + timedelta(seconds=5))
+        late = (await store.submit(transition, rows, fingerprint="f")).job
+        other = await submitted(store)
+        running = await store.claim("a", LEASE, limit=5)
+        assert running is not None
+        assert running.id == ending.id
+        database.advance(timedelta(seconds=6))
+        overdue = await store.claim("a", LEASE, limit=1)
+        assert overdue is not None
+        assert overdue.id == late.id
+        assert await store.claim("a", LEASE, limit=1) is None
+        assert (await store.get(other.scope, other.id)).owner is None
+
+    async def test_new_jobs_of_an_organization_at_its_limit_are_named(self, store: Store) -> None:
+        first, second, third = [await submitted(store) for _ in range(3)]
+        await submitted(store, scope=Scope("other", "prod"))
+        assert await store.held_back(1) == []
+        await claimed(store)
+        assert [job.id for job in await store.held_back(1)] == [second.id, third.id]
+        assert await store.held_back(2) == []
+        await advanced(store, second, steps.wait)
+        assert [job.id for job in await store.held_back(1)] == [third.id]
+        assert first.id != second.id
+
+    async def test_the_first_hundred_failures_of_a_job_are_kept(
+        self, store: Store, database: Database
+    ) -> None:
+        await submitted(store)
+        job, lease = await claimed(store)
+        told = [
+            Failure(piece=n, attempt=n % 3 + 1, failed_at=NOON, message=f"it's {n}")
+            for n in range(105)
+        ]
+        for failure in told:
+            await store.save_failure(lease, failure)
+        assert await store.failures(job.id) == told[:100]
+        assert await store.failures(job.id + 1) == []
+        database.advance(LEASE)
+        await claimed(store, "other")
+        with pytest.raises(LeaseLost):
+            await store.save_failure(lease, told[0])

@@ -47,6 +47,6 @@ def unstorable(row: OutboxRow) -> OutboxRow:
 
 
 async def claimed(store: Store, owner: str = "worker") -> tuple[Job, Lease]:
-    job = await store.claim(owner, LEASE)
+    job = await store.claim(owner, LEASE, limit=100)
     assert job is not None
     return job, Lease(job.id, owner, job.epoch)

@@ -14,12 +14,14 @@ from segexport.events.outbox import OutboxRow
 from segexport.jobs.job import Job, Scope, Transition
 from segexport.jobs.lifecycle import JobState
 from segexport.store import rows as columns
-from segexport.store.store import FinishedPiece, Lease, Submission
+from segexport.store.store import MAX_FAILURES, Failure, FinishedPiece, Lease, Submission
 
 REQUEST_IDS_KEPT: Final = timedelta(hours=24)
 
 _JOB = ", ".join(columns.JOB_COLUMNS)
 _PIECE = ", ".join(columns.PIECE_COLUMNS)
+
+_ENDING = (JobState.COMPLETING, JobState.FAILING, JobState.CANCELLING)
 
 
 def _values(count: int) -> str:
@@ -52,17 +54,33 @@ _ADVANCE_AND_LET_GO = f"""
         owner = NULL, lease_until = NULL
     WHERE id = ? AND state = ? AND epoch = ?
 """
+_RUNNING = """
+    WITH running AS (
+        SELECT organization, count(*) AS jobs FROM jobs
+        WHERE finished_at IS NULL AND lease_until > :now GROUP BY organization
+    )
+"""
 _CLAIM = f"""
-    UPDATE jobs SET owner = ?, epoch = epoch + 1, lease_until = ?
+    {_RUNNING}
+    UPDATE jobs SET owner = :owner, epoch = epoch + 1, lease_until = :until
     WHERE id = (
-        SELECT id FROM jobs
+        SELECT id FROM jobs LEFT JOIN running USING (organization)
         WHERE finished_at IS NULL
-            AND (lease_until IS NULL OR lease_until <= ?)
-            AND (not_before IS NULL OR not_before <= ?)
-        ORDER BY created_at, id
+            AND (lease_until IS NULL OR lease_until <= :now)
+            AND (not_before IS NULL OR not_before <= :now)
+            AND (coalesce(running.jobs, 0) < :limit OR deadline <= :now
+                 OR state IN ({", ".join(f"'{state}'" for state in _ENDING)}))
+        ORDER BY coalesce(running.jobs, 0), created_at, id
         LIMIT 1
     )
     RETURNING {_JOB}
+"""
+_HELD_BACK = f"""
+    {_RUNNING}
+    SELECT {_JOB} FROM jobs JOIN running USING (organization)
+    WHERE finished_at IS NULL AND lease_until IS NULL AND state = '{JobState.CREATED}'
+        AND running.jobs >= :limit
+    ORDER BY created_at, id LIMIT 100
 """
 _HELD = "id = ? AND owner = ? AND epoch = ?"
 _RENEW = f"UPDATE jobs SET lease_until = ?, progress = ? WHERE {_HELD} RETURNING {_JOB}"
@@ -70,6 +88,12 @@ _RELEASE = f"UPDATE jobs SET owner = NULL, lease_until = NULL WHERE {_HELD}"
 _SAVE_PIECE = f"""
     INSERT OR REPLACE INTO pieces (job_id, {_PIECE})
     SELECT {_values(1 + len(columns.PIECE_COLUMNS))} FROM jobs WHERE {_HELD}
+"""
+_HOLDS = f"SELECT 1 FROM jobs WHERE {_HELD}"
+_SAVE_FAILURE = f"""
+    INSERT INTO failures (job_id, number, piece, attempt, failed_at, message)
+    SELECT :job, count(*) + 1, :piece, :attempt, :failed_at, :message
+    FROM failures WHERE job_id = :job HAVING count(*) < {MAX_FAILURES}
 """
 
 
@@ -153,14 +177,25 @@ def listing(
 
 
 def claim(
-    connection: sqlite3.Connection, owner: str, duration: timedelta, now: datetime
+    connection: sqlite3.Connection, owner: str, duration: timedelta, limit: int, now: datetime
 ) -> Job | None:
-    """Lease the oldest job that may run and that nobody holds."""
-    moment = columns.to_micros(now)
+    """Lease the job whose turn it is."""
     found = connection.execute(
-        _CLAIM, (owner, columns.to_micros(now + duration), moment, moment)
+        _CLAIM,
+        {
+            "owner": owner,
+            "until": columns.to_micros(now + duration),
+            "now": columns.to_micros(now),
+            "limit": limit,
+        },
     ).fetchone()
     return None if found is None else columns.read_job(found)
+
+
+def held_back(connection: sqlite3.Connection, limit: int, now: datetime) -> Sequence[Job]:
+    """New jobs of organizations that run as many as they may."""
+    found = connection.execute(_HELD_BACK, {"now": columns.to_micros(now), "limit": limit})
+    return [columns.read_job(values) for values in found]
 
 
 def renew(
@@ -184,10 +219,45 @@ def release(connection: sqlite3.Connection, lease: Lease) -> None:
     connection.execute(_RELEASE, _holder(lease))
 
 
-def save_piece(connection: sqlite3.Connection, lease: Lease, piece: FinishedPiece) -> None:
+def save_failure(connection: sqlite3.Connection, lease: Lease, failure: Failure) -> None:
+    """Remember one of the first failures."""
+    if connection.execute(_HOLDS, _holder(lease)).fetchone() is None:
+        raise _lost(lease)
+    connection.execute(
+        _SAVE_FAILURE,
+        {
+            "job": lease.job_id,
+            "piece": failure.piece,
+            "attempt": failure.attempt,
+            "failed_at": columns.to_micros(failure.failed_at),
+            "message": failure.message,
+        },
+    )
+
+
+def failures(connection: sqlite3.Connection, job_id: int) -> Sequence[Failure]:
+    """The failures of a job, as they came."""
+    found = connection.execute(
+        "SELECT piece, attempt, failed_at, message FROM failures WHERE job_id = ? ORDER BY number",
+        (columns.job_key(job_id),),
+    )
+    return [
+        Failure(
+            piece=piece,
+            attempt=attempt,
+            failed_at=columns.from_micros(failed_at),
+            message=message,
+        )
+        for piece, attempt, failed_at, message in found
+    ]
+
+
+def save_piece(
+    connection: sqlite3.Connection, lease: Lease, piece: FinishedPiece, now: datetime
+) -> None:
     """Remember a piece, in place of an earlier one of the same index."""
     saved = connection.execute(
-        _SAVE_PIECE, (lease.job_id, *columns.piece_values(piece), *_holder(lease))
+        _SAVE_PIECE, (lease.job_id, *columns.piece_values(piece, now), *_holder(lease))
     ).rowcount
     if not saved:
         raise _lost(lease)

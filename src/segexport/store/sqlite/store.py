@@ -20,6 +20,7 @@ from segexport.store.sqlite.readers import Readers
 from segexport.store.sqlite.writer import Writer
 from segexport.store.store import (
     Backlog,
+    Failure,
     FinishedPiece,
     Lease,
     Parked,
@@ -153,10 +154,16 @@ class SqliteStore:
             lambda connection: jobs.listing(connection, scope, states, before, limit)
         )
 
-    async def claim(self, owner: str, duration: timedelta) -> Job | None:
-        """Lease the longest-waiting job that nobody works on."""
+    async def claim(self, owner: str, duration: timedelta, *, limit: int) -> Job | None:
+        """Lease the job whose turn it is."""
         return await self._writer.run(
-            lambda connection: jobs.claim(connection, owner, duration, self._clock())
+            lambda connection: jobs.claim(connection, owner, duration, limit, self._clock())
+        )
+
+    async def held_back(self, limit: int) -> Sequence[Job]:
+        """New jobs whose organization runs as many as it may."""
+        return await self._readers.run(
+            lambda connection: jobs.held_back(connection, limit, self._clock())
         )
 
     async def renew(self, lease: Lease, duration: timedelta, *, progress: float) -> Job:
@@ -171,7 +178,17 @@ class SqliteStore:
 
     async def save_piece(self, lease: Lease, piece: FinishedPiece) -> None:
         """Remember a finished piece."""
-        await self._writer.run(lambda connection: jobs.save_piece(connection, lease, piece))
+        await self._writer.run(
+            lambda connection: jobs.save_piece(connection, lease, piece, self._clock())
+        )
+
+    async def save_failure(self, lease: Lease, failure: Failure) -> None:
+        """Remember that a piece has failed."""
+        await self._writer.run(lambda connection: jobs.save_failure(connection, lease, failure))
+
+    async def failures(self, job_id: int) -> Sequence[Failure]:
+        """The first failures of a job."""
+        return await self._readers.run(lambda connection: jobs.failures(connection, job_id))
 
     async def pieces(self, job_id: int) -> Sequence[FinishedPiece]:
         """The finished pieces of a job."""

@@ -1,4 +1,4 @@
-"""Pieces and publications have parts, one for each batch of the job.
+"""Pieces and publications have parts, one for each batch of the job; failures of pieces.
 
 What unfinished jobs had finished is forgotten: they run those pieces again.
 """
@@ -24,6 +24,16 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger, nullable=False),
         sa.Column("parts", sa.Text, nullable=False),
         sa.Column("discards", sa.Text),
+        sa.Column("saved_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "failures",
+        sa.Column("job_id", sa.BigInteger, sa.ForeignKey("jobs.id"), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("piece", sa.Integer, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("failed_at", sa.BigInteger, nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
     )
     jobs = sa.table("jobs", sa.column("id"), sa.column("publication"))
     connection = op.get_bind()
