@@ -1,11 +1,13 @@
 """What docs/exports.md shows is run as it stands there."""
 
+import json
 import re
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from segexport.jobs.request import parse_request
 from support.people import Person, write_snapshot
 from support.workplace import Workplace, request_for
 
@@ -15,6 +17,11 @@ GOLD = ("ups", "gold")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_request_on_the_page_has_every_word() -> None:
+    (shown,) = blocks("json")
+    assert parse_request(shown).document() == json.loads(shown)
 
 
 async def test_the_code_on_the_page_reads_a_batch(

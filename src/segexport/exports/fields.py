@@ -33,6 +33,9 @@ NOT_A_FIELD: Mapping[str, str] = MappingProxyType(
 )
 """Columns that are not asked for in `fields`, and what to do instead."""
 
+PLAIN_EVENT: Final = (Attribute("_id", "VARCHAR"), Attribute("timestamp", "VARCHAR"))
+"""What the events of a store have in any case, even of one that has no event."""
+
 Tree: TypeAlias = Mapping[str, "Attribute | Tree"]
 """Attributes as they nest: `person.name.lastName` is at ["person"]["name"]["lastName"]."""
 

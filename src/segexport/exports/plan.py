@@ -5,7 +5,7 @@ what the two say. Making one is also the check of a request: whatever it names m
 there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,20 +13,21 @@ from types import MappingProxyType
 from typing import Final
 
 from segexport.errors import InvalidRequest, Problem, UnknownPolicy
+from segexport.exports.checking import (
+    definition_problems,
+    event_problems,
+    field_problems,
+    segment_problems,
+)
 from segexport.exports.fields import (
-    BESIDE,
-    EVENT_LIST,
     IDENTITIES,
     IDENTITY_MAP,
     IDENTITY_PARTS,
+    PLAIN_EVENT,
     SEGMENT_MEMBERSHIP,
     Tree,
-    beside,
     chosen,
-    clashes,
-    like,
     tree,
-    unknown,
 )
 from segexport.jobs.request import ExportRequest, FileFormat, SegmentFilter, SegmentStatus
 from segexport.profiles.catalogue import TIMESTAMP_ORDERED, Catalogue, PolicyDefinition
@@ -49,9 +50,6 @@ FEWEST_PIECES: Final = 4
 MOST_BUCKETS: Final = 16
 """A piece covers no more buckets than this, however little it selects: it is what is lost
 when a worker is."""
-
-PLAIN_EVENT: Final = (Attribute("_id", "VARCHAR"), Attribute("timestamp", "VARCHAR"))
-"""What the events of a store have in any case, even of one that has no event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +151,10 @@ def check_request(
     except InvalidRequest as error:
         problems += error.problems
     if request.evaluation_info.segmentation:
-        problems += _definition_problems(request, catalogue)
+        problems += definition_problems(request, catalogue)
     else:
-        problems += _segment_problems(request, snapshot, catalogue)
-    return [*problems, *_field_problems(request, snapshot), *_event_problems(request, snapshot)]
+        problems += segment_problems(request, snapshot, catalogue)
+    return [*problems, *field_problems(request, snapshot), *event_problems(request, snapshot)]
 
 
 def resolve_policy(request: ExportRequest, catalogue: Catalogue) -> PolicyDefinition:
@@ -205,9 +203,9 @@ def plan_export(
     names and the snapshot does not have.
     """
     problems = [
-        *_segment_problems(request, snapshot, Catalogue()),
-        *_field_problems(request, snapshot),
-        *_event_problems(request, snapshot),
+        *segment_problems(request, snapshot, Catalogue()),
+        *field_problems(request, snapshot),
+        *event_problems(request, snapshot),
     ]
     if problems:
         raise InvalidRequest(problems)
@@ -297,79 +295,3 @@ def _events(request: ExportRequest, snapshot: Snapshot) -> NestedEvents | None:
         after=max((moment for moment in later if moment), default=None),
         before=asked.filter.to_ingest_timestamp,
     )
-
-
-def _segment_problems(
-    request: ExportRequest, snapshot: Snapshot, catalogue: Catalogue
-) -> Iterator[Problem]:
-    """Segments that the snapshot does not have.
-
-    One that was evaluated for a job may have nobody, and is then not among its segments.
-    """
-    sizes = _sizes(snapshot)
-    if request.evaluation_info.segmentation and snapshot.evaluated_for is not None:
-        return
-    for index, wanted in enumerate(request.filter.segments):
-        if (wanted.segment_ns, wanted.segment_id) in sizes:
-            continue
-        if catalogue.segment(wanted.segment_ns, wanted.segment_id):
-            hint = "it is defined but was never evaluated: set evaluationInfo.segmentation"
-        else:
-            hint = _elsewhere(wanted, list(sizes)) or (
-                "see the snapshot's segments with `segexport profiles show`"
-            )
-        yield Problem(
-            f"filter.segments.{index}.segmentId",
-            f"no segment {wanted.segment_id!r} in namespace {wanted.segment_ns!r} "
-            f"of the profile store; {hint}",
-        )
-
-
-def _definition_problems(request: ExportRequest, catalogue: Catalogue) -> Iterator[Problem]:
-    """Segments that cannot be evaluated."""
-    defined = [(each.namespace, each.segment) for each in catalogue.segments]
-    define = "define it with `segexport segments define`"
-    if not request.filter.segments and not defined:
-        yield Problem(
-            "evaluationInfo.segmentation",
-            "no segment is defined, so there is nothing to evaluate: define one with "
-            "`segexport segments define`, or leave this out",
-        )
-    for index, wanted in enumerate(request.filter.segments):
-        if (wanted.segment_ns, wanted.segment_id) not in defined:
-            yield Problem(
-                f"filter.segments.{index}.segmentId",
-                f"segment {wanted.segment_id!r} in namespace {wanted.segment_ns!r} has no "
-                "definition, so it cannot be evaluated; "
-                f"{_elsewhere(wanted, defined) or define}",
-            )
-
-
-def _elsewhere(wanted: SegmentFilter, known: Sequence[tuple[str, str]]) -> str | None:
-    """A hint at where the segment is, or what it may be called, among those known."""
-    namespaces = sorted({ns for ns, segment in known if segment == wanted.segment_id})
-    if namespaces:
-        return f"it is known in namespace {', '.join(map(repr, namespaces))}"
-    return like(wanted.segment_id, [segment for ns, segment in known if ns == wanted.segment_ns])
-
-
-def _field_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Problem]:
-    paths = request.field_paths
-    for path, hint in unknown(paths, snapshot.attributes, BESIDE):
-        yield Problem("fields", f"the profile store has no field {path!r}; {hint}")
-    others = set(beside(paths))
-    if request.additional_fields.event_list is not None:
-        others.add(EVENT_LIST)
-    for message in clashes(chosen(paths, snapshot.attributes), others):
-        yield Problem("fields", message)
-
-
-def _event_problems(request: ExportRequest, snapshot: Snapshot) -> Iterator[Problem]:
-    where, asked = "additionalFields.eventList.fields", request.additional_fields.event_list
-    if asked is None:
-        return
-    known = snapshot.event_attributes or PLAIN_EVENT
-    for path, hint in unknown(asked.field_paths, known, ()):
-        yield Problem(where, f"the events of the profile store have no field {path!r}; {hint}")
-    for message in clashes(chosen(asked.field_paths, known), ()):
-        yield Problem(where, message)
