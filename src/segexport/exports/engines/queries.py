@@ -4,32 +4,19 @@ A query is a SELECT over `Sources`; where its rows go (a table, a view, a file) 
 engine's business.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from segexport.events.vocabulary import EventCode
+from segexport.exports.engines.columns import EVENTS, MERGED, PICKED, STANDINGS, Columns
 from segexport.exports.engines.dialect import Dialect
-from segexport.exports.fields import (
-    EVENT_LIST,
-    IDENTITIES,
-    IDENTITY_MAP,
-    PERSON_ID,
-    SEGMENT_MEMBERSHIP,
-    Tree,
-    tree,
-)
-from segexport.exports.plan import Delivery, ExportPlan, NestedEvents
+from segexport.exports.engines.journey import judgement, key
+from segexport.exports.fields import tree
+from segexport.exports.plan import ExportPlan, NestedEvents
 from segexport.jobs.request import FileFormat
 from segexport.profiles.catalogue import Merging
 from segexport.profiles.precedence import merge_key
-from segexport.profiles.snapshots import Attribute
-
-# An attribute may have any name, even that of a column beside it: each is qualified.
-_PICKED: Final = "picked"
-_MERGED: Final = "merged"
-_STANDINGS: Final = "standings"
-_EVENTS: Final = "happenings"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +78,7 @@ class Queries:
             raise ValueError("only an export for a journey has keys")
         return (
             f"SELECT key, person_id FROM ({self._persons(sources)}) AS persons "
-            f"WHERE (CASE {self._judgement(delivery)} END) IS NULL"
+            f"WHERE (CASE {judgement(self.dialect, delivery)} END) IS NULL"
         )
 
     def duplicates(self, keys: str) -> str:
@@ -115,7 +102,7 @@ class Queries:
                     f" LEFT JOIN (SELECT key AS living FROM {sources.instances} AS instances) "
                     "AS instances ON living = persons.key"
                 )
-            code = f"CASE {self._judgement(delivery)} WHEN {twice} THEN {duplication} END"
+            code = f"CASE {judgement(self.dialect, delivery)} WHEN {twice} THEN {duplication} END"
         record = ", has_record" if self._may_be_empty else ""
         return (
             f"SELECT person_id, position, identity_map, {code} AS code{record} "
@@ -140,26 +127,26 @@ class Queries:
 
     def profiles(self, sources: Sources) -> str:
         """The exported profiles, once each, merged and nested."""
-        plan, source = self.plan, f"{sources.picked} AS {_PICKED}"
-        condition = f"{_PICKED}.code IS NULL"
+        plan, source = self.plan, f"{sources.picked} AS {PICKED}"
+        condition = f"{PICKED}.code IS NULL"
         if plan.attributes:
             kind = "LEFT JOIN" if self._may_be_empty else "JOIN"
-            source += f" {kind} ({self._merged(sources)}) AS {_MERGED} USING (person_id)"
+            source += f" {kind} ({self._merged(sources)}) AS {MERGED} USING (person_id)"
             if self._may_be_empty:
-                condition += f" AND ({_MERGED}.person_id IS NOT NULL OR NOT {_PICKED}.has_record)"
+                condition += f" AND ({MERGED}.person_id IS NOT NULL OR NOT {PICKED}.has_record)"
         if plan.segment_membership:
-            source += f" LEFT JOIN ({self._standings(sources)}) AS {_STANDINGS} USING (person_id)"
+            source += f" LEFT JOIN ({self._standings(sources)}) AS {STANDINGS} USING (person_id)"
         if plan.events:
             events = self._happenings(plan.events, sources)
-            source += f" LEFT JOIN ({events}) AS {_EVENTS} USING (person_id)"
+            source += f" LEFT JOIN ({events}) AS {EVENTS} USING (person_id)"
         columns = ", ".join(
-            f"{value} AS {self.dialect.identifier(name)}" for name, value in self._output()
+            f"{value} AS {self.dialect.identifier(name)}" for name, value in self._columns.named()
         )
         return f"SELECT {columns} FROM {source} WHERE {condition}"
 
     def batch(self, batch: int, profiles: str, sources: Sources) -> str:
         """Those of the exported `profiles` that one segment's batch has."""
-        member = self._person_id("person_id")
+        member = self._columns.person_id("person_id")
         return (
             f"SELECT * FROM {profiles} WHERE person_id IN "
             f"(SELECT {member} FROM {sources.selected} AS selected WHERE position = {batch})"
@@ -184,16 +171,16 @@ class Queries:
         )
 
     @property
+    def _columns(self) -> Columns:
+        return Columns(self.plan, self.dialect)
+
+    @property
     def _may_be_empty(self) -> bool:
         """Whether persons without a fragment may be exported, who have nothing to merge."""
         return self.plan.empty_profiles and self.plan.snapshot.empty > 0
 
     def _text(self, value: str) -> str:
         return self.dialect.literal(value)
-
-    def _person_id(self, value: str) -> str:
-        """A person id as the batch has it: JSON's numbers would lose its last digits."""
-        return value if self.plan.format is FileFormat.PARQUET else self.dialect.text(value)
 
     def _entries(self, sources: Sources) -> str:
         """What the batches are made of, and the discards: batch, position, person_id,
@@ -203,11 +190,11 @@ class Queries:
         if not self.plan.segment_per_batch:
             return (
                 "SELECT 0 AS batch, position, person_id, identity_map, code "
-                f"FROM {sources.picked} AS {_PICKED}"
+                f"FROM {sources.picked} AS {PICKED}"
             )
         return (
             "SELECT selected.position AS batch, selected.position AS position, person_id, "
-            f"identity_map, code FROM {sources.picked} AS {_PICKED} "
+            f"identity_map, code FROM {sources.picked} AS {PICKED} "
             f"JOIN {sources.selected} AS selected USING (person_id)"
         )
 
@@ -219,7 +206,7 @@ class Queries:
         plan, delivery = self.plan, self.plan.delivery
         columns, conditions = ["person_id", "identity_map"], []
         if delivery:
-            columns.append(f"{self._key(delivery)} AS key")
+            columns.append(f"{key(self.dialect, delivery)} AS key")
             columns += ["test_profile"] if delivery.test_mode else []
         if self._may_be_empty:
             columns.append("has_record")
@@ -243,7 +230,7 @@ class Queries:
         )
 
     def _delivered(self, sources: Sources) -> str:
-        return f"SELECT person_id FROM {sources.picked} AS {_PICKED} WHERE code IS NULL"
+        return f"SELECT person_id FROM {sources.picked} AS {PICKED} WHERE code IS NULL"
 
     def _merged(self, sources: Sources) -> str:
         """What the merge policy makes of the fragments, by person.
@@ -272,72 +259,6 @@ class Queries:
             "SEMI JOIN several USING (person_id) GROUP BY person_id"
         )
 
-    def _key(self, delivery: Delivery) -> str:
-        """A person's key: the primary identity in the journey's namespace, else the first by id.
-
-        Most have one identity there and need no ranking, which takes as long as all the rest.
-        """
-        sql = self.dialect
-        identities = sql.at("identity_map", self._text(delivery.namespace))
-        named = sql.filter(identities, "i", "coalesce(i.id, '') <> ''")
-        primary = f"i.{sql.identifier('primary')}"
-        order = sql.struct({"later": f"NOT coalesce({primary}, false)", "id": "i.id"})
-        return (
-            f"CASE WHEN {sql.length(identities)} = 1 "
-            f"THEN nullif({sql.first(identities)}.id, '') "
-            f"ELSE ({sql.least(sql.transform(named, 'i', order))}).id END"
-        )
-
-    def _judgement(self, delivery: Delivery) -> str:
-        """The arms of a CASE that names why a person cannot be delivered, but for duplicates."""
-        identities = self.dialect.size("identity_map")
-        arms = [
-            (f"coalesce({identities}, 0) = 0", EventCode.ERROR_INSTANCE_NO_IDENTITY_MAP),
-            ("key IS NULL", EventCode.ERROR_INSTANCE_BAD_NAMESPACE),
-        ]
-        if delivery.test_mode:
-            untested = "NOT coalesce(test_profile, false)"
-            arms.append((untested, EventCode.ERROR_INSTANCE_NOT_A_TEST_PROFILE))
-        return " ".join(f"WHEN {condition} THEN {self._text(code)}" for condition, code in arms)
-
-    def _output(self) -> Iterator[tuple[str, str]]:
-        plan = self.plan
-        yield PERSON_ID, self._person_id(f"{_PICKED}.person_id")
-        for name, node in plan.tree.items():
-            yield name, self._nested(node, _MERGED)
-        if plan.identity_map:
-            yield IDENTITY_MAP, f"{_PICKED}.identity_map"
-        if plan.identities:
-            yield IDENTITIES, self._identities(plan.identities)
-        if plan.segment_membership:
-            yield SEGMENT_MEMBERSHIP, f"{_STANDINGS}.segment_membership"
-        if plan.events:
-            events = f"coalesce({_EVENTS}.event_list, {self.dialect.empty_list()})"
-            yield EVENT_LIST, events
-
-    def _nested(self, node: Attribute | Tree, relation: str) -> str:
-        if isinstance(node, Attribute):
-            return self._written(f"{relation}.{self.dialect.identifier(node.path)}", node.type)
-        return self.dialect.struct(
-            {name: self._nested(below, relation) for name, below in node.items()}
-        )
-
-    def _written(self, value: str, kind: str) -> str:
-        """A value as the file can have it: JSON has no number that is not finite."""
-        if self.plan.format is FileFormat.PARQUET or not kind.startswith("DOUBLE"):
-            return value
-        finite = "CASE WHEN {0} - {0} = 0 THEN {0} END"  # infinity less infinity is no number
-        if kind == "DOUBLE":
-            return finite.format(value)
-        return self.dialect.transform(value, "x", finite.format("x"))
-
-    def _identities(self, parts: Sequence[str]) -> str:
-        """The identity map as one flat list; an absent map stays absent."""
-        sql, value = self.dialect, {"id": "i.id", "namespace": "e.key"}
-        part = sql.struct({part: value[part] for part in parts})
-        inner = sql.transform("e.value", "i", part)
-        outer = sql.transform(sql.entries(f"{_PICKED}.identity_map"), "e", inner)
-        return f"flatten({outer})"
 
     def _standings(self, sources: Sources) -> str:
         """XDM's segmentMembership: namespace → segment → status and time of qualification."""
@@ -362,7 +283,10 @@ class Queries:
         if events.before:
             conditions.append(f"ingested_at < {self.dialect.timestamp(events.before)}")
         event = self.dialect.struct(
-            {name: self._nested(node, "events") for name, node in tree(events.attributes).items()}
+            {
+                name: self._columns.nested(node, "events")
+                for name, node in tree(events.attributes).items()
+            }
         )
         return (
             f"SELECT person_id, {self.dialect.listed(event, 'rank')} AS event_list "
