@@ -5,7 +5,8 @@
 Ours is everything from the submission of the job to its end: claim, lease, selection,
 merge, counts per namespace, fsync, publication, the job's events in the store. The peer
 reads what the full export has written, merged and nested already, and copies it: all of
-it, or (for one segment) the same number of rows scattered over the whole.
+it, or (for one segment) the same number of rows scattered over the whole. For several
+segments, each a batch of its own, it copies all rows of the batches.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -37,12 +38,15 @@ from segexport.profiles.builder import Resources
 from segexport.profiles.sample import build_sample
 from segexport.profiles.snapshots import ProfileStore, SegmentSize, Snapshot
 from segexport.settings import Settings
+from segexport.sql import parquet
 from segexport.store.sqlite import SqliteStore
 from segexport.telemetry import configure_logging
 
 SCOPE = Scope("local", "prod")
 SHARE = 0.1
 """The one segment is the one whose size is nearest to this share of all profiles."""
+SEVERAL = 10
+"""So many segments are exported at once, into a batch each."""
 
 
 class Exporter:
@@ -56,10 +60,16 @@ class Exporter:
         """Each kind of export has a dataset of its own."""
         return self._datasets.dataset(SCOPE, name)
 
-    async def export(self, name: str, segment: SegmentSize | None) -> int:
-        """Export, wait for the end, and return the profiles selected."""
-        wanted = [{"segmentNs": segment.namespace, "segmentId": segment.segment}] if segment else []
-        document = {"destination": {"datasetId": name}, "filter": {"segments": wanted}}
+    async def export(self, name: str, *segments: SegmentSize) -> int:
+        """Export, wait for the end, and return the profiles selected.
+
+        With several segments, a batch for each; without any, everyone.
+        """
+        wanted = [{"segmentNs": one.namespace, "segmentId": one.segment} for one in segments]
+        document = {
+            "destination": {"datasetId": name, "segmentPerBatch": len(segments) > 1},
+            "filter": {"segments": wanted},
+        }
         journey = {"journey": {"versionId": "v1", "namespace": "Email"}}
         request = parse_request(document | (journey if name == "journey" else {}))
         job = (await self._commands.submit(SCOPE, request)).job
@@ -108,6 +118,10 @@ class Peer:
         """COPY everything."""
         return self._copy(f"SELECT * FROM {self._whole.relation}")
 
+    def copy_files(self, files: Sequence[Path]) -> int:
+        """COPY everything in these files."""
+        return self._copy(f"SELECT * FROM {parquet(files)}")
+
     def copy_marked(self) -> int:
         """Scan everything, COPY what is marked."""
         return self._copy(
@@ -149,7 +163,8 @@ async def measure(folder: Path, *, profiles: int, runs: int) -> None:
         # Not in this process, whose peak of memory would be that of the building.
         builder.submit(_build, settings.profiles_folder, profiles).result()
     snapshot = ProfileStore(settings.profiles_folder).latest()
-    segment = _segment(snapshot)
+    several = _segments(snapshot)
+    segment = several[0]
     store = await SqliteStore.open(settings.store_file)
     identity = store.identity
     voice = Voice.of(identity.id, identity.generation, dialect="xdm", form="uri")
@@ -165,7 +180,7 @@ async def measure(folder: Path, *, profiles: int, runs: int) -> None:
     try:
         cold = await compare_async(
             "first full export of a fresh worker",
-            {"segexport": lambda: exporter.export("whole", None)},
+            {"segexport": lambda: exporter.export("whole")},
             runs=1,
             warm_up=0,
             baseline="segexport",
@@ -174,6 +189,8 @@ async def measure(folder: Path, *, profiles: int, runs: int) -> None:
         (whole,) = exporter.dataset("whole").batches()
         peer = Peer(settings, whole, folder)
         peer.mark(await exporter.export("one", segment))
+        await exporter.export("batches", *several)
+        paths = [path for batch in exporter.dataset("batches").batches() for path in batch.paths]
         print(
             f"{snapshot.persons:,} profiles, {snapshot.fragments:,} fragments, "
             f"{snapshot.buckets} buckets; one segment is {segment.namespace}/{segment.segment}; "
@@ -181,11 +198,12 @@ async def measure(folder: Path, *, profiles: int, runs: int) -> None:
             f"in flight, {settings.exports.memory_limit}\n\n{cold}\n"
         )
         for title, name, wanted, copy in (
-            ("full export", "full", None, peer.copy_whole),
-            ("one segment", "one", segment, peer.copy_marked),
-            ("full export for a journey", "journey", None, peer.copy_whole),
+            ("full export", "full", [], peer.copy_whole),
+            ("one segment", "one", [segment], peer.copy_marked),
+            ("ten segments, a batch each", "ten", several, partial(peer.copy_files, paths)),
+            ("full export for a journey", "journey", [], peer.copy_whole),
         ):
-            ours, plain = Cpu(partial(exporter.export, name, wanted)), Cpu(copy)
+            ours, plain = Cpu(partial(exporter.export, name, *wanted)), Cpu(copy)
             comparison = await compare_async(
                 title,
                 {
@@ -211,9 +229,11 @@ def _build(store: Path, profiles: int) -> None:
     build_sample(store, profiles=profiles, seed=1, now=datetime.now(UTC), resources=resources)
 
 
-def _segment(snapshot: Snapshot) -> SegmentSize:
+def _segments(snapshot: Snapshot) -> Sequence[SegmentSize]:
+    """Ten segments, those nearest to the wanted size first."""
     wanted = SHARE * snapshot.persons
-    return min(snapshot.segments, key=lambda one: abs(one.realized + one.existing - wanted))
+    near = sorted(snapshot.segments, key=lambda one: abs(one.realized + one.existing - wanted))
+    return near[:SEVERAL]
 
 
 def main() -> None:
