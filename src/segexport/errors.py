@@ -25,6 +25,7 @@
     │   └── FragmentsUnreadable
     ├── DatasetError
     │   └── DatasetFull
+    ├── InstancesUnusable
     ├── EngineError
     ├── PieceFailed               a piece is out of tries, and its job with it
     ├── ExportCancelled           a running query was told to stop
@@ -207,6 +208,12 @@ class DatasetFull(DatasetError):
     """An export would take more of the disk than the datasets may."""
 
     code = "dataset.full"
+
+
+class InstancesUnusable(SegexportError):
+    """Keys that are to be live instances of a journey cannot be taken."""
+
+    code = "journeys.keys"
 
 
 class EngineError(SegexportError):

@@ -194,6 +194,11 @@ class Settings(BaseSettings):
         return self.datasets or self.data / "datasets"
 
     @property
+    def journeys_folder(self) -> Path:
+        """The live instances of journeys."""
+        return self.data / "journeys"
+
+    @property
     def discards_folder(self) -> Path:
         """Where the discard files of finished jobs are kept."""
         return self.data / "discards"

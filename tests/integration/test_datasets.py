@@ -180,11 +180,22 @@ def test_the_budget_counts_what_is_there_and_what_is_to_come(tmp_path: Path) -> 
     (tmp_path / "a" / "b" / "file").write_bytes(b"x" * 600)
     budget = Budget(tmp_path / "a", limit=1000)
     assert budget.used == 600
-    budget.require(400)
-    with pytest.raises(DatasetFull, match="holds 600 of the 1,000"):
-        budget.require(401)
-    with pytest.raises(DatasetFull, match=f"{RESERVE:,} stay free"):
-        Budget(tmp_path / "not" / "there").require(1 << 60)
+    with budget.reserved(400):
+        pass
+    with pytest.raises(DatasetFull, match="holds 600 of the 1,000"), budget.reserved(401):
+        pass
+    elsewhere = Budget(tmp_path / "not" / "there")
+    with pytest.raises(DatasetFull, match=f"{RESERVE:,} stay free"), elsewhere.reserved(1 << 60):
+        pass
+
+
+def test_what_one_piece_is_promised_no_other_one_gets(tmp_path: Path) -> None:
+    budget = Budget(tmp_path, limit=1000)
+    refused = pytest.raises(DatasetFull, match="need about 1,100 bytes")
+    with budget.reserved(600), refused, budget.reserved(500):
+        pass
+    with budget.reserved(500):
+        pass
 
 
 async def test_a_registered_schema_is_asked_for_when_a_job_is_submitted(place: Workplace) -> None:
@@ -204,6 +215,14 @@ async def test_a_batch_that_is_deleted_is_gone_and_the_others_stay(place: Workpl
     first.delete()
     assert [each.manifest.batch for each in place.dataset.batches()] == [second.manifest.batch]
     assert not first.folder.exists()
+
+
+async def test_a_batch_of_a_job_that_still_publishes_is_not_deleted(place: Workplace) -> None:
+    job, (batch,) = await exported(place)
+    place.dataset.staging(job.id).mkdir(parents=True)
+    with pytest.raises(DatasetError, match="still publishing"):
+        batch.delete()
+    batch.verify()
 
 
 async def test_a_dataset_that_a_job_writes_to_is_not_deleted(place: Workplace) -> None:

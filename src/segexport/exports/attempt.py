@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -11,11 +12,12 @@ from segexport.commands import advance
 from segexport.errors import DatasetError, LeaseLost, StoreUnavailable
 from segexport.exports.faults import after_fault
 from segexport.exports.hold import End, Hold
+from segexport.exports.instances import Instances
 from segexport.exports.plan import ExportPlan, plan_export, resolve_policy, upper_bound
 from segexport.exports.processing import Processing
 from segexport.exports.publishing import publish
 from segexport.exports.segmentation import evaluation_for
-from segexport.exports.staging import Staging, remove
+from segexport.exports.staging import LIVE_INSTANCES, Staging, remove
 from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Step
@@ -211,7 +213,18 @@ class Attempt:
     async def _plan(self, job: Job, snapshot: Snapshot) -> ExportPlan:
         opening = partial(open_catalogue, self._bench.profiles.folder)
         policy = resolve_policy(job.request, await self._bench.read(opening))
-        return plan_export(job.request, snapshot, policy, pieces=job.pieces)
+        instances = await self._bench.in_thread(partial(self._instances, job))
+        return plan_export(job.request, snapshot, policy, pieces=job.pieces, instances=instances)
+
+    def _instances(self, job: Job) -> Path | None:
+        """Who was in the job's journey when its first attempt began."""
+        journey = job.request.journey
+        if journey is None:
+            return None
+        known = Instances(self._bench.journeys, job.scope)
+        staging = self._staging(job)
+        staging.open()
+        return known.pin(journey.version_id, journey.namespace, staging.folder / LIVE_INSTANCES)
 
     def _staging(self, job: Job) -> Staging:
         dataset = self._bench.datasets.dataset(job.scope, job.request.destination.dataset_id)

@@ -149,7 +149,16 @@ class Batch:
             )
 
     def delete(self) -> None:
-        """Make the batch invisible, then delete its files. Raises `DatasetError`."""
+        """Make the batch invisible, then delete its files.
+
+        Raises `DatasetError`, also while the batch's job is still being published.
+        """
+        staging = self.folder.parent / STAGING / str(self.manifest.job)
+        if staging.exists():
+            raise DatasetError(
+                f"job {self.manifest.job} is still publishing batch {self.manifest.batch}; wait "
+                "for its end, then delete the batch"
+            )
         with explaining(self.folder):
             (self.folder / MANIFEST).unlink(missing_ok=True)
         force_to_disk(self.folder)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -98,12 +99,13 @@ class Processing:
             self._finished[index] = piece
 
     async def _piece(self, index: int) -> FinishedPiece:
-        write, settings = partial(self._write, index), self._bench.settings
+        settings = self._bench.settings
         tried = 0
         while True:
             tried += 1
             try:
                 async with self._bench.slots:
+                    write = partial(self._write, index, self._usual_size())
                     return await self._bench.in_thread(write, self._run.interrupt)
             except asyncio.CancelledError:
                 discard(*self._files(index))
@@ -130,9 +132,13 @@ class Processing:
         )
         await self._bench.store.save_failure(self._lease, failure)
 
-    def _write(self, index: int) -> FinishedPiece:
+    def _write(self, index: int, usual_size: int | None) -> FinishedPiece:
+        expected = self._size_of_source(index) if usual_size is None else usual_size
+        with self._bench.budget.reserved(expected):
+            return self._write_files(index)
+
+    def _write_files(self, index: int) -> FinishedPiece:
         *data, discards = self._files(index)
-        self._bench.budget.require(self._expected(index))
         try:
             result = self._run.run_piece(index, data=data, discards=discards)
             piece = FinishedPiece(
@@ -155,25 +161,24 @@ class Processing:
             raise
         return piece
 
-    def _expected(self, index: int) -> int:
-        """About how many bytes a piece takes: as many as those before it did.
-
-        The first is taken to be as large as what it reads of the snapshot.
-        """
+    def _usual_size(self) -> int | None:
+        """Bytes of a finished piece, on the average; None without any."""
         sizes = [
             file.size
             for piece in self._finished.values()
             for file in (*(part.data for part in piece.parts), piece.discards)
             if file
         ]
-        if sizes:
-            return sum(sizes) // len(self._finished)
+        return sum(sizes) // len(self._finished) if sizes else None
+
+    def _size_of_source(self, index: int) -> int:
+        """Bytes that a piece reads of the snapshot, by the share of persons that it selects."""
         snapshot = self._plan.snapshot
-        everything = sum(
-            path.stat().st_size
-            for bucket in self._plan.buckets(index)
-            for path in (snapshot.persons_file(bucket), snapshot.fragments_file(bucket))
-        )
+        everything = 0
+        for bucket in self._plan.buckets(index):
+            for path in (snapshot.persons_file(bucket), snapshot.fragments_file(bucket)):
+                with suppress(OSError):  # whoever reads it says so better
+                    everything += path.stat().st_size
         selected = upper_bound(self._job.request, snapshot)
         return everything * selected // max(1, snapshot.persons)
 

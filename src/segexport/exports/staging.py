@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from segexport.errors import DatasetError
 from segexport.jobs.publication import DataFile
 from segexport.jobs.request import FileFormat
+
+LIVE_INSTANCES: Final = "instances.parquet"
+"""The keys that were in the job's journey when its first attempt began: without an epoch, so
+that all attempts judge alike."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 from segexport.events.announcement import Voice
@@ -39,6 +40,7 @@ class Workbench:
     datasets: Datasets
     budget: Budget
     discards: DiscardFolder
+    journeys: Path
     settings: ExportSettings
     threads: Executor
     slots: asyncio.Semaphore

@@ -59,6 +59,7 @@ def worker_of(settings: Settings, store: JobStore, voice: Voice, *, name: str) -
             datasets=Datasets(settings.datasets_folder),
             budget=Budget(settings.datasets_folder, exports.disk_budget_bytes),
             discards=DiscardFolder(settings.discards_folder),
+            journeys=settings.journeys_folder,
             settings=exports,
             threads=ThreadPoolExecutor(
                 exports.jobs_in_flight * 2 + exports.slots + 1,

@@ -232,6 +232,14 @@ def _segment_sizes(contents: Sequence[Contents]) -> Sequence[SegmentSize]:
     )
 
 
+def link_or_copy(file: Path, target: Path) -> None:
+    """Give a file that never changes a second name."""
+    try:
+        os.link(file, target)
+    except OSError:  # a file system without hard links, or too many of this file
+        shutil.copyfile(file, target)
+
+
 def _put_on_disk(snapshot: Snapshot, manifest: Path) -> None:
     for file in (*snapshot.files(), manifest):
         _sync(file)

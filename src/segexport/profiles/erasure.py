@@ -18,7 +18,7 @@ import duckdb
 import orjson
 
 from segexport.database import open_database
-from segexport.profiles.builder import Draft, Resources, draft
+from segexport.profiles.builder import Draft, Resources, draft, link_or_copy
 from segexport.profiles.fragments import PERSON_ID
 from segexport.profiles.snapshots import MANIFEST, ProfileStore, Snapshot
 from segexport.sql import literal, parquet
@@ -232,7 +232,7 @@ def _without(
         elif old.parent in {base.persons_file(bucket).parent for bucket in touched}:
             rest = f"person_id NOT IN ({_listed(ids)})"
         else:
-            os.link(old, new)
+            link_or_copy(old, new)
             continue
         successor.connection.execute(
             f"COPY (SELECT * FROM {parquet([old])} WHERE {rest}) TO {literal(new)} (FORMAT parquet)"

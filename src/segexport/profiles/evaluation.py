@@ -12,8 +12,6 @@ once, so that no more than one bucket is in memory.
 | `exited` | no | `exited` | as before |
 """
 
-import os
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +28,7 @@ from segexport.errors import (
     InvalidPredicate,
     ProfileStoreError,
 )
-from segexport.profiles.builder import Draft, Progress, Resources, draft, silent
+from segexport.profiles.builder import Draft, Progress, Resources, draft, link_or_copy, silent
 from segexport.profiles.catalogue import PolicyDefinition, SegmentDefinition, open_catalogue
 from segexport.profiles.precedence import merged_value
 from segexport.profiles.predicate import Predicate, parse_predicate
@@ -122,7 +120,7 @@ class Evaluation:
             copy = begun.folder / file.relative_to(base.folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             if file.name != "memberships.parquet":
-                _link(file, copy)
+                link_or_copy(file, copy)
         made = replace(
             base,
             id=begun.id,
@@ -172,13 +170,6 @@ class _Segment:
     name: tuple[str, str]
     predicate: Predicate
     policy: PolicyDefinition
-
-
-def _link(file: Path, copy: Path) -> None:
-    try:
-        os.link(file, copy)
-    except OSError:  # a file system without hard links, or too many of this file
-        shutil.copyfile(file, copy)
 
 
 def _create_evaluated(segments: Sequence[_Segment]) -> str:

@@ -6,7 +6,6 @@ engine's business.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from segexport.events.vocabulary import EventCode
 from segexport.exports.engines.columns import EVENTS, MERGED, PICKED, STANDINGS, Columns
@@ -258,7 +257,6 @@ class Queries:
             f"UNION ALL SELECT person_id, {latest} FROM {fragments} "
             "SEMI JOIN several USING (person_id) GROUP BY person_id"
         )
-
 
     def _standings(self, sources: Sources) -> str:
         """XDM's segmentMembership: namespace → segment → status and time of qualification."""

@@ -1,0 +1,185 @@
+"""Live instances: the keys that are in a journey already, as whoever runs journeys says.
+
+    <data>/journeys/<organization>/<sandbox>/<journey version>/<namespace>/00000007.parquet
+
+One table for each journey version and identity namespace; its file holds the column
+`key` VARCHAR, distinct and sorted. A file never changes: adding and removing keys writes the
+next one, whole, and then the one before goes. Names are percent-encoded.
+"""
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
+
+import duckdb
+
+from segexport.database import open_database
+from segexport.errors import InstancesUnusable
+from segexport.exports.staging import explaining, force_to_disk, make_folder
+from segexport.jobs.job import Scope
+from segexport.profiles.builder import Resources, link_or_copy
+from segexport.sql import literal, parquet
+
+MAX_KEY: Final = 256
+"""Characters in a key: as many as an identity of the profile store has."""
+
+_NOBODY: Final = "(SELECT ''::VARCHAR AS key WHERE false)"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTable:
+    """The live instances of one journey version in one namespace, and how many there are."""
+
+    version: str
+    namespace: str
+    keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """The live instances of one sandbox, below the folder of all."""
+
+    root: Path
+    scope: Scope
+
+    def add(
+        self, version: str, namespace: str, files: Sequence[Path], resources: Resources
+    ) -> LiveTable:
+        """Add the keys in these files; those that are there already stay once.
+
+        A file is Parquet with a column `key`, or text with a key a line; blank lines are
+        none. Raises `InstancesUnusable` if a file cannot be read or a key is too long, and
+        `DatasetError` if the table cannot be written. The table is then as before.
+        """
+        return self._write(version, namespace, files, "UNION", resources)
+
+    def remove(
+        self, version: str, namespace: str, files: Sequence[Path], resources: Resources
+    ) -> LiveTable:
+        """Remove the keys in these files; those that are not there do no harm. As `add`."""
+        return self._write(version, namespace, files, "EXCEPT", resources)
+
+    def tables(self) -> Iterator[LiveTable]:
+        """All tables of the sandbox, by version and namespace."""
+        for folder in sorted(self._folder.glob("*/*")):
+            newest = _newest(folder)
+            if newest is not None:
+                version, namespace = map(unquote, folder.parts[-2:])
+                yield LiveTable(version, namespace, _rows(newest))
+
+    def pin(self, version: str, namespace: str, target: Path) -> Path:
+        """Give the table as it stands now the name `target`, unless that is there already.
+
+        Whoever asks again for the same target gets the table of the first time. Without a
+        table `target` has no keys. Raises `DatasetError`.
+        """
+        if target.exists():
+            return target
+        newest = _newest(self._table(version, namespace))
+        with explaining(target):
+            if newest is not None:
+                link_or_copy(newest, target)
+            else:
+                with open_database() as database:
+                    database.execute(f"COPY (FROM {_NOBODY}) TO {literal(target)} (FORMAT parquet)")
+        force_to_disk(target)
+        return target
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / self.scope.organization / self.scope.sandbox
+
+    def _table(self, version: str, namespace: str) -> Path:
+        return self._folder / _name(version) / _name(namespace)
+
+    def _write(
+        self, version: str, namespace: str, files: Sequence[Path], how: str, resources: Resources
+    ) -> LiveTable:
+        folder = self._table(version, namespace)
+        make_folder(folder)
+        with _alone(folder), _database(folder, resources) as database:
+            before = _newest(folder)
+            known = f"SELECT key FROM {parquet([before])}" if before else f"FROM {_NOBODY}"
+            named = " UNION ALL ".join(_keys(file) for file in files)
+            number = int(before.stem) + 1 if before else 1
+            target = folder / f"{number:08d}.parquet"
+            staged = target.with_suffix(".next")
+            query = f"SELECT key FROM ({known} {how} ({named})) AS keys ORDER BY key"
+            try:
+                _require_short(database, named)
+                database.execute(f"COPY ({query}) TO {literal(staged)} (FORMAT parquet)")
+            except duckdb.Error as error:
+                staged.unlink(missing_ok=True)
+                said = str(error).partition("\n")[0]
+                raise InstancesUnusable(
+                    f"the keys of {', '.join(map(str, files))} cannot be taken ({said}); give "
+                    "Parquet with a column `key`, or text with a key a line"
+                ) from error
+            with explaining(target):
+                force_to_disk(staged)
+                staged.rename(target)
+                force_to_disk(folder)
+                if before is not None:
+                    before.unlink(missing_ok=True)
+            return LiveTable(version, namespace, _rows(target))
+
+
+def _name(name: str) -> str:
+    """A folder's name for any name: percent-encoded, and never hidden or empty."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
+def _newest(folder: Path) -> Path | None:
+    return max(folder.glob("*.parquet"), default=None)
+
+
+def _rows(file: Path) -> int:
+    with open_database() as database:
+        ((rows,),) = database.execute(
+            "SELECT num_rows FROM parquet_file_metadata(?)", [str(file)]
+        ).fetchall()
+    return int(rows)
+
+
+def _keys(file: Path) -> str:
+    if file.suffix == ".parquet":
+        return f"SELECT key::VARCHAR AS key FROM {parquet([file])} WHERE key IS NOT NULL"
+    return (
+        "SELECT key FROM (SELECT trim(unnest(string_split(content, chr(10))), chr(13)) AS key "
+        f"FROM read_text({literal(file)})) AS lines WHERE trim(key) <> ''"
+    )
+
+
+def _require_short(database: duckdb.DuckDBPyConnection, keys: str) -> None:
+    found = database.execute(
+        f"SELECT key FROM ({keys}) AS keys WHERE length(key) > {MAX_KEY} LIMIT 1"
+    ).fetchone()
+    if found is not None:
+        raise InstancesUnusable(
+            f"a key has more than {MAX_KEY} characters: {found[0][:60]!r}…; is there a key a line?"
+        )
+
+
+@contextmanager
+def _database(folder: Path, resources: Resources) -> Iterator[duckdb.DuckDBPyConnection]:
+    spill = folder / ".spill"
+    try:
+        with open_database(
+            threads=resources.threads, memory_limit=resources.memory_limit, spill=spill
+        ) as database:
+            yield database
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the table's lock, waiting for it. The kernel frees it when the process ends."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

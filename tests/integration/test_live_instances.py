@@ -1,0 +1,179 @@
+"""Who is in a journey already is not exported to it again."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+import pytest
+
+from segexport.cli import main
+from segexport.errors import InstancesUnusable
+from segexport.exports.instances import Instances, LiveTable
+from segexport.jobs.job import Scope
+from segexport.profiles.builder import Resources
+from segexport.store.discards import DiscardReader
+from support.people import Identity, Person, write_snapshot
+from support.stuck import Gate, GatedEngine
+from support.waiting import until
+from support.workplace import SCOPE, Workplace, request_for
+
+RESOURCES = Resources(threads=2, memory_limit="256MB")
+GOLD = ("ups", "gold")
+PEOPLE = [
+    Person(number, identities={"Email": [Identity(f"{number}@x")]}, memberships={GOLD: "realized"})
+    for number in range(1, 9)
+]
+JOURNEY = {"versionId": "../it's v1", "namespace": "Email"}
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> Instances:
+    return Instances(tmp_path / "journeys", SCOPE)
+
+
+def text(path: Path, *keys: str) -> Path:
+    path.write_text("".join(f"{key}\n" for key in keys))
+    return path
+
+
+def keys_of(instances: Instances, target: Path, version: str = "v1") -> list[str]:
+    with duckdb.connect() as database:
+        pinned = instances.pin(version, "Email", target)
+        return [key for (key,) in database.execute(f"FROM read_parquet('{pinned}')").fetchall()]
+
+
+def test_keys_come_and_go_and_are_there_once(instances: Instances, tmp_path: Path) -> None:
+    lines = tmp_path / "keys.txt"
+    lines.write_bytes(b'b\r\n\n a,"b" \n#c\nb\n')
+    table = instances.add("v1", "Email", [lines, text(tmp_path / "more", "d")], RESOURCES)
+    assert table == LiveTable("v1", "Email", 4)
+    assert keys_of(instances, tmp_path / "1") == [' a,"b" ', "#c", "b", "d"]
+    assert instances.remove("v1", "Email", [text(tmp_path / "out", "b", "z")], RESOURCES).keys == 3
+    assert keys_of(instances, tmp_path / "2") == [' a,"b" ', "#c", "d"]
+    assert len(list((tmp_path / "journeys").rglob("*.parquet"))) == 1
+
+
+def test_parquet_files_of_keys_are_read(instances: Instances, tmp_path: Path) -> None:
+    file = tmp_path / "keys.parquet"
+    with duckdb.connect() as database:
+        database.execute(f"COPY (SELECT 'k' || i AS key FROM range(3000) AS t(i)) TO '{file}'")
+    assert instances.add("v1", "Email", [file], RESOURCES).keys == 3000
+
+
+def test_versions_namespaces_and_sandboxes_are_apart(instances: Instances, tmp_path: Path) -> None:
+    one = text(tmp_path / "one", "k")
+    for version, namespace in (("v1", "Email"), ("v/1", "Email"), ("v1", ".."), (".hidden", "E")):
+        instances.add(version, namespace, [one], RESOURCES)
+    Instances(instances.root, Scope("other", "prod")).add("v9", "Email", [one], RESOURCES)
+    assert {(each.version, each.namespace) for each in instances.tables()} == {
+        ("v1", "Email"),
+        ("v/1", "Email"),
+        ("v1", ".."),
+        (".hidden", "E"),
+    }
+
+
+def test_what_was_pinned_stays_what_it_was(instances: Instances, tmp_path: Path) -> None:
+    target = tmp_path / "pinned.parquet"
+    assert keys_of(instances, target) == []
+    instances.add("v1", "Email", [text(tmp_path / "one", "k")], RESOURCES)
+    assert keys_of(instances, target) == []
+    assert keys_of(instances, tmp_path / "later.parquet") == ["k"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("bad.parquet", "nonsense", "Parquet with a column `key`"),
+        ("gone.txt", None, "gone.txt cannot be taken"),
+        ("long.txt", "x" * 300, "more than 256 characters"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_leaves_the_table_as_it_was(
+    instances: Instances, tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    instances.add("v1", "Email", [text(tmp_path / "one", "k")], RESOURCES)
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InstancesUnusable, match=said):
+        instances.add("v1", "Email", [tmp_path / name], RESOURCES)
+    assert keys_of(instances, tmp_path / "still") == ["k"]
+    assert not list(instances.root.rglob("*.next"))
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
+    place = await Workplace.open(tmp_path)
+    write_snapshot(place.settings.profiles_folder, PEOPLE, buckets=4)
+    yield place
+    await place.store.close()
+
+
+def feed(place: Workplace, *keys: str) -> None:
+    table = Instances(place.settings.journeys_folder, SCOPE)
+    file = text(place.folder / "fed.txt", *keys)
+    table.add(JOURNEY["versionId"], JOURNEY["namespace"], [file], RESOURCES)
+
+
+async def test_profiles_that_are_in_the_journey_become_discards(place: Workplace) -> None:
+    feed(place, "2@x", "7@x", "nobody@x")
+    async with place.working():
+        job = await place.ended(await place.submit(request_for(GOLD, journey=JOURNEY)))
+    assert job.counts is not None
+    assert (job.counts.total, job.counts.realized, job.counts.failed) == (8, 6, 2)
+    assert job.publication is not None
+    assert job.publication.discards is not None
+    with DiscardReader(job.publication.discards) as reader:
+        assert {(row[2], row[3]) for row in reader.read(10)} == {
+            (2, "ERROR_INSTANCE_DUPLICATION"),
+            (7, "ERROR_INSTANCE_DUPLICATION"),
+        }
+    assert not place.left_behind()
+
+
+async def test_a_job_that_is_taken_over_judges_by_the_instances_it_began_with(
+    place: Workplace,
+) -> None:
+    exports = place.settings.exports.model_copy(update={"pieces_in_flight": 1})
+    place = replace(place, settings=place.settings.model_copy(update={"exports": exports}))
+    feed(place, "1@x")
+    gate = Gate("run_piece", nth=3)
+    worker = place.new_worker(
+        change=lambda bench: replace(bench, engine=GatedEngine(bench.engine, gate))
+    )
+    async with place.working(worker):
+        job = await place.submit(request_for(GOLD, journey=JOURNEY))
+
+        async def two_are_saved() -> bool:
+            return len(await place.store.pieces(job.id)) == 2
+
+        await until(two_are_saved, 10, "two pieces are saved")
+    feed(place, *(f"{number}@x" for number in range(1, 9)))
+    async with place.working(place.new_worker("two")):
+        job = await place.ended(job)
+    assert job.counts is not None
+    assert (job.counts.realized, job.counts.failed) == (7, 1)
+
+
+def test_the_command_line_adds_removes_and_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Any:
+        monkeypatch.setattr("sys.argv", ["segexport", "journeys", *arguments, "--format", "json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return orjson.loads(capsys.readouterr().out)
+
+    text(tmp_path / "keys.txt", "a", "b")
+    text(tmp_path / "left.txt", "a")
+    assert run("add", "v1", "keys.txt", "--namespace", "Email") == [
+        {"versionId": "v1", "namespace": "Email", "keys": 2}
+    ]
+    run("remove", "v1", "left.txt", "--namespace", "Email")
+    assert run("list") == [{"versionId": "v1", "namespace": "Email", "keys": 1}]
