@@ -22,6 +22,7 @@
     │   ├── ProfileStoreCorrupt
     │   ├── ProfileStoreBusy
     │   ├── UnknownPolicy
+    │   ├── SeveralPersons
     │   └── FragmentsUnreadable
     ├── DatasetError
     │   └── DatasetFull
@@ -184,6 +185,12 @@ class ProfileStoreBusy(ProfileStoreError):
     """Another process is building the next snapshot."""
 
     code = "profiles.busy"
+
+
+class SeveralPersons(ProfileStoreError):
+    """An identity that one person was to be known by belongs to several."""
+
+    code = "profiles.several_persons"
 
 
 class UnknownPolicy(ProfileStoreError):

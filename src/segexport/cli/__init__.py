@@ -2,6 +2,7 @@
 
 from segexport.cli import datasets as datasets
 from segexport.cli import demo as demo
+from segexport.cli import erase as erase
 from segexport.cli import jobs as jobs
 from segexport.cli import journeys as journeys
 from segexport.cli import outbox as outbox

@@ -9,10 +9,11 @@ next one, whole, and then the one before goes. Names are percent-encoded.
 
 import fcntl
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -38,6 +39,12 @@ class LiveTable:
     version: str
     namespace: str
     keys: int
+
+
+def sandboxes(root: Path) -> Iterator[Scope]:
+    """The sandboxes that have live instances."""
+    for folder in sorted(root.glob("*/*")):
+        yield Scope(*folder.parts[-2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,24 @@ class Instances:
                 version, namespace = map(unquote, folder.parts[-2:])
                 yield LiveTable(version, namespace, _rows(newest))
 
+    def forget(self, version: str, namespace: str, keys: Collection[str]) -> int:
+        """Remove these keys; how many of them were there. Raises `DatasetError`."""
+        folder = self._table(version, namespace)
+        newest = _newest(folder)
+        if newest is None:
+            return 0
+        listed = ", ".join(sorted(map(literal, keys)))
+        with open_database() as database:
+            ((known,),) = database.execute(
+                f"SELECT count(*) FROM {parquet([newest])} WHERE key IN ({listed})"
+            ).fetchall()
+        if known:
+            with TemporaryDirectory() as temporary:
+                file = Path(temporary) / "keys.txt"
+                file.write_text("".join(f"{key}\n" for key in sorted(keys)))
+                self.remove(version, namespace, [file], Resources(threads=1))
+        return int(known)
+
     def pin(self, version: str, namespace: str, target: Path) -> Path:
         """Give the table as it stands now the name `target`, unless that is there already.
 
@@ -100,6 +125,11 @@ class Instances:
     def _write(
         self, version: str, namespace: str, files: Sequence[Path], how: str, resources: Resources
     ) -> LiveTable:
+        for file in files:
+            if not file.is_file():
+                raise InstancesUnusable(
+                    f"the keys of {file} cannot be taken: there is no such file"
+                )
         folder = self._table(version, namespace)
         make_folder(folder)
         with _alone(folder), _database(folder, resources) as database:

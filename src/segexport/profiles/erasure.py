@@ -5,10 +5,12 @@ hold none of them are linked, the others are written anew. Older snapshots that 
 are deleted, unless an unfinished job works on one.
 """
 
+import hashlib
 import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -99,6 +101,32 @@ def person_ids(store: Path, subjects: Sequence[Subject]) -> frozenset[int]:
             f"SELECT person_id FROM {parquet(files)} WHERE person_id IN ({_listed(possible)})"
         ).fetchall()
     return certain | (possible - {person_id for (person_id,) in others})
+
+
+class Unfinished:
+    """Remembers, for an identity, which persons an erasure is not done with yet.
+
+    When the store has forgotten them, nothing else would lead from the identity to the ids
+    that batches and discards carry. Kept are ids alone, under a hash of the identity.
+    """
+
+    def __init__(self, store: Path, identity: Identity) -> None:
+        name = hashlib.sha256(str(identity).encode()).hexdigest()
+        self._file = store / "erasures" / f"{name}.json"
+
+    def begin(self, persons: Collection[int]) -> frozenset[int]:
+        """All persons that are still to be erased: these, and those remembered."""
+        with suppress(FileNotFoundError):
+            persons = {*persons, *orjson.loads(self._file.read_bytes())}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        written = self._file.with_suffix(".next")
+        written.write_bytes(orjson.dumps(sorted(persons)))
+        written.rename(self._file)
+        return frozenset(persons)
+
+    def end(self) -> None:
+        """Everything is erased."""
+        self._file.unlink(missing_ok=True)
 
 
 def erase_from_snapshots(

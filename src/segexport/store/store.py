@@ -156,6 +156,10 @@ class JobStore(Protocol):
         """Jobs, newest first by (created_at, id); `before` is the key of a page's last job."""
         ...
 
+    async def unfinished(self) -> Sequence[Job]:
+        """All jobs, of every scope, that have not ended."""
+        ...
+
     async def claim(self, owner: str, duration: timedelta, *, limit: int) -> Job | None:
         """Lease a job that nobody works on; None if none may run.
 

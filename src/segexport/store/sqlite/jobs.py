@@ -176,6 +176,14 @@ def listing(
     return [columns.read_job(values) for values in found]
 
 
+def unfinished(connection: sqlite3.Connection) -> Sequence[Job]:
+    """Jobs of every scope that have not ended, oldest first."""
+    found = connection.execute(
+        f"SELECT {_JOB} FROM jobs WHERE finished_at IS NULL ORDER BY created_at, id"
+    )
+    return [columns.read_job(values) for values in found]
+
+
 def claim(
     connection: sqlite3.Connection, owner: str, duration: timedelta, limit: int, now: datetime
 ) -> Job | None:

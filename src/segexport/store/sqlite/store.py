@@ -154,6 +154,10 @@ class SqliteStore:
             lambda connection: jobs.listing(connection, scope, states, before, limit)
         )
 
+    async def unfinished(self) -> Sequence[Job]:
+        """All jobs that have not ended."""
+        return await self._readers.run(jobs.unfinished)
+
     async def claim(self, owner: str, duration: timedelta, *, limit: int) -> Job | None:
         """Lease the job whose turn it is."""
         return await self._writer.run(
