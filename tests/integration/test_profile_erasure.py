@@ -55,7 +55,7 @@ def contents(snapshot: Snapshot) -> dict[str, list[tuple[object, ...]]]:
     with duckdb.connect() as database:
         return {
             str(file.relative_to(snapshot.folder)): database.execute(
-                f"SELECT * FROM {parquet([file])} ORDER BY ALL"
+                f"SELECT COLUMNS(lambda name: name <> 'rank') FROM {parquet([file])} ORDER BY ALL"
             ).fetchall()
             for file in snapshot.files()
         }

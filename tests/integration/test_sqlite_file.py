@@ -220,14 +220,16 @@ def test_the_known_versions_are_those_of_the_scripts() -> None:
 
 
 def test_the_scripts_also_speak_postgresql() -> None:
-    script = ScriptDirectory.from_config(upgrade.alembic_config()).get_revision(HEAD)
-    assert script is not None
+    scripts = ScriptDirectory.from_config(upgrade.alembic_config())
     written = io.StringIO()
     context = MigrationContext.configure(
         dialect_name="postgresql", opts={"as_sql": True, "output_buffer": written}
     )
     with Operations.context(context):
-        script.module.upgrade()
+        for revision in REVISIONS:
+            script = scripts.get_revision(revision)
+            assert script is not None
+            script.module.upgrade()
     sql = written.getvalue()
     assert "number BIGINT" in sql
     assert "id BIGINT GENERATED ALWAYS AS IDENTITY" in sql
