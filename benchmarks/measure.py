@@ -218,7 +218,7 @@ class _Measuring:
         if case.before:
             yield case.before
         gc.collect()
-        resident = _reset_peak() if self._memory else None
+        resident = _resetpeak_memory() if self._memory else None
         began = perf_counter()
         yield case.run
         seconds = perf_counter() - began
@@ -228,7 +228,7 @@ class _Measuring:
             said = isinstance(done, int) and not isinstance(done, bool)
             self._done[side].append(done if said else self._items)
             if resident is not None:
-                self._peaks[side].append(max(0, _peak() - resident))
+                self._peaks[side].append(max(0, peak_memory() - resident))
         if case.after:
             yield case.after
 
@@ -247,7 +247,7 @@ async def _awaited(done: Awaitable[Any]) -> Any:
     return await done
 
 
-def _reset_peak() -> int | None:
+def _resetpeak_memory() -> int | None:
     """Set the kernel's high-water mark of this process back; bytes resident now."""
     try:
         _CLEAR_REFS.write_text("5")
@@ -256,7 +256,8 @@ def _reset_peak() -> int | None:
     return _status("VmRSS")
 
 
-def _peak() -> int:
+def peak_memory() -> int:
+    """The most memory that this process has ever had resident, in bytes."""
     return _status("VmHWM")
 
 
