@@ -27,7 +27,7 @@ from segexport.commands import Commands, JobStatus
 from segexport.errors import InvalidRequest, Problem
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import STATES, JobState
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.request import ExportRequest, FileFormat, parse_request
 from segexport.service import open_commands
 from segexport.settings import load_settings
 
@@ -60,6 +60,18 @@ def submit(
         list[str] | None, typer.Option(help="realized, existing or exited; may be repeated.")
     ] = None,
     fields: Annotated[str, typer.Option(help="Dotted paths, separated by commas. None: all.")] = "",
+    merge_policy: Annotated[
+        str | None, typer.Option(help="The merge policy's id; by default that of the segments.")
+    ] = None,
+    segment_per_batch: Annotated[
+        bool, typer.Option("--segment-per-batch", help="A batch for each segment.")
+    ] = False,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Evaluate the segments by their definitions first.")
+    ] = False,
+    file_format: Annotated[
+        FileFormat, typer.Option(help="The format of the dataset's files.")
+    ] = FileFormat.PARQUET,
     journey_version: Annotated[
         str | None, typer.Option(help="The journey version that the audience is for.")
     ] = None,
@@ -85,12 +97,17 @@ def submit(
 
         segexport submit --dataset spring --segment loyalty-gold --journey-version v12 --namespace Email
 
+    A batch for each of two segments, evaluated just before, as gzipped NDJSON:
+
+        segexport submit --dataset both --segment a --segment b --segment-per-batch --evaluate --file-format ndjson.gz
+
     From the body of an Experience Platform request:
 
         segexport submit request.json --request-id nightly-2026-01-31
     """  # noqa: E501  (an example that can be copied stands on one line)
     if request is not None:
-        if dataset or segment or status or fields or journey_version or namespace or test_mode:
+        options = (dataset, segment, status, fields, journey_version, namespace, test_mode)
+        if any((*options, merge_policy, segment_per_batch, evaluate)):
             raise typer.BadParameter("give a request file or options, not both")
         parsed = _read_request(request)
     else:
@@ -104,6 +121,9 @@ def submit(
                 journey_version,
                 namespace,
                 test_mode=test_mode,
+            )
+            | _more_from_options(
+                dataset, merge_policy, file_format, per_batch=segment_per_batch, evaluate=evaluate
             )
         )
 
@@ -317,6 +337,28 @@ def _request_from_options(
             "namespace": namespace,
             "testMode": test_mode,
         }
+    return document
+
+
+def _more_from_options(
+    dataset: str | None,
+    merge_policy: str | None,
+    file_format: FileFormat,
+    *,
+    per_batch: bool,
+    evaluate: bool,
+) -> dict[str, Any]:
+    """The parts of a request that say how its batches are made."""
+    document: dict[str, Any] = {
+        "destination": {
+            "datasetId": dataset,
+            "segmentPerBatch": per_batch,
+            "format": file_format.value,
+        },
+        "evaluationInfo": {"segmentation": evaluate},
+    }
+    if merge_policy is not None:
+        document["mergePolicy"] = {"id": merge_policy}
     return document
 
 

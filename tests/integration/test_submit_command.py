@@ -1,0 +1,67 @@
+"""What `segexport submit` makes of its options, and what `status` says of a failed job."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from segexport.cli import main
+from segexport.profiles.definitions import define_segment
+from support.people import Person, write_snapshot
+
+GOLD, BLUE = ("ups", "gold"), ("ups", "blue")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `segexport … --format json`; gives the status and the document."""
+    monkeypatch.chdir(tmp_path)
+    store = tmp_path / ".segexport" / "profiles"
+    write_snapshot(store, [Person(1, memberships={GOLD: "realized", BLUE: "exited"})])
+    define_segment(store, "gold", "loyalty.points > 1")
+    define_segment(store, "blue", "loyalty.points > 2")
+
+    def call(*arguments: str) -> tuple[int, Any]:
+        monkeypatch.setattr("sys.argv", ["segexport", *arguments, "--format", "json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr().out
+        return int(ended.value.code or 0), orjson.loads(printed) if printed else None
+
+    return call
+
+
+def test_options_say_the_same_as_a_request(run: Any) -> None:
+    status, job = run(
+        "submit",
+        *("--dataset", "both", "--segment", "gold", "--segment", "blue", "--status", "exited"),
+        *("--segment-per-batch", "--evaluate", "--file-format", "ndjson.gz"),
+        *("--merge-policy", "none-none-mp", "--deadline", "90"),
+    )
+    assert status == 0
+    request = job["request"]
+    assert request["destination"] == {
+        "datasetId": "both",
+        "segmentPerBatch": True,
+        "format": "ndjson.gz",
+    }
+    assert [segment["status"] for segment in request["filter"]["segments"]] == [["exited"]] * 2
+    assert request["evaluationInfo"] == {"segmentation": True}
+    assert request["mergePolicy"] == {"id": "none-none-mp", "version": 1}
+
+
+def test_without_options_a_job_has_the_defaults_and_its_policy_is_decided(run: Any) -> None:
+    _, job = run("submit", "--dataset", "all")
+    assert job["request"]["destination"]["segmentPerBatch"] is False
+    assert job["request"]["mergePolicy"] == {"id": "timestampOrdered-none-mp", "version": 1}
+    _, status = run("status", str(job["id"]))
+    assert (status["rows"], status["errors"]) == (0, [])
+    assert status["rowsPerSecond"] is None
+
+
+def test_a_request_file_and_options_are_not_both_taken(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    file.write_text('{"destination": {"datasetId": "d"}}')
+    assert run("submit", str(file), "--evaluate")[0] == 2
+    assert run("submit", str(file))[0] == 0
