@@ -7,12 +7,13 @@ what is above it is the price of knowing that every event is valid. `jsonschema`
 that Python programs usually take for it, compiled once.
 """
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import orjson
 
-from measure import compare, print_header
+from measure import Comparison, compare, print_header
 from segexport.events import schema
 from segexport.events.announcement import Voice, announce
 from segexport.events.contract import Contract, judge, kind_of
@@ -39,20 +40,15 @@ REFERENCE_JOBS = 100
 DISCARDS = 100_000
 
 
-def main() -> None:
+async def main() -> None:
     """Measure, and print the tables."""
     print_header("events", "orjson", "jsonschema-rs", "jsonschema")
     documents = [orjson.loads(row.value) for row in _announced(_voice("uri"), JOBS)]
-    print(_writing(documents))
-    print()
-    print(_announcing())
-    print()
-    print(_judging(documents))
-    print()
-    print(_expanding())
+    for comparing in (_writing(documents), _announcing(), _judging(documents), _expanding()):
+        print(await comparing, "\n")
 
 
-def _writing(documents: list[Document]) -> object:
+async def _writing(documents: list[Document]) -> Comparison:
     fast = {kind: schema.fast(schema.EMITTED, kind) for kind in map(kind_of, documents)}
     reference = {kind: schema.reference(schema.EMITTED, kind) for kind in fast}
     few = documents[: 2 * REFERENCE_JOBS]
@@ -74,7 +70,7 @@ def _writing(documents: list[Document]) -> object:
             orjson.dumps(document)
         return len(documents)
 
-    return compare(
+    return await compare(
         f"validate and serialise events of {len(orjson.dumps(documents[0]))} bytes",
         {
             "ours: jsonschema-rs + orjson": ours,
@@ -85,7 +81,7 @@ def _writing(documents: list[Document]) -> object:
     )
 
 
-def _announcing() -> object:
+async def _announcing() -> Comparison:
     def run(form: str) -> int:
         return len(_announced(_voice(form), JOBS))
 
@@ -94,7 +90,7 @@ def _announcing() -> object:
             _start(_submit(job_id))
         return 2 * JOBS
 
-    return compare(
+    return await compare(
         "announce `queued` and `started`: build, check, serialise, with the steps themselves",
         {
             "URI form": lambda: run("uri"),
@@ -105,7 +101,7 @@ def _announcing() -> object:
     )
 
 
-def _judging(documents: list[Document]) -> object:
+async def _judging(documents: list[Document]) -> Comparison:
     lines = [orjson.dumps(document) for document in documents]
 
     def judged(contract: Contract) -> int:
@@ -118,7 +114,7 @@ def _judging(documents: list[Document]) -> object:
             orjson.loads(line)
         return len(lines)
 
-    return compare(
+    return await compare(
         "parse and judge, as `segexport validate` does",
         {
             "contract xdm": lambda: judged(Contract.XDM),
@@ -129,7 +125,7 @@ def _judging(documents: list[Document]) -> object:
     )
 
 
-def _expanding() -> object:
+async def _expanding() -> Comparison:
     discards: list[DiscardRow] = [
         (
             "ups",
@@ -152,7 +148,7 @@ def _expanding() -> object:
             orjson.dumps(document)
         return DISCARDS
 
-    return compare(
+    return await compare(
         "expand a file of discards into records: ids, events, checks, headers",
         {
             "URI form": lambda: run("uri"),
@@ -207,4 +203,4 @@ def _row_of_discards(voice: Voice) -> OutboxRow:
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

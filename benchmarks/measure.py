@@ -1,33 +1,32 @@
 """How every benchmark of this project measures: side by side, interleaved, medians.
 
 A number alone says little on a shared machine. So each benchmark runs what is ours next to
-a peer or a physical limit, in one process and in turns: a slow minute of the machine then
-hits all sides alike, and the ratio survives it.
+a peer or a physical limit, in turns: a slow minute of the machine then hits all sides alike,
+and the ratio survives it.
 
-    comparison = compare("sum", {"ours": ours, "peer": peer}, baseline="peer", items=1000)
+    comparison = await compare("sum", {"ours": ours, "peer": peer}, baseline="peer", items=1000)
     print(comparison)
     comparison.speed("ours")  # 0.8: does 0.8 times as much per second as the peer
+
+Sides whose memory matters run in processes of their own (`apart.py`).
 """
 
-import asyncio
 import gc
 import inspect
 import os
 import platform
 import statistics
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 Run = Callable[[], Any]
-"""What is timed, sync or async. If it returns an int, that is how many items it has done."""
-
-_STATUS = Path("/proc/self/status")
-_CLEAR_REFS = Path("/proc/self/clear_refs")
+"""What is timed, sync or async. If it returns an int, that is how many items it has done; if
+it returns what it `Ran`, that counts instead of the clock here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +39,40 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """What one run took: seconds for so many items.
+
+    Where it ran in a process of its own, `processor` is seconds of all threads of the process,
+    and `peak` the most memory that it had resident, in bytes.
+    """
+
+    items: int
+    seconds: float
+    processor: float | None = None
+    peak: int | None = None
+
+    @property
+    def per_item(self) -> float:
+        """Seconds of an item; a run that finds nothing to do is one item."""
+        return self.seconds / max(1, self.items)
+
+
+@dataclass(frozen=True, slots=True)
 class Side:
-    """What was measured of one side: one entry a run. `peaks` are bytes above the start."""
+    """What was measured of one side, run by run."""
 
     name: str
-    seconds: Sequence[float] = field(default_factory=list)
-    items: Sequence[int] = field(default_factory=list)
-    peaks: Sequence[int] = field(default_factory=list)
+    runs: Sequence[Ran]
 
     @property
     def median(self) -> float:
         """Median seconds of a run."""
-        return statistics.median(self.seconds)
+        return statistics.median(ran.seconds for ran in self.runs)
 
     @property
     def per_item(self) -> float:
         """Median seconds of an item."""
-        return statistics.median(s / n for s, n in zip(self.seconds, self.items, strict=True))
+        return statistics.median(ran.per_item for ran in self.runs)
 
     @property
     def rate(self) -> float:
@@ -66,12 +82,19 @@ class Side:
     @property
     def spread(self) -> float:
         """How far the slowest and the fastest run lie apart, as a share of the median."""
-        return (max(self.seconds) - min(self.seconds)) / self.median
+        seconds = [ran.seconds for ran in self.runs]
+        return (max(seconds) - min(seconds)) / self.median
+
+    @property
+    def processor(self) -> float | None:
+        """Median processor seconds of a run, of all threads."""
+        seconds = [ran.processor for ran in self.runs if ran.processor is not None]
+        return statistics.median(seconds) if seconds else None
 
     @property
     def peak(self) -> int | None:
-        """Median of the peak of resident memory above that at the start, in bytes."""
-        return int(statistics.median(self.peaks)) if self.peaks else None
+        """The highest peak of resident memory of all runs, in bytes."""
+        return max((ran.peak for ran in self.runs if ran.peak is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +114,15 @@ class Comparison:
         return 1 / self.speed(side)
 
     def __str__(self) -> str:
-        runs = len(self.sides[self.baseline].seconds)
-        memory = any(side.peaks for side in self.sides.values())
+        runs = len(self.sides[self.baseline].runs)
+        processes = any(side.peak is not None for side in self.sides.values())
         head = ["", "median", "per item", "items/s", "speed", "time", "spread"]
-        rows = [head + ["peak"] * memory]
+        rows = [head + ["processor", "peak"] * processes]
         for name, side in self.sides.items():
             row = [name + (" (baseline)" if name == self.baseline else "")]
             row += [_seconds(side.median), _seconds(side.per_item), f"{side.rate:,.0f}"]
             row += [f"{self.speed(name):.3g} x", f"{self.time(name):.3g} x", f"{side.spread:.0%}"]
-            rows.append(row + [_bytes(side.peak)] * memory)
+            rows.append(row + [self._processor(name), _bytes(side.peak)] * processes)
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
@@ -110,8 +133,15 @@ class Comparison:
         ]
         return "\n".join([f"{self.name}: {runs} interleaved runs", *lines])
 
+    def _processor(self, side: str) -> str:
+        """Neighbours on the machine disturb the processor's time less than the clock's."""
+        ours, theirs = self.sides[side].processor, self.sides[self.baseline].processor
+        if ours is None or not theirs:
+            return "-"
+        return f"{_seconds(ours)}, {ours / theirs:.3g} x"
 
-def compare(
+
+async def compare(
     name: str,
     cases: Mapping[str, Run | Case],
     *,
@@ -119,45 +149,27 @@ def compare(
     baseline: str,
     items: int = 1,
     warm_up: int = 1,
-    memory: bool = False,
 ) -> Comparison:
     """Time all cases in turns, and print nothing.
 
-    `items` is what one run does where a run does not say so itself by returning an int.
-    `warm_up` turns are not counted. With `memory`, the peak of resident memory during each
-    run is taken (Linux). Async cases all run on one event loop; see `compare_async` for
-    cases that need the loop they were made on.
+    `items` is what one run does where a run does not say so itself. `warm_up` turns are not
+    counted.
     """
-    with asyncio.Runner() as runner:
-
-        def call(run: Run) -> Any:
-            done = run()
-            return runner.run(_awaited(done)) if inspect.isawaitable(done) else done
-
-        measuring = _Measuring(name, cases, baseline, items, memory=memory)
-        for turn, case in measuring.turns(warm_up + runs):
-            for step in measuring.steps(case, counted=turn >= warm_up):
-                measuring.answer = call(step)
-    return measuring.comparison()
+    if baseline not in cases:
+        raise ValueError(f"the baseline {baseline!r} is none of the cases {list(cases)}")
+    ran: dict[str, list[Ran]] = {side: [] for side in cases}
+    for turn, side in _turns(list(cases), warm_up + runs):
+        case = cases[side]
+        once = await _timed(case if isinstance(case, Case) else Case(case), items)
+        if turn >= warm_up:
+            ran[side].append(once)
+    return Comparison(name, baseline, {side: Side(side, ran[side]) for side in cases})
 
 
-async def compare_async(
-    name: str,
-    cases: Mapping[str, Run | Case],
-    *,
-    runs: int = 7,
-    baseline: str,
-    items: int = 1,
-    warm_up: int = 1,
-    memory: bool = False,
-) -> Comparison:
-    """`compare` on the running event loop, for cases that hold connections of that loop."""
-    measuring = _Measuring(name, cases, baseline, items, memory=memory)
-    for turn, case in measuring.turns(warm_up + runs):
-        for step in measuring.steps(case, counted=turn >= warm_up):
-            done = step()
-            measuring.answer = await done if inspect.isawaitable(done) else done
-    return measuring.comparison()
+def aim(what: str, measured: float, at_most: float) -> str:
+    """A line that says whether an aim was met: information, and no more."""
+    verdict = "met" if measured <= at_most else "missed"
+    return f"aim: {what} at most {at_most:g}: {measured:.2f}, {verdict}"
 
 
 def machine() -> str:
@@ -183,89 +195,36 @@ def print_header(title: str, *packages: str) -> None:
     print(f"\n== {title}\n   {machine()}\n   {versions(*packages)}\n")
 
 
-class _Measuring:
-    """The interleaving and the clock, apart from how a step is called."""
-
-    def __init__(
-        self, name: str, cases: Mapping[str, Run | Case], baseline: str, items: int, *, memory: bool
-    ) -> None:
-        if baseline not in cases:
-            raise ValueError(f"the baseline {baseline!r} is none of the cases {list(cases)}")
-        self.answer: Any = None
-        self._name = name
-        self._baseline = baseline
-        self._items = items
-        self._memory = memory
-        self._cases = {
-            side: case if isinstance(case, Case) else Case(case) for side, case in cases.items()
-        }
-        self._seconds: dict[str, list[float]] = {side: [] for side in cases}
-        self._done: dict[str, list[int]] = {side: [] for side in cases}
-        self._peaks: dict[str, list[int]] = {side: [] for side in cases}
-
-    def turns(self, count: int) -> Iterator[tuple[int, str]]:
-        """Every side once a turn; each turn another one begins, so that none always follows
-        the same neighbour's garbage and warmth."""
-        sides = list(self._cases)
-        for turn in range(count):
-            shift = turn % len(sides)
-            for side in sides[shift:] + sides[:shift]:
-                yield turn, side
-
-    def steps(self, side: str, *, counted: bool) -> Iterator[Run]:
-        """What the caller has to call now, one after the other; only the run is timed."""
-        case = self._cases[side]
-        if case.before:
-            yield case.before
-        gc.collect()
-        resident = _resetpeak_memory() if self._memory else None
-        began = perf_counter()
-        yield case.run
-        seconds = perf_counter() - began
-        done = self.answer
-        if counted:
-            self._seconds[side].append(seconds)
-            said = isinstance(done, int) and not isinstance(done, bool)
-            self._done[side].append(done if said else self._items)
-            if resident is not None:
-                self._peaks[side].append(max(0, peak_memory() - resident))
-        if case.after:
-            yield case.after
-
-    def comparison(self) -> Comparison:
-        return Comparison(
-            self._name,
-            self._baseline,
-            {
-                side: Side(side, self._seconds[side], self._done[side], self._peaks[side])
-                for side in self._cases
-            },
-        )
+def items_of(answer: Any, otherwise: int) -> int:
+    """How many items a run says that it has done."""
+    said = isinstance(answer, int) and not isinstance(answer, bool)
+    return answer if said else otherwise
 
 
-async def _awaited(done: Awaitable[Any]) -> Any:
-    return await done
+def _turns(sides: Sequence[str], count: int) -> Iterator[tuple[int, str]]:
+    """Every side once a turn; each turn another one begins, so that none always follows
+    the same neighbour's garbage and warmth."""
+    for turn in range(count):
+        shift = turn % len(sides)
+        for side in [*sides[shift:], *sides[:shift]]:
+            yield turn, side
 
 
-def _resetpeak_memory() -> int | None:
-    """Set the kernel's high-water mark of this process back; bytes resident now."""
-    try:
-        _CLEAR_REFS.write_text("5")
-    except OSError:
-        return None
-    return _status("VmRSS")
+async def _timed(case: Case, items: int) -> Ran:
+    if case.before:
+        await _called(case.before)
+    gc.collect()
+    began = perf_counter()
+    answer = await _called(case.run)
+    seconds = perf_counter() - began
+    if case.after:
+        await _called(case.after)
+    return answer if isinstance(answer, Ran) else Ran(items_of(answer, items), seconds)
 
 
-def peak_memory() -> int:
-    """The most memory that this process has ever had resident, in bytes."""
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"{_STATUS} has no {key}")
+async def _called(run: Run) -> Any:
+    answer = run()
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def _seconds(seconds: float) -> str:
@@ -278,4 +237,4 @@ def _seconds(seconds: float) -> str:
 def _bytes(size: int | None) -> str:
     if size is None:
         return "-"
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -35,7 +35,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from measure import Case, Comparison, compare_async, print_header
+from measure import Case, Comparison, compare, print_header
 from segexport.commands import random_job_id
 from segexport.events.announcement import announce
 from segexport.events.discards import expand
@@ -291,7 +291,7 @@ async def measure(
     ours = Ours(path, servers, records)
     bare = Bare(sample, servers, records, transactions=True)
     plain = Bare(sample, servers, records, transactions=False)
-    comparison = await compare_async(
+    comparison = await compare(
         name,
         {
             "relay": Case(ours.run, ours.before, ours.after),

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from measure import Case, Comparison, compare_async, print_header
+from measure import Case, Comparison, compare, print_header
 from segexport.commands import random_job_id
 from segexport.events.outbox import OutboxRow
 from segexport.jobs import job as steps
@@ -227,7 +227,7 @@ async def measure(folder: Path, callers: int, transitions: int, runs: int) -> Co
     """One number of callers against batches of as many."""
     lives = max(1, transitions // TRANSITIONS // callers) * callers
     ours, raw = Ours(folder, callers, lives), Raw(folder, callers, lives)
-    return await compare_async(
+    return await compare(
         f"{callers} concurrent callers" if callers > 1 else "one caller",
         {
             "segexport's store": Case(ours.run, before=ours.before, after=ours.after),
