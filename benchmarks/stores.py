@@ -1,19 +1,24 @@
 """Profile stores to measure on: the sample, and others that are made of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 
 from segexport.database import open_database
 from segexport.profiles.builder import Resources, link_or_copy
 from segexport.profiles.sample import build_sample
-from segexport.profiles.snapshots import Snapshot, write_manifest
+from segexport.profiles.snapshots import SegmentSize, Snapshot, write_manifest
 from segexport.settings import Settings
 from segexport.sql import literal, parquet
+
+LARGE_SHARE: Final = 0.6
+SMALL_SEGMENTS: Final = 10
+"""So many segments are small, and as many empty."""
+SMALL_MEMBERS: Final = 10
 
 
 def sample(settings: Settings, profiles: int) -> Snapshot:
@@ -42,6 +47,59 @@ def merged(sampled: Snapshot, settings: Settings) -> Snapshot:
             ),
             fragments=sampled.persons,
         )
+
+
+def skewed(sampled: Snapshot, settings: Settings) -> tuple[Snapshot, Sequence[SegmentSize]]:
+    """A sample with segments of very different sizes beside its own, and these segments.
+
+    The first has 60 % of all persons; ten have ten members each, scattered over the store;
+    ten are empty.
+    """
+    buckets = range(sampled.buckets)
+    everyone = parquet([*map(sampled.persons_file, buckets)])
+    large = f"hash(person_id) % 1000 < {round(1000 * LARGE_SHARE)}"
+    with _database(settings) as database:
+        database.execute(
+            f"""CREATE TABLE members AS
+                SELECT person_id, 'large' AS segment FROM {everyone} WHERE {large}
+                UNION ALL
+                SELECT person_id, 'small-' || place % {SMALL_SEGMENTS}
+                FROM (SELECT person_id, row_number() OVER (ORDER BY hash(person_id, 1)) AS place
+                      FROM {everyone})
+                WHERE place <= {SMALL_SEGMENTS * SMALL_MEMBERS}"""
+        )
+        sizes = database.execute("SELECT segment, count(*) FROM members GROUP BY ALL ORDER BY ALL")
+        counts = dict(sizes.fetchall())
+        names = [*counts, *(f"empty-{number}" for number in range(SMALL_SEGMENTS))]
+        segments = [
+            SegmentSize(
+                namespace="skew",
+                segment=name,
+                realized=counts.get(name, 0),
+                existing=0,
+                exited=0,
+            )
+            for name in names
+        ]
+
+        def memberships(bucket: int) -> str:
+            return f"""
+                SELECT * FROM (
+                    FROM {parquet([sampled.memberships_file(bucket)])}
+                    UNION ALL
+                    SELECT person_id, 'skew', segment, 'realized', TIMESTAMP '2026-01-01'
+                    FROM members WHERE person_id % {sampled.buckets} = {bucket})
+                ORDER BY namespace, segment, person_id"""
+
+        snapshot = _changed(
+            sampled,
+            settings,
+            database,
+            Snapshot.memberships_file,
+            memberships,
+            segments=(*sampled.segments, *segments),
+        )
+    return snapshot, segments
 
 
 def _database(settings: Settings) -> duckdb.DuckDBPyConnection:
