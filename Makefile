@@ -1,7 +1,7 @@
 # make demo   set everything up and run the main job on the embedded defaults
 # make test   set everything up and pass the tests
 # make check  lint, types, import rules
-# make bench  measure (see docs/performance.md)
+# make bench  measure, all or some: ARGS="exports loading" (see docs/performance.md)
 # make lock   resolve the dependencies anew
 
 PYTHON ?= python3

@@ -1,7 +1,8 @@
-"""`make bench`: all benchmarks, one after the other, or those that are named.
+"""`make bench`: the benchmarks, one after the other, or those that are named.
 
 make bench
-make bench ARGS="store relay"
+make bench ARGS="exports loading"
+make bench ARGS=scale              # runs only when it is named
 """
 
 import subprocess
@@ -9,18 +10,20 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-ALL = ("events", "store", "exports", "relay")
+USUAL = ("events", "store", "exports", "pieces", "skew", "loading", "relay")
+LONG = ("scale",)
 
 
 def main(names: list[str]) -> int:
     """Run each in a process of its own, so that none inherits another's memory."""
-    unknown = set(names) - set(ALL)
+    known = USUAL + LONG
+    unknown = set(names) - set(known)
     if unknown:
-        print(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+        print(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         return 2
     failed = [
         name
-        for name in names or ALL
+        for name in names or USUAL
         if subprocess.run([sys.executable, FOLDER / f"{name}.py"], check=False).returncode
     ]
     if failed:
