@@ -36,6 +36,10 @@ class Dialect(Protocol):
         """A value as a string."""
         ...
 
+    def digest(self, value: str) -> str:
+        """The MD5 of a string, in whatever type takes 16 bytes and can be compared."""
+        ...
+
     def rfc3339(self, value: str) -> str:
         """A UTC timestamp as a string such as 2018-01-01T00:00:00.000000Z."""
         ...
@@ -114,6 +118,10 @@ class DuckDBDialect:
     def text(self, value: str) -> str:
         """A value as VARCHAR."""
         return f"CAST({value} AS VARCHAR)"
+
+    def digest(self, value: str) -> str:
+        """As an unsigned number."""
+        return f"md5_number({value})"
 
     def rfc3339(self, value: str) -> str:
         """Always with microseconds."""

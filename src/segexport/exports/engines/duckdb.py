@@ -94,7 +94,9 @@ class DuckDBRun:
             return
         keys, buckets = self._keys, range(self._plan.snapshot.buckets)
         with self._connection() as connection:
-            self._run(connection, f"CREATE OR REPLACE TABLE {keys} (key VARCHAR, person_id BIGINT)")
+            self._run(
+                connection, f"CREATE OR REPLACE TABLE {keys} (digest UHUGEINT, person_id BIGINT)"
+            )
             try:
                 for first in range(0, len(buckets), BUCKETS_AT_ONCE):
                     sources = self._sources(buckets[first : first + BUCKETS_AT_ONCE])

@@ -71,18 +71,26 @@ class Queries:
         return f"SELECT person_id, min(position) AS position {standing} GROUP BY person_id"
 
     def keys(self, sources: Sources) -> str:
-        """The keys of those who could be delivered to the journey: key, person_id."""
+        """The keys of those who could be delivered to the journey: digest, person_id.
+
+        A digest stands for the key, which may be ten times as long: those of millions of
+        persons have to be held at once. It has 128 bits, so that no two keys share one.
+        """
         delivery = self.plan.delivery
         if delivery is None:
             raise ValueError("only an export for a journey has keys")
         return (
-            f"SELECT key, person_id FROM ({self._persons(sources)}) AS persons "
+            f"SELECT {self.dialect.digest('key')} AS digest, person_id "
+            f"FROM ({self._persons(sources)}) AS persons "
             f"WHERE (CASE {judgement(self.dialect, delivery)} END) IS NULL"
         )
 
     def duplicates(self, keys: str) -> str:
-        """The keys that several persons share: key, winner."""
-        return f"SELECT key, min(person_id) AS winner FROM {keys} GROUP BY key HAVING count(*) > 1"
+        """The keys that several persons share: digest, winner."""
+        return (
+            f"SELECT digest, min(person_id) AS winner FROM {keys} "
+            "GROUP BY digest HAVING count(*) > 1"
+        )
 
     def picked(self, sources: Sources) -> str:
         """Who is selected, once each: person_id, position of the first segment that selects,
@@ -94,7 +102,10 @@ class Queries:
         if delivery:
             duplication = self._text(EventCode.ERROR_INSTANCE_DUPLICATION)
             twice = "winner <> person_id"
-            join = f"LEFT JOIN {sources.duplicates} AS duplicates USING (key)"
+            join = (
+                f"LEFT JOIN {sources.duplicates} AS duplicates "
+                f"ON duplicates.digest = {self.dialect.digest('persons.key')}"
+            )
             if delivery.instances:
                 twice += " OR living IS NOT NULL"
                 join += (
