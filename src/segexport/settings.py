@@ -115,6 +115,13 @@ class EventSettings(Section):
     form: Literal["uri", "compact"] = "uri"
 
 
+class SparkSettings(Section):
+    """The cluster of exports on Spark: its master's URL, and Spark's own properties by name."""
+
+    master: str = "local[*]"
+    properties: Mapping[str, str] = {}
+
+
 MEMORY_PER_PIECE = 512 * 10**6
 """Bytes of the engine's memory that a piece should have, so that it need not spill."""
 
@@ -132,6 +139,8 @@ class ExportSettings(Section):
     interrupted and their jobs handed back.
     """
 
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    spark: SparkSettings = SparkSettings()
     jobs_in_flight: int = Field(default=8, ge=1, le=64)
     jobs_per_organization: int = Field(default=5, ge=1, le=1000)
     pieces_in_flight: int | None = Field(default=None, ge=1, le=64)

@@ -26,6 +26,7 @@ from segexport.errors import (
 )
 from segexport.exports.engine import Engine
 from segexport.exports.engines.duckdb import DuckDBEngine
+from segexport.exports.engines.spark import SparkEngine
 from segexport.exports.plan import plan_export, resolve_policy, upper_bound
 from segexport.jobs.request import ExportRequest, FileFormat, parse_request
 from segexport.profiles.catalogue import (
@@ -36,6 +37,7 @@ from segexport.profiles.catalogue import (
     PolicyDefinition,
 )
 from segexport.profiles.snapshots import Attribute, Snapshot
+from segexport.settings import SparkSettings
 from segexport.sql import literal, parquet
 from segexport.store.discards import COLUMNS
 from support.people import (
@@ -70,7 +72,7 @@ POLICIES = (
 )
 CATALOGUE = Catalogue(policies=POLICIES)
 
-EXAMPLES = {"duckdb": 400}
+EXAMPLES = {"duckdb": 400, "spark": 20}
 """How many requests are tried on each engine: a slow one gets fewer."""
 
 
@@ -81,8 +83,12 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def engine(engine_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    assert engine_name == "duckdb"
-    made = DuckDBEngine(spill=tmp_path_factory.mktemp("spill"), threads=2, memory_limit="512MB")
+    made: Engine
+    made = local = DuckDBEngine(
+        spill=tmp_path_factory.mktemp("spill"), threads=2, memory_limit="512MB"
+    )
+    if engine_name == "spark":
+        made = SparkEngine(SparkSettings(master="local[2]"), local=local)
     yield made
     made.close()
 
