@@ -17,7 +17,7 @@ from segexport.events.announcement import Voice
 from segexport.exports.attempt import Attempt
 from segexport.exports.budget import Budget
 from segexport.exports.dataset import Datasets
-from segexport.exports.engines.duckdb import DuckDBEngine
+from segexport.exports.engines.choice import engine_of
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.staging import remove
 from segexport.exports.workbench import Workbench
@@ -41,9 +41,9 @@ BETWEEN_SWEEPS: Final = timedelta(minutes=10)
 
 
 def worker_of(settings: Settings, store: JobStore, voice: Voice, *, name: str) -> "Worker":
-    """A worker on DuckDB, as the settings say. `name` tells it apart from all others.
+    """A worker as the settings say. `name` tells it apart from all others.
 
-    Raises `OSError` if the folder of the data cannot be made.
+    Raises as `engine_of` does.
     """
     exports = settings.exports
     return Worker(
@@ -51,11 +51,7 @@ def worker_of(settings: Settings, store: JobStore, voice: Voice, *, name: str) -
             store=store,
             voice=voice,
             profiles=ProfileStore(settings.profiles_folder),
-            engine=DuckDBEngine(
-                spill=settings.data / "spill",
-                threads=exports.threads,
-                memory_limit=exports.memory_limit,
-            ),
+            engine=engine_of(settings),
             datasets=Datasets(settings.datasets_folder),
             budget=Budget(settings.datasets_folder, exports.disk_budget_bytes),
             discards=DiscardFolder(settings.discards_folder),

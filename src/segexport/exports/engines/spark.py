@@ -160,7 +160,7 @@ class SparkRun:
         self, work: str, options: Mapping[str, str] = MappingProxyType({})
     ) -> Iterator[SparkDesk]:
         desk = SparkDesk(
-            self._cluster.session(options),
+            self._cluster.session(options, lambda: self._interrupted),
             name=f"{self._name}-{work}",
             turns=self._name,
             local=self._local,

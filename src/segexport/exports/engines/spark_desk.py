@@ -26,7 +26,10 @@ from segexport.jobs.request import FileFormat
 
 _GLOB: Final = re.compile(r"[][{}*?\\]")
 """What Hadoop takes for more than a letter of a path."""
-_DAMAGED: Final = re.compile(r"CANNOT_READ_FILE_FOOTER|not a Parquet file|org\.apache\.parquet\.")
+_DAMAGED: Final = re.compile(
+    r"CANNOT_READ_FILE_FOOTER|is not a Parquet file|^Caused by: org\.apache\.parquet\.",
+    re.MULTILINE,
+)
 _UNREADABLE: Final = re.compile(r"\[(?:FAILED_READ_FILE|PATH_NOT_FOUND)")
 _MEMORY: Final = re.compile(r"OutOfMemoryError|UNABLE_TO_ACQUIRE_MEMORY")
 _UNWRITABLE: Final = re.compile(r"No space left on device|Mkdirs failed|Permission denied")
@@ -141,11 +144,12 @@ class SparkDesk:
         if self._is_stopped():
             return ExportCancelled("the export was told to stop")
         whole, said = str(error), first_line(error)
-        if _DAMAGED.search(whole):
-            return ProfileStoreCorrupt(
-                f"a file of snapshot {self._snapshot} is damaged ({said}); load the snapshot again"
-            )
         if _UNREADABLE.search(whole):
+            if _DAMAGED.search(whole):
+                return ProfileStoreCorrupt(
+                    f"a file of snapshot {self._snapshot} is damaged ({said}); load the snapshot "
+                    "again"
+                )
             return ProfileStoreError(
                 f"a file of snapshot {self._snapshot} cannot be read ({said}); check that the "
                 "profile store is mounted and whole, on all executors"
