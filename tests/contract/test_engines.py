@@ -42,6 +42,8 @@ from segexport.sql import literal, parquet
 from segexport.store.discards import COLUMNS
 from support.people import (
     ATTRIBUTES,
+    EVENT_ATTRIBUTES,
+    JSON_LEAVES,
     NOW,
     Event,
     Fragment,
@@ -152,38 +154,53 @@ def rows(file: Path) -> list[dict[str, Any]]:
 def written(file: Path, kind: FileFormat) -> list[dict[str, Any]]:
     """The rows of a data file of either format."""
     if kind is FileFormat.PARQUET:
-        return rows(file)
+        return [parsed(row) for row in rows(file)]
     opened = gzip.open if kind is FileFormat.NDJSON_GZ else open
     with opened(file, "rt", encoding="utf-8") as lines:
         return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
+def parsed(value: Any, name: str = "") -> Any:
+    """A value of a Parquet file, with what is JSON in it read."""
+    if isinstance(value, dict):
+        return {key: parsed(below, key) for key, below in value.items()}
+    if isinstance(value, list):
+        return [parsed(below) for below in value]
+    return json.loads(value) if name in JSON_LEAVES and isinstance(value, str) else value
+
+
 def comparable(profiles: Sequence[Mapping[str, Any]]) -> list[str]:
     """Profiles in an order of their own, with the types of all values."""
 
-    def plain(name: str, value: Any) -> Any:
-        if name == "consents" and isinstance(value, str):  # JSON, which Parquet has as text
-            return plain("", json.loads(value))
+    def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(key, below) for key, below in sorted(value.items())}
-        return [plain("", below) for below in value] if isinstance(value, list) else value
+            return {key: plain(below) for key, below in sorted(value.items())}
+        return [plain(below) for below in value] if isinstance(value, list) else value
 
-    return sorted(repr(plain("", dict(profile))) for profile in profiles)
+    return sorted(repr(plain(dict(profile))) for profile in profiles)
 
 
 MOMENTS = [NOW + timedelta(hours=hours, microseconds=hours) for hours in range(5)]
 moments = st.sampled_from(MOMENTS)
-names = st.sampled_from(["a", "b", "Ø'\"\\\n"])
-numbers = st.sampled_from([0.0, 1.5, -1e300, 0.1, math.inf, math.nan])
+names = st.sampled_from(
+    ["a", "b", "", " a", "a ", "A", "Ø'\"\\\n", "😀", "e\u0301", "nul\0", "null", "\u2028\t"]
+)
+wholes = st.sampled_from([-3, 0, 2**53 + 1, 2**63 - 1, -(2**63)])
+numbers = st.sampled_from([0.0, -0.0, 1.5, -1e300, 5e-324, 0.1, math.inf, -math.inf, math.nan])
+documents = st.sampled_from(
+    [{"email": [True, None], "it's": {"x": 1}}, [], {}, "text", "", 0.5, 2**63 - 1, False, ["\0😀"]]
+)
 fragments = st.builds(
     Fragment,
     st.fixed_dictionaries(
         {},
         optional={
-            "consents": st.none() | st.just({"email": [True, None], "it's": {"x": 1}}),
+            "consents": st.none() | documents,
             "homeAddress.city": st.none() | names,
-            "loyalty.points": st.none() | st.sampled_from([-3, 0, 2**53 + 1]),
+            "loyalty.active": st.none() | st.booleans(),
+            "loyalty.points": st.none() | wholes,
             "loyalty.share": st.none() | numbers,
+            "loyalty.shares": st.none() | st.lists(st.none() | numbers, max_size=2),
             "person.name.firstName": st.none() | names,
             "person.name.lastName": st.none() | st.sampled_from(["", "x"]),
             "personalEmail.address": st.none() | names,
@@ -198,15 +215,20 @@ events = st.builds(
     st.fixed_dictionaries(
         {"_id": names, "timestamp": st.just("2026-02-01T00:00:00Z")},
         optional={
+            "commerce.price": st.none() | numbers,
+            "commerce.skus": st.none() | st.lists(st.none() | names, max_size=2),
+            "context": st.none() | documents,
             "eventType": st.none() | names,
-            "web.pageViews": st.none() | st.integers(-3, 3),
+            "web.pageViews": st.none() | wholes,
         },
     ),
     moments,
 )
+# Sorted by code points: in UTF-16, or in some language, their order is another.
+KEYS = ("x", "y", "X", "x ", "é", "\ufb01", "😀")
 identities = st.none() | st.dictionaries(
     st.sampled_from(NAMESPACES),
-    st.lists(st.builds(Identity, st.sampled_from(["x", "y", "z", ""]), st.booleans()), max_size=2),
+    st.lists(st.builds(Identity, st.sampled_from([*KEYS, ""]), st.booleans()), max_size=3),
     max_size=3,
 )
 statuses = st.sampled_from(["realized", "existing", "exited"])
@@ -223,23 +245,33 @@ people = st.lists(
     max_size=14,
     unique_by=lambda person: person.id,
 )
-fields = st.sampled_from(
-    [
-        "",
-        "identityMap",
-        "identities.id,personalEmail.address",
-        "person, loyalty.points",
-        "identities",
-        "identities.namespace,segmentMembership",
-        "person.name.lastName,tags,consents",
-        "loyalty,segmentMembership,identityMap",
-    ]
-)
-event_fields = st.sampled_from(["", "_id", "web,timestamp", "eventType, web.pageViews"])
+fields = st.lists(
+    st.sampled_from(
+        [
+            *(attribute.path for attribute in ATTRIBUTES),
+            "loyalty",
+            "person",
+            "person.name",
+            "identityMap",
+            "identities",
+            "identities.id",
+            "identities.namespace",
+            "segmentMembership",
+        ]
+    ),
+    max_size=4,
+).map(", ".join)
+event_fields = st.lists(
+    st.sampled_from([*(attribute.path for attribute in EVENT_ATTRIBUTES), "commerce", "web"]),
+    max_size=3,
+).map(",".join)
 
 
-def segment_of(name: tuple[str, str], status: Sequence[str]) -> dict[str, Any]:
-    return {"segmentNs": name[0], "segmentId": name[1], "status": list(status)}
+def segment_of(
+    name: tuple[str, str], status: Sequence[str] | str = ("realized",)
+) -> dict[str, Any]:
+    named = status if isinstance(status, str) else [*status]
+    return {"segmentNs": name[0], "segmentId": name[1], "status": named}
 
 
 @st.composite
@@ -260,7 +292,9 @@ def requests(draw: st.DrawFn) -> ExportRequest:
     segments: list[dict[str, Any]] = draw(
         st.lists(
             st.builds(
-                segment_of, st.sampled_from(SEGMENTS), st.lists(statuses, min_size=1, max_size=3)
+                segment_of,
+                st.sampled_from(SEGMENTS),
+                statuses | st.lists(statuses, min_size=1, max_size=3),
             ),
             max_size=3,
             unique_by=lambda one: (one["segmentNs"], one["segmentId"]),
@@ -296,7 +330,7 @@ def requests(draw: st.DrawFn) -> ExportRequest:
     if draw(st.booleans()):
         document["journey"] = {
             "versionId": "v1",
-            "namespace": draw(st.sampled_from(NAMESPACES)),
+            "namespace": draw(st.sampled_from([*NAMESPACES, "of nobody"])),
             "testMode": draw(st.booleans()),
         }
     return parse_request(document)
@@ -325,7 +359,7 @@ def test_an_engine_exports_what_the_plain_export_does(engine: Engine, engine_nam
     @given(
         people=people,
         request=requests(),
-        live=st.none() | st.sets(st.sampled_from(["x", "y", "it's"])),
+        live=st.none() | st.sets(st.sampled_from([*KEYS, "it's"])),
         cut=st.sampled_from([(1, 1), (2, 2), (3, 1), (3, 2), (5, 3)]),
     )
     @example(people=[], request=request_of(), live=None, cut=(2, 2))

@@ -20,8 +20,10 @@ SNAPSHOT_ID: Final = "00000001-20260301T120000Z"
 ATTRIBUTES: Final = (
     Attribute("consents", "JSON"),
     Attribute("homeAddress.city", "VARCHAR"),
+    Attribute("loyalty.active", "BOOLEAN"),
     Attribute("loyalty.points", "BIGINT"),
     Attribute("loyalty.share", "DOUBLE"),
+    Attribute("loyalty.shares", "DOUBLE[]"),
     Attribute("person.name.firstName", "VARCHAR"),
     Attribute("person.name.lastName", "VARCHAR"),
     Attribute("personalEmail.address", "VARCHAR"),
@@ -31,10 +33,15 @@ RANKS: Final = 2**40
 """Ranks are below this."""
 EVENT_ATTRIBUTES: Final = (
     Attribute("_id", "VARCHAR"),
+    Attribute("commerce.price", "DOUBLE"),
+    Attribute("commerce.skus", "VARCHAR[]"),
+    Attribute("context", "JSON"),
     Attribute("eventType", "VARCHAR"),
     Attribute("timestamp", "VARCHAR"),
     Attribute("web.pageViews", "BIGINT"),
 )
+JSON_LEAVES: Final = frozenset({"consents", "context"})
+"""The names of attributes of type JSON, which Parquet has as text."""
 
 
 @dataclass(frozen=True, slots=True)
