@@ -59,6 +59,44 @@ def test_a_single_status_may_stand_without_a_list() -> None:
     assert request.filter.segments[0].status == (SegmentStatus.EXITED,)
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_null_is_what_is_left_out(as_json: bool) -> None:
+    nothing = dict.fromkeys(
+        ("fields", "mergePolicy", "filter", "additionalFields", "schema", "evaluationInfo")
+    )
+    destination = {"datasetId": "d", "segmentPerBatch": None, "format": None}
+    deep = {
+        "filter": {
+            "segments": [{"segmentId": "s", "segmentNs": None, "status": None}],
+            "segmentQualificationTime": None,
+            "emptyProfiles": None,
+        },
+        "additionalFields": {"eventList": {"fields": None, "filter": None}},
+        "destination": destination,
+    }
+    plain = {
+        "filter": {"segments": [{"segmentId": "s"}]},
+        "additionalFields": {"eventList": {}},
+        "destination": {"datasetId": "d"},
+    }
+    for nulls, left_out in ((nothing | {"destination": destination}, {}), (deep, plain)):
+        given: Any = json.dumps(nulls) if as_json else nulls
+        assert parse_request(given) == parse_request({"destination": {"datasetId": "d"}} | left_out)
+
+
+def test_a_null_makes_no_word_known_and_none_that_is_required_given() -> None:
+    document = body(destination={"datasetId": None}, filters=None)
+    assert sorted(paths_of(document)) == ["destination.datasetId", "filters"]
+
+
+def test_the_dataset_may_be_spelled_as_in_either_documented_response() -> None:
+    request = parse_request(body(destination={"dataSetId": "d", "segmentPerBatch": False}))
+    assert request == parse_request(body(destination={"datasetId": "d"}))
+    assert request.document()["destination"]["datasetId"] == "d"
+    both = body(destination={"dataSetId": "d", "datasetId": "e"})
+    assert paths_of(both) == ["destination.dataSetId"]
+
+
 def test_a_request_survives_the_way_through_its_document() -> None:
     request = parse_request(body(journey={"versionId": "v1", "namespace": "Email"}))
     assert parse_request(json.dumps(request.document())) == request

@@ -83,6 +83,16 @@ class _Part(BaseModel):
         frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: object) -> object:
+        # Many clients write null for what they have nothing to say of. A word that is not
+        # known stays, to be refused.
+        if not isinstance(given, Mapping):
+            return given
+        known = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
+        return {key: value for key, value in given.items() if value is not None or key not in known}
+
 
 class SegmentStatus(StrEnum):
     """A profile's standing in a segment, as an export asks for it."""
@@ -213,6 +223,14 @@ class Destination(_Part):
     dataset_id: PathName
     segment_per_batch: bool = False
     format: FileFormat = FileFormat.PARQUET
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, given: object) -> object:
+        # The documented responses show both `datasetId` and `dataSetId`.
+        if not isinstance(given, Mapping) or "datasetId" in given:
+            return given
+        return {"datasetId" if key == "dataSetId" else key: given[key] for key in given}
 
 
 class EvaluationInfo(_Part):
