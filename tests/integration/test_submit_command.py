@@ -60,8 +60,28 @@ def test_without_options_a_job_has_the_defaults_and_its_policy_is_decided(run: A
     assert status["rowsPerSecond"] is None
 
 
-def test_a_request_file_and_options_are_not_both_taken(run: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--evaluate"],
+        ["--segment-namespace", "ups"],
+        ["--file-format", "parquet"],
+        ["--merge-policy", "none-none-mp"],
+        ["--test-mode"],
+    ],
+)
+def test_a_request_file_and_options_are_not_both_taken(
+    run: Any, tmp_path: Path, option: list[str]
+) -> None:
     file = tmp_path / "request.json"
     file.write_text('{"destination": {"datasetId": "d"}}')
-    assert run("submit", str(file), "--evaluate")[0] == 2
+    assert run("submit", str(file), *option)[0] == 2
     assert run("submit", str(file))[0] == 0
+
+
+@pytest.mark.parametrize("option", [["--status", "exited"], ["--segment-namespace", "AAM"]])
+def test_what_is_said_of_segments_is_not_lost_where_none_is_named(
+    run: Any, option: list[str]
+) -> None:
+    assert run("submit", "--dataset", "d", *option)[0] == 2
+    assert run("submit", "--dataset", "d")[0] == 0

@@ -55,7 +55,9 @@ def submit(
     segment: Annotated[
         list[str] | None, typer.Option(help="A segment to export; may be repeated. None: all.")
     ] = None,
-    segment_namespace: Annotated[str, typer.Option(help="The namespace of the segments.")] = "ups",
+    segment_namespace: Annotated[
+        str | None, typer.Option(help="The namespace of the segments.", show_default="ups")
+    ] = None,
     status: Annotated[
         list[str] | None, typer.Option(help="realized, existing or exited; may be repeated.")
     ] = None,
@@ -70,8 +72,9 @@ def submit(
         bool, typer.Option("--evaluate", help="Evaluate the segments by their definitions first.")
     ] = False,
     file_format: Annotated[
-        FileFormat, typer.Option(help="The format of the dataset's files.")
-    ] = FileFormat.PARQUET,
+        FileFormat | None,
+        typer.Option(help="The format of the dataset's files.", show_default="parquet"),
+    ] = None,
     journey_version: Annotated[
         str | None, typer.Option(help="The journey version that the audience is for.")
     ] = None,
@@ -106,8 +109,9 @@ def submit(
         segexport submit request.json --request-id nightly-2026-01-31
     """  # noqa: E501  (an example that can be copied stands on one line)
     if request is not None:
-        options = (dataset, segment, status, fields, journey_version, namespace, test_mode)
-        if any((*options, merge_policy, segment_per_batch, evaluate)):
+        options = (dataset, segment, segment_namespace, status, fields, merge_policy, file_format)
+        journey = (journey_version, namespace, test_mode)
+        if any((*options, *journey, segment_per_batch, evaluate)):
             raise typer.BadParameter("give a request file or options, not both")
         parsed = _read_request(request)
     else:
@@ -313,7 +317,7 @@ def _read_request(path: Path) -> ExportRequest:
 def _request_from_options(
     dataset: str | None,
     segments: list[str] | None,
-    segment_namespace: str,
+    segment_namespace: str | None,
     statuses: list[str] | None,
     fields: str,
     journey_version: str | None,
@@ -325,9 +329,11 @@ def _request_from_options(
         raise typer.BadParameter("give a request file, or at least --dataset")
     if (journey_version is None) != (namespace is None) or (test_mode and not journey_version):
         raise typer.BadParameter("a journey needs both --journey-version and --namespace")
+    if not segments and (segment_namespace or statuses):
+        raise typer.BadParameter("--segment-namespace and --status need a --segment")
     document: dict[str, Any] = {"fields": fields, "destination": {"datasetId": dataset}}
     if segments:
-        qualified = {"segmentNs": segment_namespace, "status": statuses or ["realized"]}
+        qualified = {"segmentNs": segment_namespace or "ups", "status": statuses or ["realized"]}
         document["filter"] = {
             "segments": [{"segmentId": segment, **qualified} for segment in segments]
         }
@@ -343,7 +349,7 @@ def _request_from_options(
 def _more_from_options(
     dataset: str | None,
     merge_policy: str | None,
-    file_format: FileFormat,
+    file_format: FileFormat | None,
     *,
     per_batch: bool,
     evaluate: bool,
@@ -353,7 +359,7 @@ def _more_from_options(
         "destination": {
             "datasetId": dataset,
             "segmentPerBatch": per_batch,
-            "format": file_format.value,
+            "format": file_format,
         },
         "evaluationInfo": {"segmentation": evaluate},
     }
