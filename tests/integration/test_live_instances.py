@@ -13,14 +13,14 @@ from segexport.cli import main
 from segexport.errors import InstancesUnusable
 from segexport.exports.instances import Instances, LiveTable
 from segexport.jobs.job import Scope
-from segexport.profiles.builder import Resources
+from segexport.profiles.builder import link_or_copy
 from segexport.store.discards import DiscardReader
 from support.people import Identity, Person, write_snapshot
 from support.stuck import Gate, GatedEngine
 from support.waiting import until
-from support.workplace import SCOPE, Workplace, request_for
+from support.workplace import RESOURCES, SCOPE, Workplace, request_for
 
-RESOURCES = Resources(threads=2, memory_limit="256MB")
+LINKING = "segexport.exports.instances.link_or_copy"
 GOLD = ("ups", "gold")
 PEOPLE = [
     Person(number, identities={"Email": [Identity(f"{number}@x")]}, memberships={GOLD: "realized"})
@@ -82,6 +82,37 @@ def test_what_was_pinned_stays_what_it_was(instances: Instances, tmp_path: Path)
     instances.add("v1", "Email", [text(tmp_path / "one", "k")], RESOURCES)
     assert keys_of(instances, target) == []
     assert keys_of(instances, tmp_path / "later.parquet") == ["k"]
+
+
+def test_a_table_that_changes_while_it_is_pinned_is_pinned_as_it_is_then(
+    instances: Instances, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = text(tmp_path / "one", "k"), text(tmp_path / "two", "l")
+    instances.add("v1", "Email", [one], RESOURCES)
+
+    def after_a_change(file: Path, target: Path) -> None:
+        if file.stem == "00000001":
+            instances.add("v1", "Email", [two], RESOURCES)
+        link_or_copy(file, target)
+
+    monkeypatch.setattr(LINKING, after_a_change)
+    assert keys_of(instances, tmp_path / "pinned.parquet") == ["k", "l"]
+
+
+def test_a_pin_that_was_cut_short_is_made_again(
+    instances: Instances, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instances.add("v1", "Email", [text(tmp_path / "one", "k")], RESOURCES)
+
+    def cut_short(_file: Path, target: Path) -> None:
+        target.write_bytes(b"PAR1")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(LINKING, cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            instances.pin("v1", "Email", tmp_path / "pinned.parquet")
+    assert keys_of(instances, tmp_path / "pinned.parquet") == ["k"]
 
 
 @pytest.mark.parametrize(

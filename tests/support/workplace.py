@@ -13,19 +13,24 @@ from segexport.commands import Commands
 from segexport.events.announcement import Voice
 from segexport.events.outbox import OutboxRow
 from segexport.exports.dataset import Dataset, Datasets
+from segexport.exports.erasure import Erasure, Places, erase
 from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker, worker_of
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest, parse_request
+from segexport.profiles.builder import Resources
+from segexport.profiles.erasure import Identity
 from segexport.profiles.snapshots import ProfileStore
 from segexport.service import check
 from segexport.settings import ExportSettings, Settings
 from segexport.store.sqlite import SqliteStore
 from segexport.store.store import Store
+from support.people import NOW
 from support.waiting import until
 
 SCOPE = Scope("acme", "prod")
+RESOURCES = Resources(threads=2, memory_limit="256MB")
 DATASET = "audience"
 
 
@@ -80,9 +85,14 @@ class Workplace:
         return cls(folder, settings, store, voice, commands)
 
     @property
+    def datasets(self) -> Datasets:
+        """All datasets."""
+        return Datasets(self.settings.datasets_folder)
+
+    @property
     def dataset(self) -> Dataset:
         """The dataset that the requests name."""
-        return Datasets(self.settings.datasets_folder).dataset(SCOPE, DATASET)
+        return self.datasets.dataset(SCOPE, DATASET)
 
     def new_worker(
         self, name: str = "one", change: Callable[[Workbench], Workbench] = lambda bench: bench
@@ -129,6 +139,22 @@ class Workplace:
 
         await until(has, patience, f"job {job.id} is {state}")
         return await self.job(job)
+
+    async def deliver(self) -> None:
+        """Mark all events as delivered, as the relay would."""
+        epoch = await self.store.lead("relay", timedelta(minutes=1))
+        assert epoch is not None
+        await self.store.mark_delivered("relay", epoch, (await self.store.backlog()).last)
+
+    async def erased(self, identity: Identity, *, everybody: bool = False) -> Erasure:
+        """What comes of erasing the person who has this identity."""
+        places = Places(
+            profiles=self.settings.profiles_folder,
+            datasets=self.datasets,
+            journeys=self.settings.journeys_folder,
+            store=self.store,
+        )
+        return await erase(identity, places, now=NOW, resources=RESOURCES, everybody=everybody)
 
     async def told(self, job: Job) -> Sequence[str]:
         """What the job's event rows are about, in order: queued, started, discards, finished."""

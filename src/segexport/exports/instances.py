@@ -7,7 +7,6 @@ One table for each journey version and identity namespace; its file holds the co
 next one, whole, and then the one before goes. Names are percent-encoded.
 """
 
-import fcntl
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ import duckdb
 
 from segexport.database import open_database
 from segexport.errors import InstancesUnusable
-from segexport.exports.staging import explaining, force_to_disk, make_folder
+from segexport.exports.staging import alone, explaining, force_to_disk, make_folder
 from segexport.jobs.job import Scope
 from segexport.profiles.builder import Resources, link_or_copy
 from segexport.sql import literal, parquet
@@ -82,6 +81,8 @@ class Instances:
     def forget(self, version: str, namespace: str, keys: Collection[str]) -> int:
         """Remove these keys; how many of them were there. Raises `DatasetError`."""
         folder = self._table(version, namespace)
+        with alone(folder):
+            _sweep(folder)
         newest = _newest(folder)
         if newest is None:
             return 0
@@ -91,10 +92,9 @@ class Instances:
                 f"SELECT count(*) FROM {parquet([newest])} WHERE key IN ({listed})"
             ).fetchall()
         if known:
-            with TemporaryDirectory() as temporary:
-                file = Path(temporary) / "keys.txt"
-                file.write_text("".join(f"{key}\n" for key in sorted(keys)))
-                self.remove(version, namespace, [file], Resources(threads=1))
+            file = folder / "forgotten.next"
+            file.write_text("".join(f"{key}\n" for key in sorted(keys)))
+            self.remove(version, namespace, [file], Resources(threads=1))
         return int(known)
 
     def pin(self, version: str, namespace: str, target: Path) -> Path:
@@ -105,15 +105,24 @@ class Instances:
         """
         if target.exists():
             return target
-        newest = _newest(self._table(version, namespace))
-        with explaining(target):
-            if newest is not None:
-                link_or_copy(newest, target)
-            else:
-                with open_database() as database:
-                    database.execute(f"COPY (FROM {_NOBODY}) TO {literal(target)} (FORMAT parquet)")
-        force_to_disk(target)
+        with explaining(target), TemporaryDirectory(dir=target.parent) as beside:
+            pinned = Path(beside) / target.name
+            self._take(version, namespace, pinned)
+            force_to_disk(pinned)
+            if not target.exists():
+                pinned.rename(target)
+        force_to_disk(target.parent)
         return target
+
+    def _take(self, version: str, namespace: str, target: Path) -> None:
+        while (newest := _newest(self._table(version, namespace))) is not None:
+            try:
+                return link_or_copy(newest, target)
+            except FileNotFoundError:
+                continue  # the next one has just taken its place
+        with open_database() as database:
+            database.execute(f"COPY (FROM {_NOBODY}) TO {literal(target)} (FORMAT parquet)")
+        return None
 
     @property
     def _folder(self) -> Path:
@@ -132,7 +141,7 @@ class Instances:
                 )
         folder = self._table(version, namespace)
         make_folder(folder)
-        with _alone(folder), _database(folder, resources) as database:
+        with alone(folder), _database(folder, resources) as database:
             before = _newest(folder)
             known = f"SELECT key FROM {parquet([before])}" if before else f"FROM {_NOBODY}"
             named = " UNION ALL ".join(_keys(file) for file in files)
@@ -154,8 +163,7 @@ class Instances:
                 force_to_disk(staged)
                 staged.rename(target)
                 force_to_disk(folder)
-                if before is not None:
-                    before.unlink(missing_ok=True)
+                _sweep(folder)
             return LiveTable(version, namespace, _rows(target))
 
 
@@ -166,6 +174,14 @@ def _name(name: str) -> str:
 
 def _newest(folder: Path) -> Path | None:
     return max(folder.glob("*.parquet"), default=None)
+
+
+def _sweep(folder: Path) -> None:
+    """Delete all but the newest table: what was before, and what a killed change has left."""
+    newest = _newest(folder)
+    for path in (*folder.glob("*.parquet"), *folder.glob("*.next")):
+        if path != newest:
+            path.unlink(missing_ok=True)
 
 
 def _rows(file: Path) -> int:
@@ -205,11 +221,3 @@ def _database(folder: Path, resources: Resources) -> Iterator[duckdb.DuckDBPyCon
             yield database
     finally:
         shutil.rmtree(spill, ignore_errors=True)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the table's lock, waiting for it. The kernel frees it when the process ends."""
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

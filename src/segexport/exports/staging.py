@@ -1,6 +1,7 @@
 """Where a running export keeps its files until they are published."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -91,6 +92,14 @@ def force_to_disk(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, waiting for it. The kernel frees it when the process ends."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
