@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,22 +15,22 @@ import pytest
 
 from segexport.cli import main
 from segexport.commands import advance
-from segexport.errors import SeveralPersons
-from segexport.exports.dataset import Batch, Datasets
-from segexport.exports.erasure import Erasure, Places, Trace, erase
+from segexport.errors import ProfileStoreBusy, SeveralPersons
+from segexport.exports.dataset import Batch
+from segexport.exports.erasure import Erasure, Trace
 from segexport.exports.instances import Instances
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import parse_request
-from segexport.profiles.builder import Resources
 from segexport.profiles.erasure import Identity as Wanted
-from segexport.profiles.snapshots import ProfileStore
+from segexport.profiles.erasure import _holds
+from segexport.profiles.snapshots import ProfileStore, Snapshot
 from segexport.store.discards import DiscardReader
-from support.people import NOW, Identity, Person, write_snapshot
-from support.workplace import DATASET, SCOPE, Workplace
+from support.fragments import fragment, load_records, snapshot_of
+from support.people import Identity, Person, write_snapshot
+from support.workplace import DATASET, RESOURCES, SCOPE, Workplace
 
-RESOURCES = Resources(threads=2, memory_limit="256MB")
 GOLD = ("ups", "gold")
 
 
@@ -66,23 +67,6 @@ async def export(place: Workplace, **document: Any) -> Job:
         return await place.ended(job)
 
 
-async def erased(place: Workplace, identity: Wanted, *, everybody: bool = False) -> Erasure:
-    places = Places(
-        profiles=place.settings.profiles_folder,
-        datasets=Datasets(place.settings.datasets_folder),
-        journeys=place.settings.journeys_folder,
-        store=place.store,
-    )
-    return await erase(identity, places, now=NOW, resources=RESOURCES, everybody=everybody)
-
-
-async def deliver(place: Workplace) -> None:
-    """Mark all events as delivered, as the relay would."""
-    epoch = await place.store.lead("relay", timedelta(minutes=1))
-    assert epoch is not None
-    await place.store.mark_delivered("relay", epoch, (await place.store.backlog()).last)
-
-
 def persons_in(batch: Batch) -> set[int]:
     with duckdb.connect() as database:
         found = database.execute(f"SELECT person_id::BIGINT FROM {batch.relation}").fetchall()
@@ -101,7 +85,7 @@ async def test_a_person_is_gone_from_store_and_batches_and_the_others_stay(
 ) -> None:
     await export(place, destination={"format": form}, fields="personalEmail.address")
     (before,) = place.dataset.batches()
-    erasure = await erased(place, Wanted("CRM", "7"))
+    erasure = await place.erased(Wanted("CRM", "7"))
     (batch,) = place.dataset.batches()
     assert erasure.is_complete
     assert [(trace.place, trace.rows) for trace in erasure.traces] == [
@@ -119,7 +103,7 @@ async def test_a_person_is_gone_from_store_and_batches_and_the_others_stay(
     untouched = [file for file in before.manifest.files if file in batch.manifest.files]
     assert len(untouched) == len(before.manifest.files) - 1
     assert ProfileStore(place.settings.profiles_folder).latest().persons == 3
-    assert await erased(place, Wanted("CRM", "7")) == Erasure([], [])
+    assert await place.erased(Wanted("CRM", "7")) == Erasure([], [])
 
 
 async def test_nothing_with_the_persons_words_is_left_below_the_folders(place: Workplace) -> None:
@@ -132,7 +116,7 @@ async def test_nothing_with_the_persons_words_is_left_below_the_folders(place: W
     keys.unlink()
     folders = (settings.profiles_folder, settings.datasets_folder, settings.journeys_folder)
     assert b"ines@x" in bytes_below(*folders)
-    erasure = await erased(place, Wanted("Email", "ines@x"))
+    erasure = await place.erased(Wanted("Email", "ines@x"))
     assert Trace("journey", "v1 Email", 1) in erasure.traces
     assert b"ines@x" not in bytes_below(*folders)
     assert [table.keys for table in live.tables()] == [1]
@@ -140,8 +124,8 @@ async def test_nothing_with_the_persons_words_is_left_below_the_folders(place: W
 
 async def test_a_discard_file_forgets_the_person_and_keeps_its_rows(place: Workplace) -> None:
     job = await export(place, journey=JOURNEY)
-    await deliver(place)
-    erasure = await erased(place, Wanted("CRM", "8"))
+    await place.deliver()
+    erasure = await place.erased(Wanted("CRM", "8"))
     assert Trace("discards", f"job {job.id}", 1) in erasure.traces
     job = await place.job(job)
     assert job.publication is not None
@@ -159,13 +143,13 @@ async def test_a_discard_file_forgets_the_person_and_keeps_its_rows(place: Workp
 
 async def test_what_is_still_needed_is_kept_told_and_erased_later(place: Workplace) -> None:
     job = await export(place, journey=JOURNEY)  # its events are not delivered
-    erasure = await erased(place, Wanted("CRM", "8"))
+    erasure = await place.erased(Wanted("CRM", "8"))
     assert not erasure.is_complete
     (kept,) = (trace for trace in erasure.traces if trace.kept)
     assert (kept.place, kept.name) == ("discards", f"job {job.id}")
     assert "still to be delivered" in kept.kept
-    await deliver(place)
-    again = await erased(place, Wanted("CRM", "8"))
+    await place.deliver()
+    again = await place.erased(Wanted("CRM", "8"))
     assert again.is_complete
     assert [trace.place for trace in again.traces] == ["discards"]
 
@@ -179,7 +163,7 @@ async def test_a_snapshot_that_a_job_works_on_is_kept_until_the_job_has_ended(
     snapshot = ProfileStore(place.settings.profiles_folder).latest().id
     for step in (steps.claim, partial(steps.initialize, snapshot=snapshot)):
         claimed = await advance(place.store, place.voice, claimed, step)
-    erasure = await erased(place, Wanted("CRM", "7"))
+    erasure = await place.erased(Wanted("CRM", "7"))
     (trace,) = erasure.traces
     assert (trace.place, trace.name) == ("snapshot", snapshot)
     assert f"job {job.id} works on it" in trace.kept
@@ -189,11 +173,39 @@ async def test_a_snapshot_that_a_job_works_on_is_kept_until_the_job_has_ended(
 
 async def test_an_identity_of_several_persons_is_not_erased_by_mistake(place: Workplace) -> None:
     with pytest.raises(SeveralPersons, match="2 persons have the identity Email:shared@x"):
-        await erased(place, Wanted("Email", "shared@x"))
+        await place.erased(Wanted("Email", "shared@x"))
     assert ProfileStore(place.settings.profiles_folder).latest().persons == 4
-    erasure = await erased(place, Wanted("Email", "shared@x"), everybody=True)
+    erasure = await place.erased(Wanted("Email", "shared@x"), everybody=True)
     assert len(erasure.persons) == 2
     assert ProfileStore(place.settings.profiles_folder).latest().persons == 2
+
+
+async def test_erasures_at_the_same_time_take_turns(place: Workplace) -> None:
+    await export(place, destination={"format": "ndjson"})
+    both = [Wanted("CRM", "7"), Wanted("CRM", "8")]
+    erasures = await asyncio.gather(*(place.erased(one) for one in both))
+    assert all(len(erasure.persons) == 1 and erasure.is_complete for erasure in erasures)
+    (batch,) = place.dataset.batches()
+    assert persons_in(batch) == {one.id for one in PEOPLE[2:]}
+    batch.verify()
+    assert ProfileStore(place.settings.profiles_folder).latest().persons == 2
+
+
+async def test_a_load_that_slips_in_while_somebody_is_erased_is_not_lost(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profiles = place.settings.profiles_folder
+    loaded: list[Snapshot] = []
+
+    def holds(*arguments: Any) -> bool:
+        with suppress(ProfileStoreBusy):
+            loaded.append(snapshot_of(load_records(profiles, [fragment("new")])))
+        return _holds(*arguments)
+
+    monkeypatch.setattr("segexport.profiles.erasure._holds", holds)
+    assert (await place.erased(Wanted("CRM", "7"))).is_complete
+    newest = ProfileStore(profiles).latest()
+    assert newest.persons == len(PEOPLE) - 1 + len(loaded)
 
 
 async def test_the_command_line_tells_where_the_person_was(

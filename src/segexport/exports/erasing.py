@@ -9,7 +9,7 @@ import gzip
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Final, cast
 
 import duckdb
 import orjson
@@ -22,6 +22,8 @@ from segexport.exports.staging import explaining, force_to_disk
 from segexport.jobs.request import FileFormat
 from segexport.sql import literal, parquet
 from segexport.store.discards import fingerprint
+
+_NEXT_MANIFEST: Final = "manifest.next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ def erase_from_batch(batch: Batch, persons: Collection[int]) -> int:
     Raises `DatasetError`; the batch is then as it was, but for files that nobody reads.
     """
     revision = batch.manifest.revision + 1
+    _sweep(batch)
     changes = [
         change
         for file in batch.manifest.files
@@ -53,6 +56,14 @@ def erase_from_batch(batch: Batch, persons: Collection[int]) -> int:
     erased = sum(change.old.rows - change.new.rows for change in changes)
     _replace(batch, changes, erased, revision)
     return erased
+
+
+def _sweep(batch: Batch) -> None:
+    """Delete what an erasure that was killed has left beside the batch's own files."""
+    with explaining(batch.folder):
+        for path in (*batch.folder.glob("part-*"), batch.folder / _NEXT_MANIFEST):
+            if path not in batch.paths:
+                path.unlink(missing_ok=True)
 
 
 def _replace(batch: Batch, changes: Sequence[Rewritten], erased: int, revision: int) -> None:
@@ -66,7 +77,7 @@ def _replace(batch: Batch, changes: Sequence[Rewritten], erased: int, revision: 
         }
     )
     path = batch.folder / MANIFEST
-    written = path.with_suffix(".next")
+    written = batch.folder / _NEXT_MANIFEST
     with explaining(path):
         written.write_bytes(manifest.to_json())
         force_to_disk(written)

@@ -1,9 +1,11 @@
 """Erasure: a person is taken out of everything that segexport keeps, and it is told where.
 
-In this order, so that nothing new is made from what is being erased: the profile store,
-whose next snapshot is without the person; then refused records, live instances of journeys,
-discard files and batches. What an unfinished job still needs stays, is named, and is erased
-when the same is asked again after the job has ended.
+In this order: refused records and live instances of journeys, which are found by identities
+that only the profile store knows; the profile store, whose next snapshot is without the person;
+then, so that nothing new is made of what is being erased, discard files and batches, which are
+found by ids that are remembered. So an erasure that was killed anywhere is finished by the same
+one. What an unfinished job still needs stays, is named, and is erased when the same is asked
+again after the job has ended.
 
 Records that are in Kafka stay: of a discarded profile they hold the person's id, a number
 made from the person key, which nothing here can turn back any more.
@@ -11,6 +13,7 @@ made from the person key, which nothing here can turn back any more.
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +23,14 @@ from segexport.errors import DiscardsWaiting, SeveralPersons
 from segexport.exports.dataset import Datasets
 from segexport.exports.erasing import erase_from_batch, is_searchable
 from segexport.exports.instances import Instances, sandboxes
-from segexport.exports.redaction import redacted, rows_of
+from segexport.exports.redaction import redacted, rows_of, sweep
+from segexport.exports.staging import alone, make_folder
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DiscardFile
 from segexport.profiles import erasure as profiles
 from segexport.profiles.builder import Resources
+from segexport.profiles.builder import sweep as sweep_store
 from segexport.profiles.erasure import Identity, Subject, Unfinished
 from segexport.profiles.snapshots import ProfileStore
 from segexport.store.store import Store
@@ -75,9 +80,21 @@ async def erase(
 ) -> Erasure:
     """Erase the person who has this identity; with `everybody`, all who have it.
 
-    Raises `SeveralPersons` where several have it and not everybody is meant, and what the
-    profile store, the datasets and the job store raise; asked again, it goes on.
+    One after the other: waits for another erasure that runs. Raises `SeveralPersons` where
+    several have it and not everybody is meant, and what the profile store, the datasets and
+    the job store raise; asked again, it goes on.
     """
+    with ExitStack() as held:
+        lock = places.profiles / "erasures"
+        await asyncio.to_thread(make_folder, lock)
+        await asyncio.to_thread(held.enter_context, alone(lock))
+        await asyncio.to_thread(sweep_store, places.profiles)
+        return await _erase(identity, places, now=now, resources=resources, everybody=everybody)
+
+
+async def _erase(
+    identity: Identity, places: Places, *, now: datetime, resources: Resources, everybody: bool
+) -> Erasure:
     found = await asyncio.to_thread(profiles.find, places.profiles, identity)
     if len(found) > 1 and not everybody:
         keys = ", ".join(repr(subject.person_key) for subject in found)
@@ -92,9 +109,9 @@ async def erase(
     ids = await asyncio.to_thread(unfinished.begin, ids - {0})
     jobs = await places.store.unfinished()
     traces = [
-        *await asyncio.to_thread(_from_snapshots, places, found, now, resources, jobs),
         *await asyncio.to_thread(_from_rejects, places, subjects),
         *await asyncio.to_thread(_from_journeys, places, subjects),
+        *await asyncio.to_thread(_from_snapshots, places, found, now, resources, jobs),
         *await _from_discards(places, ids),
         *await asyncio.to_thread(_from_batches, places, ids),
     ]
@@ -161,6 +178,7 @@ def _from_journeys(places: Places, subjects: Sequence[Subject]) -> Sequence[Trac
 async def _from_discards(places: Places, persons: Collection[int]) -> Sequence[Trace]:
     traces = []
     for job_id, file in await places.store.discard_files():
+        await asyncio.to_thread(sweep, job_id, file)
         rows = await asyncio.to_thread(_rows_of, file, persons)
         if not rows:
             continue
@@ -168,10 +186,10 @@ async def _from_discards(places: Places, persons: Collection[int]) -> Sequence[T
         try:
             await places.store.replace_discards(job_id, file, copy)
         except DiscardsWaiting as waiting:
-            await asyncio.to_thread(Path(copy.path).unlink)
+            await asyncio.to_thread(sweep, job_id, file)
             traces.append(Trace("discards", f"job {job_id}", rows, str(waiting)))
         else:
-            await asyncio.to_thread(Path(file.path).unlink)
+            await asyncio.to_thread(sweep, job_id, copy)
             traces.append(Trace("discards", f"job {job_id}", rows))
     return traces
 

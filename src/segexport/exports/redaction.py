@@ -51,6 +51,14 @@ def redacted(file: DiscardFile, persons: Collection[int]) -> DiscardFile:
     return fixed(copy, rows=file.rows, final=copy)
 
 
+def sweep(job_id: int, file: DiscardFile) -> None:
+    """Delete every discard file of the job but this one: what it took the place of."""
+    path = Path(file.path)
+    for other in (path.with_name(f"{job_id}.parquet"), *path.parent.glob(f"{job_id}.*.parquet")):
+        if other != path:
+            other.unlink(missing_ok=True)
+
+
 def _one_of(persons: Collection[int]) -> str:
     return f"person_id IN ({', '.join(map(str, sorted(persons)))})"
 

@@ -34,7 +34,8 @@ from segexport.sql import literal, parquet
 FRAGMENTS_PER_BUCKET: Final = 131_072
 """What one bucket should hold: a piece of an export that fits well into memory."""
 
-_STAGING: Final = ".staging-"
+STAGING: Final = ".staging-"
+"""What begins the names of folders that nobody needs once whoever made them has ended."""
 
 Progress = Callable[[str, int, int], None]
 """Hears which step a build is at, how much of it is done, and of how much."""
@@ -160,13 +161,12 @@ def draft(
         try:
             store.mkdir(parents=True, exist_ok=True)
             cleanup.enter_context(_alone(store))
-            for leftover in store.glob(f"{_STAGING}*"):
-                shutil.rmtree(leftover)
+            _sweep(store)
             opened = ProfileStore(store)
             ids = opened.ids()
             base = opened.snapshot(ids[-1]) if ids and not fresh else None
             snapshot_id = next_snapshot_id(ids, now)
-            staging = store / f"{_STAGING}{snapshot_id}"
+            staging = store / f"{STAGING}{snapshot_id}"
             (staging / "spill").mkdir(parents=True)
             cleanup.callback(shutil.rmtree, staging, ignore_errors=True)
             connection = cleanup.enter_context(_connect(staging / "spill", resources))
@@ -192,6 +192,28 @@ def draft(
             raise ProfileStoreError(
                 f"no snapshot was made in {store}: {why}; nothing of it was kept"
             ) from error
+
+
+def sweep(store: Path) -> None:
+    """Remove what a killed build, or a killed erasure, has left behind.
+
+    Raises `ProfileStoreBusy` while a build runs, and `ProfileStoreError`.
+    """
+    if not store.is_dir():
+        return
+    try:
+        with _alone(store):
+            _sweep(store)
+    except OSError as error:
+        raise ProfileStoreError(
+            f"{error.filename or store} cannot be removed ({error.strerror}); check the "
+            "permissions of the profile store"
+        ) from error
+
+
+def _sweep(store: Path) -> None:
+    for leftover in store.glob(f"{STAGING}*"):
+        shutil.rmtree(leftover)
 
 
 def _connect(spill: Path, resources: Resources) -> duckdb.DuckDBPyConnection:

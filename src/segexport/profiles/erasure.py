@@ -20,9 +20,10 @@ import duckdb
 import orjson
 
 from segexport.database import open_database
-from segexport.profiles.builder import Draft, Resources, draft, link_or_copy
+from segexport.errors import ProfileStoreError
+from segexport.profiles.builder import STAGING, Draft, Resources, draft, link_or_copy
 from segexport.profiles.fragments import PERSON_ID
-from segexport.profiles.snapshots import MANIFEST, ProfileStore, Snapshot
+from segexport.profiles.snapshots import ProfileStore, Snapshot
 from segexport.sql import literal, parquet
 
 _SIZES: Final = ("realized", "existing", "exited")
@@ -143,20 +144,20 @@ def erase_from_snapshots(
     raises; the store is then as it was.
     """
     ids = frozenset(subject.person_id for subject in subjects)
-    opened = ProfileStore(store)
-    with open_database() as database:
+    made = None
+    # Looked for under the draft's lock: a load that ended meanwhile would be lost otherwise.
+    with draft(store, now=now, resources=resources) as successor:
+        opened = ProfileStore(store)
         holding = [
             snapshot
             for snapshot in map(opened.snapshot, opened.ids())
-            if _holds(database, snapshot, subjects)
+            if _holds(successor.connection, snapshot, subjects)
         ]
-    made = None
-    if holding and holding[-1].id == opened.ids()[-1]:
-        with draft(store, now=now, resources=resources) as successor:
+        if holding and successor.base and holding[-1].id == successor.base.id:
             made = _without(successor, holding[-1], ids, subjects)
-    deleted = [snapshot for snapshot in holding if snapshot.id not in in_use]
-    for snapshot in deleted:
-        _delete(snapshot)
+        deleted = [snapshot for snapshot in holding if snapshot.id not in in_use]
+        for snapshot in deleted:
+            _delete(store, snapshot)
     return ErasedSnapshots(
         made=made,
         deleted=[snapshot.id for snapshot in deleted],
@@ -175,6 +176,8 @@ def erase_from_rejects(store: Path, subjects: Sequence[Subject]) -> int:
         for identity in subject.identities
     ]
     erased = 0
+    for leftover in (store / "rejects").glob("*.rewritten"):  # of an erasure that was killed
+        leftover.unlink()
     for file in sorted((store / "rejects").glob("*.ndjson")):
         with file.open("rb") as lines:
             matching = sum(any(each in line for each in quoted) for line in lines)
@@ -310,10 +313,17 @@ def _removed(
     )
 
 
-def _delete(snapshot: Snapshot) -> None:
-    """Make a snapshot invisible, then remove its files."""
-    (snapshot.folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(snapshot.folder, ignore_errors=True)
+def _delete(store: Path, snapshot: Snapshot) -> None:
+    """Make a snapshot invisible, then remove its files; a `sweep` does what is left of it."""
+    doomed = store / f"{STAGING}{snapshot.id}"
+    try:
+        snapshot.folder.rename(doomed)
+        shutil.rmtree(doomed)
+    except OSError as error:
+        raise ProfileStoreError(
+            f"snapshot {snapshot.id} cannot be deleted ({error}); check the permissions of "
+            f"{store}, and erase again"
+        ) from error
 
 
 def _of_graph(subjects: Sequence[Subject]) -> str:
