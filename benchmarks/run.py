@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-USUAL = ("events", "store", "exports", "pieces", "skew", "loading", "relay")
+USUAL = ("events", "store", "exports", "pieces", "skew", "spark", "loading", "relay")
 LONG = ("scale",)
 
 
