@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import timedelta
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from segexport.profiles.snapshots import Attribute, Snapshot
 from segexport.settings import SparkSettings
 from segexport.sql import literal, parquet
 from segexport.store.discards import COLUMNS
+from support.crowds import DATASETS, KEYS, MOMENTS, MOST_PEOPLE, NAMESPACES, SEGMENTS, some_people
 from support.people import (
     ATTRIBUTES,
     EVENT_ATTRIBUTES,
@@ -56,9 +56,6 @@ from support.people import (
 from support.plain_export import Batch, Outcome, plain_export
 from support.waiting import wait_until
 
-SEGMENTS = (("ups", "gold"), ("ups", 'it\'s "odd"; --'), ("AAM", "gold"))
-NAMESPACES = ("Email", "ECID", "it's {odd}")
-DATASETS = ("crm", "web", 'it\'s "odd"; --')
 POLICIES = (
     *BUILT_IN,
     PolicyDefinition(
@@ -74,7 +71,7 @@ POLICIES = (
 )
 CATALOGUE = Catalogue(policies=POLICIES)
 
-EXAMPLES = {"duckdb": 400, "spark": 20}
+EXAMPLES = {"duckdb": 250, "spark": 20}
 """How many requests are tried on each engine: a slow one gets fewer."""
 
 
@@ -175,76 +172,16 @@ def comparable(profiles: Sequence[Mapping[str, Any]]) -> list[str]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(below) for key, below in sorted(value.items())}
+        if isinstance(value, float):
+            return value + 0.0  # both zeros are one to the writers of Parquet's dictionaries
         return [plain(below) for below in value] if isinstance(value, list) else value
 
     return sorted(repr(plain(dict(profile))) for profile in profiles)
 
 
-MOMENTS = [NOW + timedelta(hours=hours, microseconds=hours) for hours in range(5)]
 moments = st.sampled_from(MOMENTS)
-names = st.sampled_from(
-    ["a", "b", "", " a", "a ", "A", "Ø'\"\\\n", "😀", "e\u0301", "nul\0", "null", "\u2028\t"]
-)
-wholes = st.sampled_from([-3, 0, 2**53 + 1, 2**63 - 1, -(2**63)])
-numbers = st.sampled_from([0.0, -0.0, 1.5, -1e300, 5e-324, 0.1, math.inf, -math.inf, math.nan])
-documents = st.sampled_from(
-    [{"email": [True, None], "it's": {"x": 1}}, [], {}, "text", "", 0.5, 2**63 - 1, False, ["\0😀"]]
-)
-fragments = st.builds(
-    Fragment,
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "consents": st.none() | documents,
-            "homeAddress.city": st.none() | names,
-            "loyalty.active": st.none() | st.booleans(),
-            "loyalty.points": st.none() | wholes,
-            "loyalty.share": st.none() | numbers,
-            "loyalty.shares": st.none() | st.lists(st.none() | numbers, max_size=2),
-            "person.name.firstName": st.none() | names,
-            "person.name.lastName": st.none() | st.sampled_from(["", "x"]),
-            "personalEmail.address": st.none() | names,
-            "tags": st.none() | st.lists(st.none() | names, max_size=2),
-        },
-    ),
-    st.sampled_from([*DATASETS, None]),
-    moments,
-)
-events = st.builds(
-    Event,
-    st.fixed_dictionaries(
-        {"_id": names, "timestamp": st.just("2026-02-01T00:00:00Z")},
-        optional={
-            "commerce.price": st.none() | numbers,
-            "commerce.skus": st.none() | st.lists(st.none() | names, max_size=2),
-            "context": st.none() | documents,
-            "eventType": st.none() | names,
-            "web.pageViews": st.none() | wholes,
-        },
-    ),
-    moments,
-)
-# Sorted by code points: in UTF-16, or in some language, their order is another.
-KEYS = ("x", "y", "X", "x ", "é", "\ufb01", "😀")
-identities = st.none() | st.dictionaries(
-    st.sampled_from(NAMESPACES),
-    st.lists(st.builds(Identity, st.sampled_from([*KEYS, ""]), st.booleans()), max_size=3),
-    max_size=3,
-)
+earlier = st.sampled_from(MOMENTS[:3])
 statuses = st.sampled_from(["realized", "existing", "exited"])
-people = st.lists(
-    st.builds(
-        Person,
-        st.integers(1, 40) | st.just(2**63 - 1),
-        st.lists(fragments, max_size=3),
-        identities,
-        st.booleans(),
-        st.lists(events, max_size=3),
-        st.dictionaries(st.sampled_from(SEGMENTS), st.builds(Standing, statuses, moments)),
-    ),
-    max_size=14,
-    unique_by=lambda person: person.id,
-)
 fields = st.lists(
     st.sampled_from(
         [
@@ -304,7 +241,7 @@ def requests(draw: st.DrawFn) -> ExportRequest:
     if draw(st.booleans()) and segments:
         asked["segmentQualificationTime"] = draw(between("startTime", "endTime"))
     if draw(st.booleans()):
-        asked["fromIngestTimestamp"] = draw(moments).isoformat()
+        asked["fromIngestTimestamp"] = draw(earlier).isoformat()
     if draw(st.booleans()):
         asked["emptyProfiles"] = draw(st.booleans())
     document: dict[str, Any] = {
@@ -330,7 +267,7 @@ def requests(draw: st.DrawFn) -> ExportRequest:
     if draw(st.booleans()):
         document["journey"] = {
             "versionId": "v1",
-            "namespace": draw(st.sampled_from([*NAMESPACES, "of nobody"])),
+            "namespace": draw(st.just(NAMESPACES[0]) | st.sampled_from([*NAMESPACES, "of nobody"])),
             "testMode": draw(st.booleans()),
         }
     return parse_request(document)
@@ -357,20 +294,22 @@ def write_instances(file: Path, keys: Collection[str]) -> Path:
 def test_an_engine_exports_what_the_plain_export_does(engine: Engine, engine_name: str) -> None:
     @settings(max_examples=EXAMPLES[engine_name], deadline=None)
     @given(
-        people=people,
+        number=st.integers(0, 2**32),
+        size=st.integers(0, MOST_PEOPLE),
         request=requests(),
         live=st.none() | st.sets(st.sampled_from([*KEYS, "it's"])),
         cut=st.sampled_from([(1, 1), (2, 2), (3, 1), (3, 2), (5, 3)]),
     )
-    @example(people=[], request=request_of(), live=None, cut=(2, 2))
+    @example(number=0, size=0, request=request_of(), live=None, cut=(2, 2))
     def holds(
         *,
-        people: Sequence[Person],
+        number: int,
+        size: int,
         request: ExportRequest,
         live: Collection[str] | None,
         cut: tuple[int, int],
     ) -> None:
-        buckets, pieces = cut
+        people, (buckets, pieces) = some_people(number, size), cut
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             snapshot = write_snapshot(
