@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -195,6 +196,29 @@ async def test_a_cancel_is_honoured_within_a_second(place: Workplace, phase: str
         assert time.monotonic() - asked < 1
     job = await assert_ended_without_a_trace(place, job, FaultKind.CANCELLED)
     assert job.counts == Counts(total=20, realized=0, failed=20)
+
+
+@pytest.mark.parametrize("place_of_call", ["processing", "publishing"])
+async def test_a_cancel_does_not_wait_for_the_checksum_of_a_large_file(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, place_of_call: str
+) -> None:
+    reached = threading.Event()
+
+    def endless(_file: Path, go_on: Callable[[], None]) -> str:
+        reached.set()
+        while True:
+            go_on()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(f"segexport.exports.{place_of_call}.fingerprint", endless)
+    async with place.working():
+        job = await place.submit(request_for(GOLD, journey=JOURNEY))
+        assert await asyncio.to_thread(reached.wait, 20)
+        asked = time.monotonic()
+        await place.commands.cancel(SCOPE, job.id)
+        job = await place.reached(job, JobState.CANCELLED)
+        assert time.monotonic() - asked < 1
+    await assert_ended_without_a_trace(place, job, FaultKind.CANCELLED)
 
 
 async def test_a_cancel_does_not_wait_for_a_profile_store_that_hangs(place: Workplace) -> None:

@@ -1,3 +1,4 @@
+from hashlib import sha256
 from pathlib import Path
 
 import duckdb
@@ -5,7 +6,7 @@ import pytest
 
 from segexport.errors import DiscardFileUnusable
 from segexport.jobs.publication import DiscardFile
-from segexport.store.discards import DiscardReader, DiscardRow, fingerprint
+from segexport.store.discards import CHUNK, DiscardReader, DiscardRow, fingerprint
 
 ROWS = 300_000  # three row groups as DuckDB writes them
 
@@ -77,3 +78,17 @@ def test_a_file_with_another_number_of_rows_than_the_job_has_counted_is_refused(
 ) -> None:
     with pytest.raises(DiscardFileUnusable, match=f"holds {ROWS} rows.*counted {ROWS + 1}"):
         DiscardReader(DiscardFile(path=file.path, sha256=file.sha256, rows=ROWS + 1))
+
+
+def test_a_fingerprint_is_asked_between_chunks_whether_to_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(bytes(range(256)) * (2 * CHUNK // 256) + b"more")
+    asked: list[None] = []
+    assert fingerprint(file, lambda: asked.append(None)) == sha256(file.read_bytes()).hexdigest()
+    assert len(asked) == 4
+
+    def enough() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fingerprint(file, enough)

@@ -1,6 +1,7 @@
 """PROCESSING: the pieces of a job run, until its outcome can be fixed."""
 
 import asyncio
+import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ import structlog
 
 from segexport.errors import (
     EngineError,
+    ExportCancelled,
     LeaseLost,
     PieceFailed,
     ProfileStoreCorrupt,
@@ -49,6 +51,7 @@ class Processing:
         self._missing: deque[int] = deque()
         self._finished: dict[int, FinishedPiece] = {}
         self._winding_down = False
+        self._interrupted = threading.Event()
 
     @property
     def progress(self) -> float:
@@ -82,7 +85,7 @@ class Processing:
         self._missing.extend(i for i in range(self._plan.pieces) if i not in self._finished)
         if not self._missing:
             return
-        await self._bench.in_thread(self._run.prepare, self._run.interrupt)
+        await self._bench.in_thread(self._run.prepare, self._interrupt)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._bench.settings.slots):
@@ -106,7 +109,7 @@ class Processing:
             try:
                 async with self._bench.slots:
                     write = partial(self._write, index, self._usual_size())
-                    return await self._bench.in_thread(write, self._run.interrupt)
+                    return await self._bench.in_thread(write, self._interrupt)
             except asyncio.CancelledError:
                 discard(*self._files(index))
                 raise
@@ -148,12 +151,12 @@ class Processing:
                     FinishedPart(
                         selected=part.selected,
                         discarded=part.discarded,
-                        data=_on_disk(path, part.data),
+                        data=self._on_disk(path, part.data),
                         namespaces=part.namespaces,
                     )
                     for path, part in zip(data, result.parts, strict=True)
                 ),
-                discards=_on_disk(discards, result.discards),
+                discards=self._on_disk(discards, result.discards),
             )
             force_to_disk(self._staging.folder)
         except BaseException:
@@ -235,9 +238,10 @@ class Processing:
         def join() -> DiscardFile:
             folder.open()
             written = self._run.join_discards(sources, staged)
-            return fixed(staged, rows=written.rows, final=folder.file(self._job.id))
+            final = folder.file(self._job.id)
+            return fixed(staged, rows=written.rows, final=final, go_on=self._go_on)
 
-        file = await self._bench.in_thread(join, self._run.interrupt)
+        file = await self._bench.in_thread(join, self._interrupt)
         expected = sum(source.rows for source in discards)
         if file.rows != expected:
             raise EngineError(f"{staged} has {file.rows} rows where the pieces have {expected}")
@@ -248,10 +252,19 @@ class Processing:
         data = [self._staging.data(index, batch) for batch in range(self._plan.batches)]
         return [*data, self._staging.discards(index)]
 
+    def _on_disk(self, path: Path, written: Written | None) -> DataFile | None:
+        """A file that is forced to disk, with its checksum."""
+        if written is None:
+            return None
+        force_to_disk(path)
+        sha256 = fingerprint(path, self._go_on)
+        return DataFile(name=path.name, rows=written.rows, size=written.size, sha256=sha256)
 
-def _on_disk(path: Path, written: Written | None) -> DataFile | None:
-    """A file that is forced to disk, with its checksum."""
-    if written is None:
-        return None
-    force_to_disk(path)
-    return DataFile(name=path.name, rows=written.rows, size=written.size, sha256=fingerprint(path))
+    def _interrupt(self) -> None:
+        """Stop what runs in threads: queries, and the reading of what they have written."""
+        self._interrupted.set()
+        self._run.interrupt()
+
+    def _go_on(self) -> None:
+        if self._interrupted.is_set():
+            raise ExportCancelled("the export was told to stop")

@@ -6,8 +6,7 @@ there `publish` only moves: every step finds out whether it has been done before
 it may be interrupted anywhere and repeated by anyone who holds the job, or believes to.
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from segexport.exports.engine import Column
 from segexport.exports.staging import discard, explaining, force_to_disk, make_folder, remove
 from segexport.jobs.job import Job
 from segexport.jobs.publication import DiscardFile, Publication, PublishedBatch
+from segexport.store.discards import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,17 @@ class DiscardFolder:
         discard(*(self.folder / STAGING).glob(f"{job_id}.*.parquet"))
 
 
-def fixed(staged: Path, *, rows: int, final: Path) -> DiscardFile:
-    """Force a complete discard file to disk and take its fingerprint; `final` is its home."""
+def fixed(
+    staged: Path, *, rows: int, final: Path, go_on: Callable[[], None] = lambda: None
+) -> DiscardFile:
+    """Force a complete discard file to disk and take its fingerprint; `final` is its home.
+
+    `go_on` as for a `fingerprint`.
+    """
     force_to_disk(staged)
     force_to_disk(staged.parent)
-    with explaining(staged), staged.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with explaining(staged):
+        sha256 = fingerprint(staged, go_on)
     return DiscardFile(path=str(final.absolute()), sha256=sha256, rows=rows)
 
 

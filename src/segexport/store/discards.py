@@ -13,7 +13,7 @@ and in its outbox row (`DiscardFile`). No two rows are alike.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
@@ -31,10 +31,22 @@ DiscardRow = tuple[str | None, str | None, int, str]
 """(segment namespace, segment, person id, code)."""
 
 
-def fingerprint(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+CHUNK: Final = 2**20
+"""Bytes that are read at once for a fingerprint."""
+
+
+def fingerprint(path: Path, go_on: Callable[[], None] = lambda: None) -> str:
+    """The SHA-256 of a file, in hex.
+
+    `go_on` is called before each of its chunks: what it raises ends the reading.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        go_on()
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            go_on()
+    return digest.hexdigest()
 
 
 class DiscardReader:
