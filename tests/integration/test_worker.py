@@ -402,20 +402,24 @@ async def test_a_piece_out_of_tries_fails_its_job_with_the_reason(place: Workpla
     assert [failure.message for failure in status.failures] == ["it hurts"] * 3
 
 
-async def test_tries_of_a_piece_are_further_and_further_apart(place: Workplace) -> None:
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+async def test_tries_of_a_piece_are_further_and_further_apart(
+    place: Workplace, jitter: float
+) -> None:
     delay = timedelta(milliseconds=100)
     place = replace(place, settings=with_exports(place, piece_delay=delay, piece_tries=4))
     failing = Failing("run_piece", EngineError("it hurts"), times=3)
     place = replace(place, settings=with_exports(place, pieces_in_flight=1))
 
     def steady(bench: Workbench) -> Workbench:
-        return replace(failing.engine(bench), jitter=lambda: 0.0)
+        return replace(failing.engine(bench), jitter=lambda: jitter)
 
     async with place.working(place.new_worker(change=steady)):
         job = await place.ended(await place.submit(request_for(GOLD)))
     moments = [each.failed_at for each in await place.store.failures(job.id)]
     first, second = (later - earlier for earlier, later in itertools.pairwise(moments))
-    assert delay <= first < 2 * delay <= second
+    longer = delay * (1 + jitter / 2)
+    assert longer <= first < 2 * longer <= second
 
 
 async def test_an_organization_runs_no_more_jobs_than_it_may_and_the_rest_waits(
