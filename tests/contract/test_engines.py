@@ -636,12 +636,16 @@ def test_a_damaged_file_of_the_snapshot_is_named(
         export(engine, request_of(), snapshot, tmp_path)
 
 
-def test_persons_without_fragments_are_noticed(engine: Engine, tmp_path: Path) -> None:
-    snapshot = write_snapshot(tmp_path, [Person(2), Person(4, fragments=[], record=True)])
-    with pytest.raises(
-        ProfileStoreCorrupt, match=r"buckets 0 to 0 .* give 1 profiles for 2 persons"
-    ):
-        export(engine, request_of(), snapshot, tmp_path)
+@pytest.mark.parametrize("empties", [False, True])
+def test_persons_without_fragments_are_noticed(
+    engine: Engine, tmp_path: Path, *, empties: bool
+) -> None:
+    people = [Person(2), Person(4, fragments=[], record=True), Person(6, fragments=[])]
+    snapshot = write_snapshot(tmp_path, people)
+    request = request_of(filter={"emptyProfiles": empties})
+    given = f"give {1 + empties} profiles for {2 + empties} persons"
+    with pytest.raises(ProfileStoreCorrupt, match=f"buckets 0 to 0 .* {given}"):
+        export(engine, request, snapshot, tmp_path)
 
 
 def test_a_folder_that_is_not_there_cannot_be_written(engine: Engine, tmp_path: Path) -> None:

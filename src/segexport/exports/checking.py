@@ -32,7 +32,10 @@ def segment_problems(
         if (wanted.segment_ns, wanted.segment_id) in known:
             continue
         if catalogue.segment(wanted.segment_ns, wanted.segment_id):
-            hint = "it is defined but was never evaluated: set evaluationInfo.segmentation"
+            hint = (
+                "it is defined but was never evaluated: set evaluationInfo.segmentation "
+                "(`submit --evaluate`), or run `segexport segments evaluate`"
+            )
         else:
             hint = _elsewhere(wanted, known) or (
                 "see the snapshot's segments with `segexport profiles show`"

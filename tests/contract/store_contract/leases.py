@@ -292,6 +292,8 @@ class CapacityContract(Suite):
     async def test_the_limit_holds_up_neither_an_ending_nor_a_passed_deadline(
         self, store: Store, database: Database
     ) -> None:
+        await submitted(store)
+        await claimed(store)
         ending = await submitted(store)
         _, lease = await claimed(store)
         job = await advanced(store, await store.get(ending.scope, ending.id), steps.claim)
@@ -300,9 +302,9 @@ class CapacityContract(Suite):
         transition, rows = new_job(deadline=NOON + timedelta(seconds=5))
         late = (await store.submit(transition, rows, fingerprint="f")).job
         other = await submitted(store)
-        running = await store.claim("a", LEASE, limit=5)
-        assert running is not None
-        assert running.id == ending.id
+        again = await store.claim("a", LEASE, limit=1)
+        assert again is not None
+        assert again.id == ending.id
         database.advance(timedelta(seconds=6))
         overdue = await store.claim("a", LEASE, limit=1)
         assert overdue is not None
