@@ -9,7 +9,9 @@ import orjson
 import pytest
 
 from segexport.profiles import sources
-from segexport.profiles.fragments import EVENT, EXPLANATIONS, FRAGMENT, MAX_DEPTH, TOO_LARGE
+from segexport.profiles.fragments import EVENT, FRAGMENT
+from segexport.profiles.refusals import EXPLANATIONS
+from segexport.profiles.rules import MAX_DEPTH, TOO_LARGE
 from segexport.profiles.snapshots import ProfileStore
 from support.fragments import (
     Document,

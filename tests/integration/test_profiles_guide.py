@@ -9,8 +9,10 @@ import pytest
 from segexport.jobs.request import MAX_NAME
 from segexport.profiles.attributes import MAX_NAMES
 from segexport.profiles.builder import FRAGMENTS_PER_BUCKET
-from segexport.profiles.fragments import EXPLANATIONS, MAX_ID, RESERVED, STATUSES, UPDATE_TIMES
+from segexport.profiles.fragments import RESERVED, STATUSES, UPDATE_TIMES
 from segexport.profiles.loading import load
+from segexport.profiles.refusals import EXPLANATIONS
+from segexport.profiles.rules import MAX_ID
 from segexport.profiles.sources import MAX_RECORD
 from support.fragments import NOW, RESOURCES, contents, snapshot_of
 

@@ -25,9 +25,10 @@ from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.jobs.request import moment
 from segexport.profiles import builder
 from segexport.profiles.builder import Resources
-from segexport.profiles.fragments import EXPLANATIONS, UPDATE_TIMES
+from segexport.profiles.fragments import UPDATE_TIMES
 from segexport.profiles.loading import DATASET, LoadReport
 from segexport.profiles.loading import load as load_files
+from segexport.profiles.refusals import EXPLANATIONS
 from segexport.profiles.sample import build_sample
 from segexport.profiles.snapshots import ProfileStore, Snapshot
 from segexport.settings import Settings, load_settings

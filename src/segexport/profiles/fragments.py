@@ -17,6 +17,15 @@ import orjson
 
 from segexport.jobs.request import MAX_NAME
 from segexport.profiles.attributes import NAME
+from segexport.profiles.rules import (
+    MAX_ID,
+    READABLE,
+    WORD,
+    Rule,
+    first_broken,
+    not_an_identity,
+    parsed,
+)
 from segexport.sql import literal
 
 UPDATE_TIMES: Final = (
@@ -29,10 +38,6 @@ UPDATE_TIMES: Final = (
 
 XDM's field groups External Source System Audit and Auditable; the last for other sources.
 """
-MAX_ID: Final = 256
-"""Characters in an identity or a person key's part."""
-MAX_DEPTH: Final = 64
-"""Objects and arrays in one another; DuckDB's JSON functions fail for good beyond 125."""
 STATUSES: Final = ("realized", "existing", "exited")
 """XDM's values of a membership's status; an absent one is `realized`, the schema's default."""
 RESERVED: Final = (
@@ -53,43 +58,13 @@ FIRST_PERSON_ID: Final = 1 << 32
 PERSON_ID: Final = f"greatest({FIRST_PERSON_ID}, (md5_number_lower(person_key) >> 1)::BIGINT)"
 """SQL for the person id of the column person_key: 63 bits of its MD5."""
 
-NOT_UTF8: Final = "not_utf8"
-TOO_LARGE: Final = "too_large"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A reason to refuse a record: its stable name, an explanation, the SQL that finds it."""
-
-    reason: str
-    explanation: str
-    broken: str
-
-
 _TIME: Final = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
     r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 )
-_WORD: Final = r"[^\x00-\x1f\x7f-\x9f]+"
-
-# One bracket in another, MAX_DEPTH times; RE2 cannot recurse, but this deep it can count.
-_NESTED: Final = r"(?:[\[{]" * MAX_DEPTH + r"[\]}])*" * MAX_DEPTH
-_BRACKETS: Final = r"""regexp_replace(raw, '"(?:[^"\\]|\\.)*"|[^\[\]{}]', '', 'g')"""
-# The first condition is cheap and nearly always false.
-_TOO_DEEP: Final = f"""
-    strlen(raw) - strlen(replace(replace(raw, '[', ''), '{{', '')) > {MAX_DEPTH}
-    AND NOT regexp_full_match({_BRACKETS}, {literal(_NESTED)})
-    AND TRY_CAST(raw AS JSON) IS NOT NULL"""
-
 # Order matters: each rule may rely on the ones before it.
 _SHAPE: Final = (
-    Rule(
-        "too_deep",
-        f"objects and arrays lie more than {MAX_DEPTH} deep in one another",
-        "too_deep",
-    ),
-    Rule("not_json", "the record is not JSON", "document IS NULL"),
-    Rule("not_an_object", "the record is JSON but not an object", "NOT is_object"),
+    *READABLE,
     Rule(
         "attribute_name",
         "a top-level name cannot be an attribute: "
@@ -111,11 +86,8 @@ _SHAPE: Final = (
         "identity",
         f"an identity's id must have 1 to {MAX_ID} characters, its namespace 1 to {MAX_NAME}, "
         "without control characters or, in the namespace, a colon",
-        f"""len(list_filter(identities, lambda one:
-              length(one.id) NOT BETWEEN 1 AND {MAX_ID}
-              OR NOT regexp_full_match(one.id, {literal(_WORD)})
-              OR length(one.namespace) NOT BETWEEN 1 AND {MAX_NAME} OR contains(one.namespace, ':')
-              OR NOT regexp_full_match(one.namespace, {literal(_WORD)}))) > 0""",
+        f"""len(list_filter(identities,
+              lambda one: {not_an_identity("one.namespace", "one.id")})) > 0""",
     ),
     Rule(
         "person_key",
@@ -157,8 +129,8 @@ _FRAGMENT: Final = (
         "control character",
         f"""len(list_filter(memberships, lambda one:
               length(one.segment) > {MAX_NAME} OR length(one.namespace) > {MAX_NAME}
-              OR NOT regexp_full_match(one.segment, {literal(_WORD)})
-              OR NOT regexp_full_match(one.namespace, {literal(_WORD)}))) > 0""",
+              OR NOT regexp_full_match(one.segment, {literal(WORD)})
+              OR NOT regexp_full_match(one.namespace, {literal(WORD)}))) > 0""",
     ),
     Rule(
         "segment_status",
@@ -222,13 +194,6 @@ EVENT: Final = RecordKind(
     keyed_by_id=False,
 )
 
-EXPLANATIONS: Final = {
-    NOT_UTF8: "the line is not UTF-8",
-    TOO_LARGE: "the record is too large",
-    **{rule.reason: rule.explanation for kind in (FRAGMENT, EVENT) for rule in kind.rules},
-}
-"""Every reason that a record can be refused for, in words."""
-
 
 def moment(text: str) -> str:
     """SQL for an RFC 3339 date-time as a UTC timestamp, NULL where it is none.
@@ -261,17 +226,9 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
         for number, _ in enumerate(kind.times, start=len(picked) + 1)
     )
     memberships = "nullif(parts[2], 'null')" if "segmentMembership" in kind.special else "NULL"
-    reasons = " ".join(f"WHEN {rule.broken} THEN {literal(rule.reason)}" for rule in kind.rules)
     return f"""
-      WITH parsed AS (
-        SELECT position, raw, {_TOO_DEEP} AS too_deep,
-               CASE WHEN NOT too_deep THEN TRY_CAST(raw AS JSON) END AS document
-        FROM ({records})
-      ), parts AS (
-        SELECT position, raw, too_deep, document,
-               coalesce(json_type(document) = 'OBJECT', false) AS is_object,
-               json_extract(document, [{pointers}]) AS parts
-        FROM parsed
+      WITH parts AS (
+        SELECT *, json_extract(document, [{pointers}]) AS parts FROM ({parsed(records)})
       ), named AS (
         SELECT position, raw, too_deep, document, is_object,
                nullif(parts[1], 'null') AS identity_json,
@@ -315,7 +272,7 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
                            {"id_json->>'$'" if kind.keyed_by_id else "NULL"}) AS person_key
         FROM ranked
       ), judged AS (
-        SELECT *, CASE {reasons} END AS reason FROM keyed
+        SELECT *, {first_broken(kind.rules)} AS reason FROM keyed
       )
       SELECT position, reason, CASE WHEN reason IS NOT NULL THEN raw END AS raw,
              {person_id} AS person_id, person_key, updated_at, identities, memberships, attributes

@@ -16,7 +16,7 @@ import orjson
 
 from segexport.profiles.attributes import Tree, found_by, found_in, join
 from segexport.profiles.builder import Progress
-from segexport.profiles.fragments import EXPLANATIONS
+from segexport.profiles.refusals import EXPLANATIONS
 from segexport.profiles.sources import Chunk, Kind, Refused, Source, chunks, records, unreadable
 from segexport.sql import literal, parquet
 

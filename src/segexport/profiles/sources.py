@@ -18,7 +18,7 @@ import orjson
 from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import FragmentsUnreadable
-from segexport.profiles.fragments import NOT_UTF8, TOO_LARGE
+from segexport.profiles.rules import NOT_UTF8, TOO_LARGE
 from segexport.sql import identifier, literal
 
 MAX_RECORD: Final = 16 * 2**20

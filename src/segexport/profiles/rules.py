@@ -1,0 +1,81 @@
+"""What makes a record refused: the rules that any JSON record has to keep, and how they are said.
+
+A rule is SQL that finds who breaks it. The first rules, `READABLE`, are about JSON itself;
+`parsed` gives the columns that they look at.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from segexport.jobs.request import MAX_NAME
+from segexport.sql import literal
+
+MAX_ID: Final = 256
+"""Characters in an identity or a person key's part."""
+MAX_DEPTH: Final = 64
+"""Objects and arrays in one another; DuckDB's JSON functions fail for good beyond 125."""
+
+NOT_UTF8: Final = "not_utf8"
+TOO_LARGE: Final = "too_large"
+
+WORD: Final = r"[^\x00-\x1f\x7f-\x9f]+"
+"""Text without control characters, for DuckDB's regular expressions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A reason to refuse a record: its stable name, an explanation, the SQL that finds it."""
+
+    reason: str
+    explanation: str
+    broken: str
+
+
+READABLE: Final = (
+    Rule(
+        "too_deep",
+        f"objects and arrays lie more than {MAX_DEPTH} deep in one another",
+        "too_deep",
+    ),
+    Rule("not_json", "the record is not JSON", "document IS NULL"),
+    Rule("not_an_object", "the record is JSON but not an object", "NOT is_object"),
+)
+
+# One bracket in another, MAX_DEPTH times; RE2 cannot recurse, but this deep it can count.
+_NESTED: Final = r"(?:[\[{]" * MAX_DEPTH + r"[\]}])*" * MAX_DEPTH
+_BRACKETS: Final = r"""regexp_replace(raw, '"(?:[^"\\]|\\.)*"|[^\[\]{}]', '', 'g')"""
+# The first condition is cheap and nearly always false.
+_TOO_DEEP: Final = f"""
+    strlen(raw) - strlen(replace(replace(raw, '[', ''), '{{', '')) > {MAX_DEPTH}
+    AND NOT regexp_full_match({_BRACKETS}, {literal(_NESTED)})
+    AND TRY_CAST(raw AS JSON) IS NOT NULL"""
+
+
+def parsed(records: str) -> str:
+    """A query for the JSON of records, which gives their position BIGINT and text VARCHAR.
+
+    It gives position, raw, too_deep BOOLEAN, document JSON (NULL where there is none that
+    can be looked at) and is_object BOOLEAN.
+    """
+    return f"""
+        SELECT *, coalesce(json_type(document) = 'OBJECT', false) AS is_object
+        FROM (SELECT position, raw, {_TOO_DEEP} AS too_deep,
+                     CASE WHEN NOT too_deep THEN TRY_CAST(raw AS JSON) END AS document
+              FROM ({records}))"""
+
+
+def first_broken(rules: Sequence[Rule]) -> str:
+    """SQL for the reason of the first of these rules that is broken, NULL where none is."""
+    arms = " ".join(f"WHEN {rule.broken} THEN {literal(rule.reason)}" for rule in rules)
+    return f"CASE {arms} END"
+
+
+def not_an_identity(namespace: str, id_: str) -> str:
+    """SQL for whether these strings are no namespace and no id that an identity can have."""
+    return (
+        f"(length({id_}) NOT BETWEEN 1 AND {MAX_ID} "
+        f"OR NOT regexp_full_match({id_}, {literal(WORD)}) "
+        f"OR length({namespace}) NOT BETWEEN 1 AND {MAX_NAME} OR contains({namespace}, ':') "
+        f"OR NOT regexp_full_match({namespace}, {literal(WORD)}))"
+    )
