@@ -193,6 +193,12 @@ class SeveralPersons(ProfileStoreError):
     code = "profiles.several_persons"
 
 
+class GraphContradiction(ProfileStoreError):
+    """Rows of one load give an identity to two persons; nothing of the load was kept."""
+
+    code = "profiles.graph"
+
+
 class UnknownPolicy(ProfileStoreError):
     """No merge policy of this id and version is defined."""
 

@@ -16,8 +16,8 @@ import pytest
 
 from segexport.exports.instances import Instances
 from segexport.jobs.request import parse_request
-from segexport.profiles.erasure import Identity as Wanted
 from segexport.profiles.snapshots import ProfileStore
+from segexport.profiles.subjects import Identity as Wanted
 from segexport.sql import parquet
 from segexport.store.discards import DiscardReader
 from support import erase_process

@@ -23,9 +23,9 @@ from segexport.jobs import job as steps
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import parse_request
-from segexport.profiles.erasure import Identity as Wanted
 from segexport.profiles.erasure import _holds
 from segexport.profiles.snapshots import ProfileStore, Snapshot
+from segexport.profiles.subjects import Identity as Wanted
 from segexport.store.discards import DiscardReader
 from support.fragments import fragment, load_records, snapshot_of
 from support.people import Identity, Person, write_snapshot

@@ -7,16 +7,10 @@ import orjson
 import pytest
 
 from segexport.profiles.builder import Resources
-from segexport.profiles.erasure import (
-    ErasedSnapshots,
-    Subject,
-    erase_from_rejects,
-    erase_from_snapshots,
-    find,
-    person_ids,
-)
-from segexport.profiles.erasure import Identity as Wanted
+from segexport.profiles.erasure import ErasedSnapshots, erase_from_rejects, erase_from_snapshots
 from segexport.profiles.snapshots import ProfileStore, SegmentSize, Snapshot
+from segexport.profiles.subjects import Identity as Wanted
+from segexport.profiles.subjects import Subject, find, person_ids
 from segexport.sql import parquet
 from support.people import NOW, Identity, Person, write_snapshot
 

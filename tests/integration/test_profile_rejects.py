@@ -8,13 +8,14 @@ from unittest import mock
 import orjson
 import pytest
 
-from segexport.profiles import sources
+from segexport.profiles import graph, sources
 from segexport.profiles.fragments import EVENT, FRAGMENT
 from segexport.profiles.refusals import EXPLANATIONS
 from segexport.profiles.rules import MAX_DEPTH, TOO_LARGE
 from segexport.profiles.snapshots import ProfileStore
 from support.fragments import (
     Document,
+    belongs,
     contents,
     event,
     fragment,
@@ -183,6 +184,40 @@ def test_a_bad_event_is_refused_with_its_reason_and_the_others_are_loaded(
     assert snapshot_of(report).events == 2
 
 
+BAD_ROWS: dict[str, Records] = {
+    "graph_identity": [
+        {"id": "a", "person": "P"},
+        {"namespace": "Email", "person": "P"},
+        {"namespace": "Email", "id": 5, "person": "P"},
+        {"namespace": "Email", "id": "", "person": "P"},
+        {"namespace": "Email", "id": LONG, "person": "P"},
+        {"namespace": "a:b", "id": "a", "person": "P"},
+        {"namespace": "", "id": "a", "person": "P"},
+    ],
+    "graph_person": [
+        {"namespace": "Email", "id": "a"},
+        {"namespace": "Email", "id": "a", "person": None},
+        {"namespace": "Email", "id": "a", "person": 5},
+        {"namespace": "Email", "id": "a", "person": ""},
+        {"namespace": "Email", "id": "a", "person": "x" * 386},
+    ],
+    "too_deep": BAD["too_deep"],
+    "not_json": BAD["not_json"],
+    "not_an_object": BAD["not_an_object"],
+}
+
+
+@pytest.mark.parametrize("reason", BAD_ROWS)
+def test_a_bad_row_of_the_graph_is_refused_with_its_reason_and_the_others_are_loaded(
+    reason: str, tmp_path: Path
+) -> None:
+    rows: Records = [*belongs("P", "Email:a"), *BAD_ROWS[reason], *belongs("x" * 385, "Email:b")]
+    report = load_records(tmp_path / "profiles", [], graph=rows)
+    assert (report.graph_rows, report.accepted) == (2, 2)
+    assert report.refused == {reason: len(BAD_ROWS[reason])}
+    assert snapshot_of(report).graph_rows == 2
+
+
 def test_many_brackets_are_no_depth(tmp_path: Path) -> None:
     records: Records = [
         nested("[", MAX_DEPTH - 1, "]"),
@@ -196,9 +231,9 @@ def test_many_brackets_are_no_depth(tmp_path: Path) -> None:
 
 
 def test_every_reason_has_records_that_show_it() -> None:
-    assert {*BAD, *BAD_EVENTS, TOO_LARGE} == set(EXPLANATIONS)
-    for kind in (FRAGMENT, EVENT):
-        assert len({rule.reason for rule in kind.rules}) == len(kind.rules)
+    assert {*BAD, *BAD_EVENTS, *BAD_ROWS, TOO_LARGE} == set(EXPLANATIONS)
+    for rules in (FRAGMENT.rules, EVENT.rules, graph.RULES):
+        assert len({rule.reason for rule in rules}) == len(rules)
 
 
 def test_a_reject_names_its_file_and_line_and_keeps_the_text(tmp_path: Path) -> None:

@@ -65,9 +65,12 @@ def test_load_reports_in_json_for_scripts(run: Any, tmp_path: Path) -> None:
         "persons": 1,
         "fragments": 1,
         "events": 0,
+        "graph": 0,
+        "moved": 0,
         "emptyProfiles": 0,
         "buckets": 1,
         "segments": 0,
+        "graphIdentities": 0,
     }
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from segexport.profiles.erasure import Identity
+from segexport.profiles.subjects import Identity
 from support.workplace import Workplace
 
 DEADLY = frozenset({"os.rename", "os.remove", "os.rmdir", "shutil.rmtree"})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import md5
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import duckdb
@@ -24,6 +25,8 @@ RESOURCES: Final = Resources(threads=2, memory_limit="256MB")
 
 Document = dict[str, Any]
 Row = tuple[Any, ...]
+Graph = Mapping[tuple[str, str], str]
+"""The person of each (namespace, id)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,26 @@ def event(key: Any = "p1", **more: Any) -> Document:
     return {name: value for name, value in document.items() if value is not None}
 
 
+def belongs(person: str, *identities: str) -> list[Document]:
+    """Rows of the identity graph: these identities (`namespace:id`) are the person's."""
+    pairs = (identity.split(":", 1) for identity in identities)
+    return [{"namespace": namespace, "id": name, "person": person} for namespace, name in pairs]
+
+
+def persons_by_identity(rows: Sequence[Document]) -> Graph:
+    """The graph that these rows make."""
+    return {(row["namespace"], row["id"]): row["person"] for row in rows}
+
+
+def identity_map(*identities: str) -> Document:
+    """An identityMap of identities written `namespace:id`, with a `!` behind a primary one."""
+    found: Document = {}
+    for identity in identities:
+        namespace, name = identity.removesuffix("!").split(":", 1)
+        found.setdefault(namespace, []).append({"id": name, "primary": identity.endswith("!")})
+    return found
+
+
 def write_lines(path: Path, records: Sequence[Document | str | bytes]) -> Path:
     """An NDJSON file; text is written as it is."""
     lines = (
@@ -66,15 +89,17 @@ def load_records(
     records: Sequence[Document | str | bytes],
     *,
     happened: Sequence[Document | str | bytes] = (),
+    graph: Sequence[Document | str | bytes] = (),
     **options: Any,
 ) -> LoadReport:
-    """Load fragments, and events that have `happened`, from NDJSON files beside the store."""
-    files, events = (
+    """Load fragments, events that have `happened`, and rows of the identity graph, from NDJSON
+    files beside the store."""
+    files, events, rows = (
         [write_lines(store.parent / f"{store.name}-{name}.ndjson", lines)] if lines else []
-        for name, lines in (("records", records), ("events", happened))
+        for name, lines in (("records", records), ("events", happened), ("graph", graph))
     )
     options = {"now": NOW, "resources": RESOURCES, **options}
-    return load(store, files, events=events, **options)
+    return load(store, files, events=events, graph=rows, **options)
 
 
 def snapshot_of(report: LoadReport) -> Snapshot:
@@ -115,11 +140,13 @@ def contents(snapshot: Snapshot) -> Contents:
     )
 
 
-def expected(documents: Sequence[Document], snapshot: Snapshot) -> Contents:
+def expected(
+    documents: Sequence[Document], snapshot: Snapshot, graph: Graph = MappingProxyType({})
+) -> Contents:
     """What a snapshot with these attributes and buckets must hold after `documents`, in order."""
     people: dict[int, list[tuple[datetime, int, Document]]] = {}
     for position, document in enumerate(documents):
-        person = person_id(person_key(document))
+        person = person_id(person_key(document, graph))
         moment = _moment(document["updatedAt"])
         people.setdefault(person, []).append((moment, position, document))
     persons: list[Row] = []
@@ -136,7 +163,7 @@ def expected(documents: Sequence[Document], snapshot: Snapshot) -> Contents:
             persons.append(
                 (
                     person,
-                    person_key(history[0][2]),
+                    person_key(history[0][2], graph),
                     _identity_map([document for *_, document in history]),
                     marks[-1] if marks else False,
                     history[-1][0],
@@ -159,8 +186,8 @@ def expected(documents: Sequence[Document], snapshot: Snapshot) -> Contents:
     return Contents(persons, fragments, memberships)
 
 
-def person_key(document: Mapping[str, Any]) -> str:
-    """personID, else the primary identity, else _id."""
+def person_key(document: Mapping[str, Any], graph: Graph = MappingProxyType({})) -> str:
+    """personID, else what the graph says, else the primary identity, else _id."""
     if "personID" in document:
         return str(document["personID"])
     identities = [
@@ -168,6 +195,9 @@ def person_key(document: Mapping[str, Any]) -> str:
         for namespace, listed in document.get("identityMap", {}).items()
         for one in listed
     ]
+    for _, namespace, name in sorted(identities):
+        if (namespace, name) in graph:
+            return graph[namespace, name]
     if identities:
         _, namespace, name = min(identities)
         return f"{namespace}:{name}"

@@ -20,8 +20,8 @@ from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.profiles.builder import Resources
-from segexport.profiles.erasure import Identity
 from segexport.profiles.snapshots import ProfileStore
+from segexport.profiles.subjects import Identity
 from segexport.service import check
 from segexport.settings import ExportSettings, Settings
 from segexport.store.sqlite import SqliteStore

@@ -11,7 +11,7 @@ from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.cli.profiles import Format, profiles, progress_bars, resources_of, table_of
 from segexport.exports.dataset import Datasets
 from segexport.exports.erasure import Erasure, Places, erase
-from segexport.profiles.erasure import Identity
+from segexport.profiles.subjects import Identity
 from segexport.service import open_store
 from segexport.settings import load_settings
 

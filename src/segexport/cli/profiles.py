@@ -60,6 +60,13 @@ def load(
         list[Path] | None,
         typer.Option(help="A file of events, in the same formats; may be repeated."),
     ] = None,
+    graph: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A file of the identity graph, in the same formats: objects or rows with "
+            "namespace, id and person; may be repeated."
+        ),
+    ] = None,
     store: Store = None,
     dataset: Annotated[
         str, typer.Option(help="Where the fragments come from: merge policies may prefer it.")
@@ -84,7 +91,7 @@ def load(
     ] = None,
     output: Format = OutputFormat.TEXT,
 ) -> None:
-    """Add fragments and events to the newest snapshot, as the next one.
+    """Add fragments, events and the identity graph to the newest snapshot, as the next one.
 
     A bad record is refused, counted and written to the rejects file; the load goes on. The
     exit status is 1 if all records are refused, 2 if a file cannot be read.
@@ -94,9 +101,13 @@ def load(
     Profiles of one source, and what was seen of them on the web:
 
         segexport profiles load crm.parquet --dataset crm --events visits.ndjson.gz
+
+    Which identities are one person's, for what is loaded and for what is there already:
+
+        segexport profiles load --graph identities.parquet
     """
-    if not files and not events:
-        raise typer.BadParameter("name a file of fragments, or one of --events")
+    if not files and not events and not graph:
+        raise typer.BadParameter("name a file of fragments, or one of --events or --graph")
     now = datetime.now(UTC)
     settings = load_settings()
     start = time.monotonic()
@@ -105,6 +116,7 @@ def load(
             store or settings.profiles_folder,
             files or [],
             events=events or [],
+            graph=graph or [],
             now=now,
             dataset=dataset,
             ingested_at=_moment(ingested_at) if ingested_at else None,
@@ -181,6 +193,7 @@ def show(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
     _print_size(snapshot)
     out.print(f"namespaces: {escape(', '.join(snapshot.namespaces)) or 'none'}")
     out.print(f"datasets: {escape(', '.join(snapshot.datasets)) or 'none'}")
+    out.print(f"identity graph: {snapshot.graph_rows:,} identities")
     segments = table_of("namespace", "segment", "realized", "existing", "exited")
     for one in snapshot.segments:
         counts = (f"{count:,}" for count in (one.realized, one.existing, one.exited))
@@ -228,6 +241,8 @@ def _report_document(report: LoadReport) -> dict[str, Any]:
         "accepted": report.accepted,
         "fragments": report.fragments,
         "events": report.events,
+        "graph": report.graph_rows,
+        "moved": report.moved,
         "refused": report.refused,
         "rejects": str(report.rejects) if report.rejects else None,
         **(_size(report.snapshot) if report.snapshot else {"snapshot": None}),
@@ -240,6 +255,11 @@ def _print_report(report: LoadReport, seconds: float) -> None:
         f"{report.read:,} records read in {seconds:.1f} s: {report.fragments:,} fragments and "
         f"{report.events:,} events accepted, {refused:,} refused"
     )
+    if report.graph_rows:
+        out.print(
+            f"{report.graph_rows:,} rows of the identity graph accepted: {report.moved:,} persons "
+            "of the snapshot before have another key now"
+        )
     for reason, count in report.refused.items():
         out.print(f"  {count:>9,}  [yellow]{reason}[/]  {escape(EXPLANATIONS[reason])}")
     if report.rejects:
@@ -259,6 +279,7 @@ def _size(snapshot: Snapshot) -> dict[str, Any]:
         "emptyProfiles": snapshot.empty,
         "buckets": snapshot.buckets,
         "segments": len(snapshot.segments),
+        "graphIdentities": snapshot.graph_rows,
     }
 
 

@@ -31,8 +31,9 @@ from segexport.jobs.publication import DiscardFile
 from segexport.profiles import erasure as profiles
 from segexport.profiles.builder import Resources
 from segexport.profiles.builder import sweep as sweep_store
-from segexport.profiles.erasure import Identity, Subject, Unfinished
+from segexport.profiles.erasure import Unfinished
 from segexport.profiles.snapshots import ProfileStore
+from segexport.profiles.subjects import Identity, Subject, find, person_ids
 from segexport.store.store import Store
 
 UNPINNED: Final = (JobState.PREPARING_FOR_INITIALIZATION,)
@@ -95,7 +96,7 @@ async def erase(
 async def _erase(
     identity: Identity, places: Places, *, now: datetime, resources: Resources, everybody: bool
 ) -> Erasure:
-    found = await asyncio.to_thread(profiles.find, places.profiles, identity)
+    found = await asyncio.to_thread(find, places.profiles, identity)
     if len(found) > 1 and not everybody:
         keys = ", ".join(repr(subject.person_key) for subject in found)
         raise SeveralPersons(
@@ -104,7 +105,7 @@ async def _erase(
         )
     # What was exported of a person whom the store has forgotten is found by the key alone.
     subjects = found or [Subject(0, str(identity), frozenset({identity}))]
-    ids = await asyncio.to_thread(profiles.person_ids, places.profiles, subjects)
+    ids = await asyncio.to_thread(person_ids, places.profiles, subjects)
     unfinished = Unfinished(places.profiles, identity)
     ids = await asyncio.to_thread(unfinished.begin, ids - {0})
     jobs = await places.store.unfinished()
@@ -139,6 +140,8 @@ def _from_snapshots(
         places.profiles, subjects, now=now, resources=resources, in_use=in_use
     )
     gone = [Trace("snapshot", snapshot_id, len(subjects)) for snapshot_id in erased.deleted]
+    if erased.made is not None and erased.graph_rows:
+        gone.append(Trace("identity graph", erased.made.id, erased.graph_rows))
     kept = [
         Trace(
             "snapshot",

@@ -20,7 +20,9 @@ import duckdb
 
 from segexport.database import open_database
 from segexport.errors import ProfileStoreBusy, ProfileStoreError
+from segexport.profiles.graph import Graph, empty_graph, graph_of
 from segexport.profiles.merging import Bucket, Contents, Incoming, merge
+from segexport.profiles.moving import Moved
 from segexport.profiles.snapshots import (
     Attribute,
     ProfileStore,
@@ -29,7 +31,6 @@ from segexport.profiles.snapshots import (
     next_snapshot_id,
     write_manifest,
 )
-from segexport.sql import literal, parquet
 
 FRAGMENTS_PER_BUCKET: Final = 131_072
 """What one bucket should hold: a piece of an export that fits well into memory."""
@@ -86,12 +87,15 @@ class Draft:
         attributes: Sequence[Attribute],
         event_attributes: Sequence[Attribute] = (),
         incoming: Callable[[int], Incoming],
+        graph: Graph | None = None,
+        moved: Moved | None = None,
         progress: Progress = silent,
     ) -> Snapshot:
         """Write the buckets one by one, and make them the newest snapshot of the store.
 
-        `incoming` says what is new in a bucket. Raises `ProfileStoreError` if two persons
-        share an id.
+        `incoming` says what is new in a bucket, `graph` is the identity graph, the base's
+        unless given, and `moved` are the persons who get another key by it. Raises
+        `ProfileStoreError` if two persons share an id.
         """
         folder = self.folder
         contents = []
@@ -102,12 +106,14 @@ class Draft:
                 of=buckets,
                 folder=folder / f"bucket={number:05d}",
                 base=self.base,
+                moved=moved,
                 incoming=incoming(number),
                 attributes=attributes,
                 event_attributes=event_attributes,
             )
             contents.append(merge(self.connection, bucket))
         progress("merging", buckets, buckets)
+        graph = graph or self.graph()
         snapshot = Snapshot(
             id=self.id,
             folder=folder,
@@ -122,20 +128,16 @@ class Draft:
             events=sum(bucket.events for bucket in contents),
             event_attributes=tuple(event_attributes),
             datasets=tuple(sorted(frozenset().union(*(each.datasets for each in contents)))),
+            graph_rows=graph.rows,
         )
-        self._write_graph(snapshot)
+        link_or_copy(graph.file, snapshot.graph_file)
         return self.reveal(snapshot)
 
-    def _write_graph(self, snapshot: Snapshot) -> None:
+    def graph(self) -> Graph:
         """The base's identity graph, or an empty one."""
-        graph = (
-            parquet([self.base.graph_file])
-            if self.base
-            else "(SELECT '' AS namespace, '' AS id, '' AS person_key WHERE false)"
-        )
-        self.connection.execute(
-            f"COPY (FROM {graph}) TO {literal(snapshot.graph_file)} (FORMAT parquet)"
-        )
+        if self.base:
+            return graph_of(self.base)
+        return empty_graph(self.connection, self.staging / "empty-graph.parquet")
 
     def reveal(self, snapshot: Snapshot) -> Snapshot:
         """Make a snapshot whose files are all in `folder` the newest of the store."""

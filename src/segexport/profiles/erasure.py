@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,89 +19,29 @@ from typing import Any, Final
 import duckdb
 import orjson
 
-from segexport.database import open_database
 from segexport.errors import ProfileStoreError
 from segexport.profiles.builder import STAGING, Draft, Resources, draft, link_or_copy
-from segexport.profiles.fragments import PERSON_ID
+from segexport.profiles.graph import rows_that_count
 from segexport.profiles.snapshots import ProfileStore, Snapshot
+from segexport.profiles.subjects import Identity, Subject, person_ids
 from segexport.sql import literal, parquet
 
 _SIZES: Final = ("realized", "existing", "exited")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """An identity: an id in a namespace."""
-
-    namespace: str
-    id: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}:{self.id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A person to be erased, as a snapshot knows it."""
-
-    person_id: int
-    person_key: str
-    identities: frozenset[Identity]
-
-
-@dataclass(frozen=True, slots=True)
 class ErasedSnapshots:
     """What an erasure has done to snapshots.
 
-    `made` is the newest one now; None where the newest held none of the persons. `deleted`
-    held some of them and are gone. `in_use` hold some and stay, for unfinished jobs.
+    `made` is the newest one now; None where the newest held none of the persons. Its identity
+    graph has `graph_rows` less. `deleted` held some of them and are gone. `in_use` hold some
+    and stay, for unfinished jobs.
     """
 
     made: Snapshot | None
+    graph_rows: int
     deleted: Sequence[str]
     in_use: Sequence[str]
-
-
-def find(store: Path, identity: Identity) -> Sequence[Subject]:
-    """Everybody who has this identity in any snapshot of the store, by person id."""
-    found: dict[int, Subject] = {}
-    opened = ProfileStore(store)
-    with open_database() as database:
-        for snapshot_id in opened.ids():
-            for subject in _found_in(database, opened.snapshot(snapshot_id), identity):
-                known = found.setdefault(subject.person_id, subject)
-                found[subject.person_id] = replace(
-                    known, identities=known.identities | subject.identities
-                )
-    return sorted(found.values(), key=lambda subject: subject.person_id)
-
-
-def person_ids(store: Path, subjects: Sequence[Subject]) -> frozenset[int]:
-    """Every id under which these persons may have been exported.
-
-    A person's key, and with it the id, changes when the identity graph does, so whatever
-    could have been a key counts, unless it is that of somebody else now.
-    """
-    keys = {subject.person_key for subject in subjects}
-    keys |= {str(identity) for subject in subjects for identity in subject.identities}
-    certain = frozenset(subject.person_id for subject in subjects)
-    opened = ProfileStore(store)
-    with open_database() as database:
-        (ids,) = zip(
-            *database.execute(
-                f"SELECT {PERSON_ID} FROM (SELECT unnest(?) AS person_key)", [sorted(keys)]
-            ).fetchall(),
-            strict=True,
-        )
-        possible = frozenset(ids) - certain
-        if not possible:
-            return certain
-        newest = opened.latest()
-        files = [newest.persons_file(bucket) for bucket in range(newest.buckets)]
-        others = database.execute(
-            f"SELECT person_id FROM {parquet(files)} WHERE person_id IN ({_listed(possible)})"
-        ).fetchall()
-    return certain | (possible - {person_id for (person_id,) in others})
 
 
 class Unfinished:
@@ -143,23 +83,25 @@ def erase_from_snapshots(
     `in_use` are the ids of snapshots that unfinished jobs work on. Raises what `draft`
     raises; the store is then as it was.
     """
-    ids = frozenset(subject.person_id for subject in subjects)
-    made = None
+    made, graph_rows = None, 0
     # Looked for under the draft's lock: a load that ended meanwhile would be lost otherwise.
     with draft(store, now=now, resources=resources) as successor:
+        ids = person_ids(store, subjects)
         opened = ProfileStore(store)
         holding = [
             snapshot
             for snapshot in map(opened.snapshot, opened.ids())
-            if _holds(successor.connection, snapshot, subjects)
+            if _holds(successor.connection, snapshot, ids, subjects)
         ]
         if holding and successor.base and holding[-1].id == successor.base.id:
             made = _without(successor, holding[-1], ids, subjects)
+            graph_rows = holding[-1].graph_rows - made.graph_rows
         deleted = [snapshot for snapshot in holding if snapshot.id not in in_use]
         for snapshot in deleted:
             _delete(store, snapshot)
     return ErasedSnapshots(
         made=made,
+        graph_rows=graph_rows,
         deleted=[snapshot.id for snapshot in deleted],
         in_use=[snapshot.id for snapshot in holding if snapshot.id in in_use],
     )
@@ -193,33 +135,12 @@ def erase_from_rejects(store: Path, subjects: Sequence[Subject]) -> int:
     return erased
 
 
-def _found_in(
-    database: duckdb.DuckDBPyConnection, snapshot: Snapshot, identity: Identity
-) -> Iterator[Subject]:
-    files = [snapshot.persons_file(bucket) for bucket in range(snapshot.buckets)]
-    rows = database.execute(
-        f"""SELECT person_id, person_key, identity_map FROM {parquet(files)}
-            WHERE list_contains(
-                list_transform(identity_map[{literal(identity.namespace)}], lambda one: one.id),
-                {literal(identity.id)})
-              OR person_key IN (
-                SELECT person_key FROM {parquet([snapshot.graph_file])}
-                WHERE namespace = {literal(identity.namespace)} AND id = {literal(identity.id)})
-        """
-    ).fetchall()
-    for person_id, person_key, identity_map in rows:
-        identities = {
-            Identity(namespace, one["id"])
-            for namespace, listed in (identity_map or {}).items()
-            for one in listed
-        }
-        yield Subject(person_id, person_key, frozenset(identities | {identity}))
-
-
 def _holds(
-    database: duckdb.DuckDBPyConnection, snapshot: Snapshot, subjects: Sequence[Subject]
+    database: duckdb.DuckDBPyConnection,
+    snapshot: Snapshot,
+    ids: Collection[int],
+    subjects: Sequence[Subject],
 ) -> bool:
-    ids = frozenset(subject.person_id for subject in subjects)
     buckets = sorted({person_id % snapshot.buckets for person_id in ids})
     files = [snapshot.persons_file(bucket) for bucket in buckets]
     query = (
@@ -235,6 +156,7 @@ def _without(
     """The next snapshot: the base without these persons."""
     touched = {person_id % base.buckets for person_id in ids}
     removed = _removed(successor.connection, base, touched, ids)
+    of_graph = f"(FROM {parquet([base.graph_file])} WHERE {_of_graph(subjects)})"
     snapshot = replace(
         base,
         id=successor.id,
@@ -244,6 +166,7 @@ def _without(
         empty=base.empty - removed.total("empty"),
         fragments=base.fragments - removed.total("fragments"),
         events=base.events - removed.total("events"),
+        graph_rows=base.graph_rows - rows_that_count(successor.connection, of_graph),
         segments=tuple(
             replace(
                 size,
@@ -327,8 +250,18 @@ def _delete(store: Path, snapshot: Snapshot) -> None:
 
 
 def _of_graph(subjects: Sequence[Subject]) -> str:
-    keys = ", ".join(sorted(literal(subject.person_key) for subject in subjects))
-    return f"person_key IN ({keys})"
+    """SQL for whether a row of the graph says something of these persons, as they are or were."""
+    return " OR ".join(
+        f"person_key = {literal(subject.person_key)} OR ("
+        f"list_contains({_texts(subject.former_keys)}, person_key) AND "
+        f"list_contains({_texts(map(str, subject.identities))}, "
+        "ltrim(namespace, ':') || ':' || id))"
+        for subject in subjects
+    )
+
+
+def _texts(words: Iterable[str]) -> str:
+    return f"[{', '.join(map(literal, sorted(words)))}]::VARCHAR[]"
 
 
 def _listed(ids: Collection[int]) -> str:

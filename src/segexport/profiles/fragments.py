@@ -212,9 +212,10 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
     """A query that checks records; `records` gives their position BIGINT and text VARCHAR.
 
     It gives, for a refused record, position, reason and raw; for others, position,
-    person_id, person_key, updated_at (an event's time), identities STRUCT(namespace, id,
-    "primary")[], memberships STRUCT(namespace, segment, status, qualified_at)[], and its
-    attributes as JSON. `person_id` is the SQL that makes the id from the column person_key.
+    person_id, person_key, is_named BOOLEAN (the key is a personID), updated_at (an event's
+    time), identities STRUCT(namespace, id, "primary")[], memberships STRUCT(namespace,
+    segment, status, qualified_at)[], and its attributes as JSON. `person_id` is the SQL that
+    makes the id from the column person_key.
     """
     # The update time's own column takes the place of an attribute of that name.
     taken = (*kind.special, *set(kind.times).intersection(RESERVED))
@@ -275,7 +276,8 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
         SELECT *, {first_broken(kind.rules)} AS reason FROM keyed
       )
       SELECT position, reason, CASE WHEN reason IS NOT NULL THEN raw END AS raw,
-             {person_id} AS person_id, person_key, updated_at, identities, memberships, attributes
+             {person_id} AS person_id, person_key, person_json IS NOT NULL AS is_named,
+             updated_at, identities, memberships, attributes
       FROM judged"""
 
 

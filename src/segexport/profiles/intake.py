@@ -1,4 +1,4 @@
-"""Takes records in: fragments into Parquet parts, the others into a file of rejects.
+"""Takes records in: good ones into Parquet parts, the others into a file of rejects.
 
 Chunks of NDJSON are checked side by side, one to a thread; other files by one query that
 DuckDB spreads over its threads.
@@ -17,10 +17,19 @@ import orjson
 from segexport.profiles.attributes import Tree, found_by, found_in, join
 from segexport.profiles.builder import Progress
 from segexport.profiles.refusals import EXPLANATIONS
-from segexport.profiles.sources import Chunk, Kind, Refused, Source, chunks, records, unreadable
+from segexport.profiles.sources import (
+    Chunk,
+    Kind,
+    Refused,
+    Source,
+    chunks,
+    place_of,
+    position_of,
+    records,
+    unreadable,
+)
 from segexport.sql import literal, parquet
 
-_SOURCE_BITS: Final = 40  # a position is the source's index and, in these bits, the record's number
 _POLL: Final = 0.25  # seconds between two looks at a running query
 _SLICE: Final = 16_384  # fragments whose attributes are looked at together
 _FETCHED: Final = 1_000  # rejects in memory at once
@@ -28,8 +37,8 @@ _FETCHED: Final = 1_000  # rejects in memory at once
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came of the records: how many are fragments, with which attributes, and where
-    these are; why others are not."""
+    """What came of the records: how many are good, with which attributes, and where these
+    are; why others are refused."""
 
     accepted: int
     refused: Counter[str]
@@ -40,7 +49,8 @@ class Taken:
 class Intake:
     """Checks the records of files, one file after the other.
 
-    `check` makes the query that checks the records of a query (`fragments.checked`).
+    `check` makes the query that checks the records of a query (such as `fragments.checked`);
+    unless `has_attributes`, its result has no column of that name.
     `rejects` receives, as NDJSON, the source, number, reason and text of what is refused.
     """
 
@@ -52,12 +62,14 @@ class Intake:
         rejects: IO[bytes],
         check: Callable[[str], str],
         threads: int,
+        has_attributes: bool = True,
     ) -> None:
         self._connection = connection
         self._folder = folder
         self._rejects = rejects
         self._check = check
         self._threads = threads
+        self._run = _check if has_attributes else _write
         self._accepted = 0
         self._refused: Counter[str] = Counter()
         self._parts: list[Path] = []
@@ -86,14 +98,14 @@ class Intake:
 
         for chunk in chunks(source):
             part = self._new_part()
-            offset = (index << _SOURCE_BITS) + chunk.first - 1
+            offset = position_of(index, chunk.first) - 1
             query = self._check(f"""
                 SELECT {offset} + number AS position, raw
                 FROM (SELECT unnest(lines) AS raw, generate_subscripts(lines, 1) AS number
                       FROM (SELECT string_split(?, chr(10)) AS lines))
                 WHERE trim(raw, chr(32) || chr(9) || chr(13)) <> ''""")
             cursor = self._connection.cursor()
-            running.append((chunk, part, pool.submit(_check, cursor, query, part, [chunk.text])))
+            running.append((chunk, part, pool.submit(self._run, cursor, query, part, [chunk.text])))
             if len(running) > self._threads:
                 yield settle()
         while running:
@@ -103,11 +115,11 @@ class Intake:
         """Take a file that DuckDB reads by itself; gives the bytes done, again and again."""
         part, cursor = self._new_part(), self._connection.cursor()
         query = self._check(f"""
-            SELECT {index << _SOURCE_BITS} + position AS position, raw
+            SELECT {position_of(index, 0)} + position AS position, raw
             FROM ({records(source, cursor)})""")
         cursor.execute("SET enable_progress_bar = true")
         cursor.execute("SET enable_progress_bar_print = false")
-        future = pool.submit(_check, cursor, query, part, [])
+        future = pool.submit(self._run, cursor, query, part, [])
         percent = 0.0
         try:
             while not wait([future], timeout=_POLL).done:
@@ -144,11 +156,12 @@ class Intake:
                 self._refused[reason] += count
         self._refused.update(refused.reason for refused in unchecked)
         cursor.execute(f"""
-            SELECT position & {(1 << _SOURCE_BITS) - 1}, reason, raw FROM {parquet([part])}
+            SELECT position, reason, raw FROM {parquet([part])}
             WHERE reason IS NOT NULL ORDER BY position""")
         waiting = deque(unchecked)
         while rows := cursor.fetchmany(_FETCHED):
-            for number, reason, raw in rows:
+            for position, reason, raw in rows:
+                _, number = place_of(position)
                 while waiting and waiting[0].number < number:
                     self._write(source, waiting.popleft())
                 self._write(source, Refused(number, reason, raw))
@@ -166,13 +179,21 @@ class Intake:
         self._rejects.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _check(
+def _write(
     cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[str]
 ) -> Tree:
-    """Write the checked records into a part, and find the attributes of its fragments."""
+    """Write the checked records into a part; they have no attributes."""
     cursor.execute(
         f"COPY ({query}) TO {literal(part)} (FORMAT parquet, ROW_GROUP_SIZE {_SLICE})", parameters
     )
+    return {}
+
+
+def _check(
+    cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[str]
+) -> Tree:
+    """Write the checked records into a part, and find their attributes."""
+    _write(cursor, query, part, parameters)
     cursor.execute(f"SELECT min(position), max(position) FROM {parquet([part])}")
     ((first, last),) = cursor.fetchall()
     found: Tree = {}

@@ -1,7 +1,8 @@
-"""Loads fragments and events into the store: the next snapshot, and what was refused.
+"""Loads records into the store: the next snapshot, and what was refused.
 
-Every record is checked on its own; the good ones are split by bucket and merged, bucket by
-bucket, with the snapshot before. No more than some chunks or one bucket is in memory.
+Every record is checked on its own; the good ones are split by bucket, as the identity graph
+joins them, and merged, bucket by bucket, with the snapshot before. No more than some chunks
+or one bucket is in memory.
 """
 
 import shutil
@@ -12,31 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from segexport.profiles.attributes import (
-    column_in_document,
-    flatten,
-    join,
-    structure,
-    tree_of,
-)
 from segexport.profiles.builder import Draft, Progress, Resources, buckets_for, draft, silent
 from segexport.profiles.fragments import EVENT, FRAGMENT, PERSON_ID, UPDATE_TIMES, checked
+from segexport.profiles.graph import Graph, grown, rows_checked
 from segexport.profiles.intake import Intake, Taken
 from segexport.profiles.merging import Incoming
-from segexport.profiles.snapshots import Attribute, Snapshot
-from segexport.profiles.sources import open_source
-from segexport.sql import identifier, literal, parquet
-
-_ROWS: Final = 16_384  # in a row group, which is what a thread reads: a bucket keeps several busy
-
-
-_CHECKED: Final = """(SELECT NULL::BIGINT AS position, NULL::BIGINT AS person_id,
-    NULL::VARCHAR AS person_key, NULL::TIMESTAMP AS updated_at,
-    NULL::STRUCT(namespace VARCHAR, id VARCHAR, "primary" BOOLEAN)[] AS identities,
-    NULL::STRUCT(namespace VARCHAR, segment VARCHAR, status VARCHAR, qualified_at TIMESTAMP)[]
-        AS memberships,
-    NULL::VARCHAR AS attributes WHERE false)"""
-"""What checked records look like, without any."""
+from segexport.profiles.moving import moved
+from segexport.profiles.snapshots import Snapshot
+from segexport.profiles.sources import Source, open_source
+from segexport.profiles.splitting import Split, split
+from segexport.sql import literal
 
 DATASET: Final = "profiles"
 """Where fragments come from if nobody says."""
@@ -47,20 +33,23 @@ class LoadReport:
     """What a load did.
 
     `snapshot` is None where no record was accepted; `rejects` where none was refused.
-    `fragments` and `events` were accepted; `refused` counts records by reason
-    (`fragments.EXPLANATIONS`).
+    `fragments`, `events` and `graph_rows` were accepted; `refused` counts records by reason
+    (`refusals.EXPLANATIONS`). `moved` counts persons who were there before, and whom the
+    graph has joined to others.
     """
 
     snapshot: Snapshot | None
     fragments: int
     events: int
+    graph_rows: int
+    moved: int
     refused: Mapping[str, int]
     rejects: Path | None
 
     @property
     def accepted(self) -> int:
-        """Fragments and events."""
-        return self.fragments + self.events
+        """Fragments, events and rows of the identity graph."""
+        return self.fragments + self.events + self.graph_rows
 
     @property
     def read(self) -> int:
@@ -73,6 +62,7 @@ def load(
     files: Sequence[Path],
     *,
     events: Sequence[Path] = (),
+    graph: Sequence[Path] = (),
     now: datetime,
     resources: Resources,
     fresh: bool = False,
@@ -83,54 +73,88 @@ def load(
     person_id: str = PERSON_ID,
     progress: Progress = silent,
 ) -> LoadReport:
-    """Add the fragments in `files` and the events in `events` to the newest snapshot (none if
-    `fresh`), as the next one.
+    """Add the fragments in `files`, the events in `events` and the rows of the identity graph
+    in `graph` to the newest snapshot (none if `fresh`), as the next one.
 
-    Of two equally old fragments, the one in the later file or line wins. What is refused is
-    written to `rejects`, by default `<store>/rejects/<snapshot id>.ndjson`; if everything
-    is, there is no new snapshot. `dataset` is where the fragments come from, `ingested_at`
-    (UTC) when everything counts as ingested: `now` if nobody says. `update_times` are the
-    paths where an update time is looked for; `person_id` is the SQL that makes a person's id.
+    The new rows count for all records, those of the newest snapshot as well. Of two equally
+    old fragments, the one in the later file or line wins. What is refused is written to
+    `rejects`, by default `<store>/rejects/<snapshot id>.ndjson`; if everything is, there is
+    no new snapshot. `dataset` is where the fragments come from, `ingested_at` (UTC) when
+    everything counts as ingested: `now` if nobody says. `update_times` are the paths where
+    an update time is looked for; `person_id` is the SQL that makes a person's id.
 
     Raises `FragmentsUnreadable` if a file cannot be read, `ProfileStoreBusy` while another
-    load runs, `ProfileStoreCorrupt` if the newest snapshot is damaged and
-    `ProfileStoreError` if persons collide or the disk is full. The store is then as before.
+    load runs, `ProfileStoreCorrupt` if the newest snapshot is damaged, `GraphContradiction`
+    if `graph` gives an identity to two persons and `ProfileStoreError` if persons collide or
+    the disk is full. The store is then as before.
     """
+    of_fragments = replace(FRAGMENT, times=tuple(update_times))
     kinds = (
-        (replace(FRAGMENT, times=tuple(update_times)), [open_source(file) for file in files]),
-        (EVENT, [open_source(file) for file in events]),
+        _Kind([*map(open_source, files)], partial(checked, kind=of_fragments, person_id=person_id)),
+        _Kind([*map(open_source, events)], partial(checked, kind=EVENT, person_id=person_id)),
+        _Kind([*map(open_source, graph)], rows_checked, has_attributes=False),
     )
     with draft(store, now=now, resources=resources, fresh=fresh) as snapshot:
         refusals = snapshot.staging / "rejects.ndjson"
         taken = []
         with refusals.open("wb") as file:
-            for number, (kind, sources) in enumerate(kinds):
+            for number, kind in enumerate(kinds):
                 intake = Intake(
                     snapshot.connection,
                     folder=snapshot.staging / f"checked-{number}",
                     rejects=file,
-                    check=partial(checked, kind=kind, person_id=person_id),
+                    check=kind.check,
                     threads=resources.threads,
+                    has_attributes=kind.has_attributes,
                 )
-                taken.append(intake.take(sources, progress))
-        fragments, happened = taken
-        refused = fragments.refused + happened.refused
+                taken.append(intake.take(kind.sources, progress))
+        fragments, happened, rows = taken
+        joining = _Joining(snapshot.graph(), person_id)
+        if rows.accepted:
+            joining = replace(joining, graph=_grown(snapshot, rows, graph))
+        refused = fragments.refused + happened.refused + rows.refused
         kept = None
         if refused:
             kept = rejects or store / "rejects" / f"{snapshot.id}.ndjson"
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(refusals, kept)
-        accepted = fragments.accepted + happened.accepted
         origin = _Origin(dataset, ingested_at or now)
+        made, moved = None, 0
+        if any(each.accepted for each in taken):
+            made, moved = _published(
+                snapshot,
+                fragments,
+                happened,
+                origin=origin,
+                joining=joining,
+                progress=progress,
+            )
         return LoadReport(
-            snapshot=_publish(snapshot, fragments, happened, origin, progress)
-            if accepted
-            else None,
+            snapshot=made,
             fragments=fragments.accepted,
             events=happened.accepted,
+            graph_rows=rows.accepted,
+            moved=moved,
             refused=dict(refused.most_common()),
             rejects=kept,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Files of one kind of records, and the query that checks them (see `Intake`)."""
+
+    sources: Sequence[Source]
+    check: Callable[[str], str]
+    has_attributes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    """What makes records one person's: the identity graph, and the SQL that makes an id."""
+
+    graph: Graph
+    person_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,69 +170,70 @@ class _Origin:
         return f"TIMESTAMP '{self.ingested_at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'"
 
 
-@dataclass(frozen=True, slots=True)
-class _Split:
-    """Checked records of one kind, in a folder split by bucket, and their attributes."""
-
-    folder: Path
-    attributes: Sequence[Attribute]
-
-    def rows(self, bucket: int) -> str:
-        """The bucket's records, as they stand behind FROM."""
-        files = sorted((self.folder / f"bucket={bucket}").glob("*.parquet"))
-        return f"(FROM {parquet(files)})" if files else _CHECKED
-
-    def select(self, bucket: int, items: str) -> str:
-        """These items of the bucket's records, and a column for each attribute."""
-        rows = self.rows(bucket)
-        if not self.attributes:
-            return f"SELECT {items} FROM {rows}"
-        columns = "".join(
-            f", {column_in_document(each.path, 'document')} AS {identifier(each.path)}"
-            for each in self.attributes
-        )
-        shape = literal(structure(self.attributes))
-        documents = f"SELECT *, from_json(attributes, {shape}) AS document FROM {rows}"
-        return f"SELECT {items}{columns} FROM ({documents})"
+def _grown(snapshot: Draft, rows: Taken, files: Sequence[Path]) -> Graph:
+    return grown(
+        snapshot.connection,
+        snapshot.graph(),
+        parts=rows.parts,
+        sources=files,
+        file=snapshot.staging / "graph.parquet",
+    )
 
 
-def _publish(
-    snapshot: Draft, fragments: Taken, events: Taken, origin: _Origin, progress: Progress
-) -> Snapshot:
+def _published(
+    snapshot: Draft,
+    fragments: Taken,
+    events: Taken,
+    *,
+    origin: _Origin,
+    joining: _Joining,
+    progress: Progress,
+) -> tuple[Snapshot, int]:
+    """The snapshot, and how many persons of the base have moved."""
     base = snapshot.base
     # Never fewer than before: a bucket of the base may be split, two cannot become one.
     records = fragments.accepted + events.accepted
     if base:
         records += base.fragments + base.events
     buckets = max(buckets_for(records), base.buckets if base else 1)
-    of_fragments = _split(
-        snapshot, "fragments", fragments, base.attributes if base else (), buckets
+    known = (base.attributes, base.event_attributes) if base else ((), ())
+    of_fragments, of_events = (
+        split(
+            snapshot.connection,
+            taken,
+            known=attributes,
+            buckets=buckets,
+            graph=joining.graph,
+            person_id=joining.person_id,
+            folder=snapshot.staging / name,
+        )
+        for name, taken, attributes in zip(
+            ("fragments", "events"), (fragments, events), known, strict=True
+        )
     )
-    of_events = _split(snapshot, "events", events, base.event_attributes if base else (), buckets)
-    return snapshot.publish(
+    moving = None
+    if base and joining.graph.changed:
+        moving = moved(
+            snapshot.connection,
+            base,
+            joining.graph,
+            person_id=joining.person_id,
+            buckets=buckets,
+            folder=snapshot.staging / "moved",
+        )
+    made = snapshot.publish(
         buckets=buckets,
         attributes=of_fragments.attributes,
         event_attributes=of_events.attributes,
         incoming=_incoming(of_fragments, of_events, origin),
+        graph=joining.graph,
+        moved=moving,
         progress=progress,
     )
+    return made, moving.persons if moving else 0
 
 
-def _split(
-    snapshot: Draft, name: str, taken: Taken, known: Sequence[Attribute], buckets: int
-) -> _Split:
-    folder = snapshot.staging / name
-    if taken.parts:
-        snapshot.connection.execute(f"""
-            COPY (SELECT * EXCLUDE (reason, raw), person_id % {buckets} AS bucket
-                  FROM {parquet(taken.parts)} WHERE reason IS NULL)
-            TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), ROW_GROUP_SIZE {_ROWS})""")
-    for part in taken.parts:
-        part.unlink()
-    return _Split(folder, flatten(join(tree_of(known), taken.attributes)))
-
-
-def _incoming(fragments: _Split, events: _Split, origin: _Origin) -> Callable[[int], Incoming]:
+def _incoming(fragments: Split, events: Split, origin: _Origin) -> Callable[[int], Incoming]:
     """What is new in a bucket."""
 
     def incoming(bucket: int) -> Incoming:

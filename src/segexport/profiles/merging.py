@@ -11,6 +11,8 @@ import duckdb
 from segexport.errors import ProfileStoreError
 from segexport.profiles.attributes import column_in_base
 from segexport.profiles.fragments import EVENT_ID
+from segexport.profiles.graph import identities_of
+from segexport.profiles.moving import MOVED, Moved
 from segexport.profiles.snapshots import BUCKET_FILES, Attribute, Snapshot
 from segexport.sql import identifier, literal, parquet
 
@@ -18,7 +20,10 @@ TEST_PROFILE: Final = "testProfile"
 """The attribute that tells whether a profile is a test profile."""
 
 _NEW: Final = 1 << 62
-"""Taken from the ranks of the base, so that they come before those of everything new."""
+"""Taken from the ranks of the base, so that they come before those of everything new.
+
+It leaves room below for the ranks of those who have moved.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +47,16 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """A bucket to be written into a new folder; `base` is the snapshot to add to."""
+    """A bucket to be written into a new folder.
+
+    `base` is the snapshot to add to, `moved` those of its persons who get another key.
+    """
 
     number: int
     of: int
     folder: Path
     base: Snapshot | None
+    moved: Moved | None
     incoming: Incoming
     attributes: Sequence[Attribute]
     event_attributes: Sequence[Attribute]
@@ -82,7 +91,7 @@ def merge(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> Contents:
     _refuse_collisions(connection)
     persons, fragments, events, memberships = (bucket.folder / name for name in BUCKET_FILES)
     _write(connection, _merged_fragments(bucket.attributes), fragments)
-    _write(connection, _merged_events(bucket.event_attributes), events)
+    _write(connection, _merged_events(bucket.event_attributes, bucket.moved), events)
     _write(connection, _merged_persons(bucket.attributes, fragments, events), persons)
     _write(connection, _merged_memberships(bucket.incoming.memberships), memberships)
     return _contents(connection, persons, fragments, events, memberships)
@@ -115,27 +124,41 @@ def _view_base(connection: duckdb.DuckDBPyConnection, bucket: Bucket) -> None:
             SELECT 0::BIGINT AS person_id, '' AS namespace, '' AS segment, '' AS status,
                    NULL::TIMESTAMP AS qualified_at, 0::BIGINT AS position WHERE false""")
         return
-    # A bucket of the base spreads over several where the store has grown.
-    here = f"person_id % {bucket.of} = {bucket.number}"
-    old = bucket.number % base.buckets
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_fragments AS
         SELECT person_id, updated_at, ingested_at, dataset_id, rank - {_NEW} AS rank
                {_columns_in_base(bucket.attributes, base.attributes)}
-        FROM {parquet([base.fragments_file(old)])} WHERE {here}""")
+        FROM {_rows_in_base(bucket, base, "fragments.parquet")}""")
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_events AS
         SELECT person_id, happened_at, ingested_at, rank - {_NEW} AS rank
                {_columns_in_base(bucket.event_attributes, base.event_attributes)}
-        FROM {parquet([base.events_file(old)])} WHERE {here}""")
+        FROM {_rows_in_base(bucket, base, "events.parquet")}""")
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_persons AS
         SELECT person_id, person_key, identity_map
-        FROM {parquet([base.persons_file(old)])} WHERE {here}""")
+        FROM {_rows_in_base(bucket, base, "persons.parquet")}""")
     run(f"""
         CREATE OR REPLACE TEMP VIEW base_memberships AS
-        SELECT *, -1::BIGINT AS position  -- before everything new
-        FROM {parquet([base.memberships_file(old)])} WHERE {here}""")
+        FROM {_rows_in_base(bucket, base, "memberships.parquet", ", -1::BIGINT AS position")}""")
+
+
+def _rows_in_base(bucket: Bucket, base: Snapshot, name: str, more: str = "") -> str:
+    """The bucket's rows of one of the base's files, as they stand behind FROM.
+
+    Those of persons who have moved are where they belong now. Ranks and positions of all are
+    below those of everything new.
+    """
+    # A bucket of the base spreads over several where the store has grown.
+    file = base.file(bucket.number % base.buckets, name)
+    here = f"person_id % {bucket.of} = {bucket.number}"
+    if bucket.moved is None:
+        return f"(SELECT *{more} FROM {parquet([file])} WHERE {here})"
+    stayed = f"""
+        SELECT *{more} FROM {parquet([file])}
+        WHERE {here} AND person_id NOT IN (SELECT old_id FROM {MOVED})"""
+    arrived = bucket.moved.rows(name, bucket.number)
+    return f"({stayed} UNION ALL BY NAME FROM {arrived})" if arrived else f"({stayed})"
 
 
 def nulls(attributes: Sequence[Attribute]) -> str:
@@ -180,8 +203,12 @@ def _merged_fragments(attributes: Sequence[Attribute]) -> str:
         ORDER BY 1, 2"""
 
 
-def _merged_events(attributes: Sequence[Attribute]) -> str:
+def _merged_events(attributes: Sequence[Attribute], moved: Moved | None) -> str:
     """Of a person's events with one id the one that was loaded first stays."""
+    # Two in the base were two persons' events: their ranks do not say which was there first.
+    loaded = "every.rank"
+    if moved is not None:
+        loaded = "CASE WHEN every.rank < 0 THEN every.ingested_at END, every.rank"
     columns = "".join(f", {identifier(attribute.path)}" for attribute in attributes)
     every = f"""
         SELECT person_id, happened_at, ingested_at, rank{columns} FROM base_events
@@ -190,7 +217,7 @@ def _merged_events(attributes: Sequence[Attribute]) -> str:
     if attributes:
         every = f"""
             SELECT * FROM ({every}) AS every QUALIFY row_number() OVER (
-                PARTITION BY person_id, {identifier(EVENT_ID)} ORDER BY every.rank) = 1"""
+                PARTITION BY person_id, {identifier(EVENT_ID)} ORDER BY {loaded}) = 1"""
     return f"""
         SELECT person_id, row_number() OVER (ORDER BY every.happened_at, every.rank) AS rank,
                happened_at, ingested_at{columns}
@@ -209,12 +236,7 @@ def _merged_persons(attributes: Sequence[Attribute], fragments: Path, events: Pa
           SELECT person_id, namespace, id, bool_or("primary") AS "primary"
           FROM (SELECT person_id, one.namespace, one.id, one."primary"
                 FROM (SELECT person_id, unnest(identities) AS one FROM incoming_persons)
-                UNION ALL
-                SELECT person_id, namespace, one.id, one."primary"
-                FROM (SELECT person_id, namespace, unnest(listed) AS one
-                      FROM (SELECT person_id, unnest(map_keys(identity_map)) AS namespace,
-                                   unnest(map_values(identity_map)) AS listed
-                            FROM base_persons)))
+                UNION ALL {identities_of("base_persons")})
           GROUP BY ALL
         ), by_namespace AS (
           SELECT person_id, namespace,

@@ -1,13 +1,10 @@
 """Which fragment comes first when fragments become one profile: a merge policy in SQL."""
 
 from collections.abc import Callable
-from typing import Final
 
 from segexport.profiles.catalogue import Merging, PolicyDefinition
+from segexport.profiles.snapshots import RANKS
 from segexport.sql import literal
-
-_RANKS: Final = 1 << 40
-"""The ranks of a bucket's fragments are below this: the contract of the snapshot's layout."""
 
 
 def merge_key(policy: PolicyDefinition, quoted: Callable[[str], str] = literal) -> str:
@@ -20,7 +17,7 @@ def merge_key(policy: PolicyDefinition, quoted: Callable[[str], str] = literal) 
         return "rank"
     places = len(policy.datasets)
     arms = " ".join(
-        f"WHEN {quoted(dataset)} THEN {(places - place) * _RANKS}"
+        f"WHEN {quoted(dataset)} THEN {(places - place) * RANKS}"
         for place, dataset in enumerate(policy.datasets)
     )
     return f"(CASE dataset_id {arms} ELSE 0 END + rank)"

@@ -16,7 +16,9 @@ collision is found when loading, and refused). Times are UTC. Times of ingestion
 of the load that brought a row.
 
 `graph`, one row an identity, sorted by namespace, id:
-  namespace VARCHAR, id VARCHAR, person_key VARCHAR  the person that the identity belongs to
+  namespace VARCHAR, id VARCHAR, person_key VARCHAR  the person that the identity belongs to,
+      whether anything else is known of that person or not; where a colon stands before the
+      namespace, a person that the identity used to belong to
 `persons`, one row a person, sorted by person_id:
   person_id BIGINT, person_key VARCHAR,
   identity_map MAP(VARCHAR, STRUCT(id VARCHAR, "primary" BOOLEAN)[])  union over fragments
@@ -53,6 +55,8 @@ from segexport.errors import ProfileStoreCorrupt, ProfileStoreMissing
 
 MANIFEST: Final = "snapshot.json"
 GRAPH: Final = "graph.parquet"
+RANKS: Final = 1 << 40
+"""The ranks of a bucket's fragments and events are below this."""
 FORMAT: Final = 2
 """The layout that this version writes and reads."""
 BUCKET_FILES: Final = (
@@ -89,8 +93,9 @@ class Snapshot:
     """One immutable state of the profile store.
 
     `persons` counts all, `empty` those among them of whom only events are known. `datasets`
-    are those that fragments came from. `evaluated_for` is the job that has had the segments
-    evaluated, where that made the snapshot.
+    are those that fragments came from. `graph_rows` counts the identities in the graph.
+    `evaluated_for` is the job that has had the segments evaluated, where that made the
+    snapshot.
     """
 
     id: str
@@ -107,18 +112,19 @@ class Snapshot:
     event_attributes: Sequence[Attribute] = ()
     datasets: Sequence[str] = ()
     evaluated_for: int | None = None
+    graph_rows: int = 0
 
     def persons_file(self, bucket: int) -> Path:
         """The bucket's persons."""
-        return self._bucket(bucket) / "persons.parquet"
+        return self.file(bucket, "persons.parquet")
 
     def fragments_file(self, bucket: int) -> Path:
         """The bucket's fragments."""
-        return self._bucket(bucket) / "fragments.parquet"
+        return self.file(bucket, "fragments.parquet")
 
     def events_file(self, bucket: int) -> Path:
         """The bucket's events."""
-        return self._bucket(bucket) / "events.parquet"
+        return self.file(bucket, "events.parquet")
 
     @property
     def graph_file(self) -> Path:
@@ -127,17 +133,18 @@ class Snapshot:
 
     def memberships_file(self, bucket: int) -> Path:
         """The bucket's memberships."""
-        return self._bucket(bucket) / "memberships.parquet"
+        return self.file(bucket, "memberships.parquet")
+
+    def file(self, bucket: int, name: str) -> Path:
+        """One of the bucket's files (`BUCKET_FILES`)."""
+        return self.folder / f"bucket={bucket:05d}" / name
 
     def files(self) -> Iterator[Path]:
         """Every file but the manifest."""
         yield self.graph_file
         for bucket in range(self.buckets):
             for name in BUCKET_FILES:
-                yield self._bucket(bucket) / name
-
-    def _bucket(self, bucket: int) -> Path:
-        return self.folder / f"bucket={bucket:05d}"
+                yield self.file(bucket, name)
 
 
 class ProfileStore:
@@ -220,6 +227,7 @@ def write_manifest(snapshot: Snapshot) -> Path:
         "event_attributes": snapshot.event_attributes,
         "datasets": snapshot.datasets,
         "evaluated_for": snapshot.evaluated_for,
+        "graph_rows": snapshot.graph_rows,
         "files": files,
     }
     manifest = snapshot.folder / MANIFEST
@@ -283,4 +291,5 @@ def _snapshot(document: dict[str, Any], folder: Path) -> Snapshot:
         event_attributes=tuple(Attribute(**each) for each in document["event_attributes"]),
         datasets=tuple(document["datasets"]),
         evaluated_for=document["evaluated_for"],
+        graph_rows=int(document.get("graph_rows", 0)),  # none where nobody could load a graph
     )

@@ -26,6 +26,7 @@ MAX_RECORD: Final = 16 * 2**20
 CHUNK: Final = 8 * 2**20
 """Bytes of NDJSON that are checked at once."""
 
+_SOURCE_BITS: Final = 40  # a position is the source's index and, in these bits, the record's number
 _PEEK: Final = 65_536
 _KEPT: Final = 1_000  # bytes of a record that is too large to be kept
 _BOM: Final = b"\xef\xbb\xbf"
@@ -70,6 +71,16 @@ class Chunk:
     text: str
     refused: Sequence[Refused]
     end: int
+
+
+def position_of(source: int, record: int) -> int:
+    """A number for a record of several sources, in their order; `record` counts from 1."""
+    return (source << _SOURCE_BITS) + record
+
+
+def place_of(position: int) -> tuple[int, int]:
+    """The source's index and the record's number that make this position."""
+    return position >> _SOURCE_BITS, position & ((1 << _SOURCE_BITS) - 1)
 
 
 def open_source(path: Path) -> Source:
