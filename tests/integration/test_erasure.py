@@ -27,7 +27,7 @@ from segexport.profiles.erasure import _holds
 from segexport.profiles.snapshots import ProfileStore, Snapshot
 from segexport.profiles.subjects import Identity as Wanted
 from segexport.store.discards import DiscardReader
-from support.fragments import fragment, load_records, snapshot_of
+from support.fragments import belongs, fragment, load_records, snapshot_of
 from support.people import Identity, Person, write_snapshot
 from support.workplace import DATASET, RESOURCES, SCOPE, Workplace
 
@@ -104,6 +104,18 @@ async def test_a_person_is_gone_from_store_and_batches_and_the_others_stay(
     assert len(untouched) == len(before.manifest.files) - 1
     assert ProfileStore(place.settings.profiles_folder).latest().persons == 3
     assert await place.erased(Wanted("CRM", "7")) == Erasure([], [])
+
+
+async def test_the_identity_graph_is_a_place_and_forgets_the_person(place: Workplace) -> None:
+    folder = place.settings.profiles_folder
+    rows = belongs(f"key:{INES.id}", "CRM:7", "Cookie:abc", "Phone:5")
+    load_records(folder, [], graph=[*rows, *belongs("other", "Phone:6")])
+    erasure = await place.erased(Wanted("Cookie", "abc"))
+    newest = ProfileStore(folder).latest()
+    assert Trace("identity graph", newest.id, 3) in erasure.traces
+    assert (newest.graph_rows, newest.persons) == (1, 3)
+    assert b"Cookie" not in bytes_below(folder)
+    assert (await place.erased(Wanted("Phone", "5"))).traces == []
 
 
 async def test_nothing_with_the_persons_words_is_left_below_the_folders(place: Workplace) -> None:

@@ -1,5 +1,6 @@
 """Erasing persons from the profile store."""
 
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -12,9 +13,11 @@ from segexport.profiles.snapshots import ProfileStore, SegmentSize, Snapshot
 from segexport.profiles.subjects import Identity as Wanted
 from segexport.profiles.subjects import Subject, find, person_ids
 from segexport.sql import parquet
+from support.fragments import belongs, fragment, identity_map, load_records, person_id
 from support.people import NOW, Identity, Person, write_snapshot
 
 GOLD = ("ups", "gold")
+EMAIL = Wanted("Email", "ines@x")
 INES = Person(
     4,
     fragments=({"tags": ["a"]}, {}),
@@ -34,10 +37,12 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def erase(store: Path, *, in_use: tuple[str, ...] = ()) -> ErasedSnapshots:
+def erase(
+    store: Path, identity: Wanted = EMAIL, *, in_use: tuple[str, ...] = ()
+) -> ErasedSnapshots:
     return erase_from_snapshots(
         store,
-        find(store, Wanted("Email", "ines@x")),
+        find(store, identity),
         now=NOW,
         resources=Resources(threads=1),
         in_use=in_use,
@@ -109,3 +114,72 @@ def test_refused_records_that_name_an_identity_go_too(store: Path) -> None:
     assert erase_from_rejects(store, find(store, Wanted("Email", "ines@x"))) == 1
     assert list(map(orjson.loads, rejects.read_bytes().splitlines())) == lines[1:]
     assert erase_from_rejects(store, find(store, Wanted("Email", "ines@x"))) == 0
+
+
+JOINED = [
+    fragment(None, identityMap=identity_map("CRM:1!", "Email:ines@x")),
+    fragment(None, identityMap=identity_map("ECID:77!")),
+    fragment(None, identityMap=identity_map("CRM:2!")),
+]
+IDENTITIES = ("CRM:1", "ECID:77", "Phone:5")
+"""Of the person in the graph; the phone is in no fragment."""
+KEPT = [*belongs("other", "CRM:2"), *belongs("nobody", "Email:none@x")]
+
+
+def test_a_person_is_found_by_an_identity_that_only_the_graph_knows(tmp_path: Path) -> None:
+    store = tmp_path / "profiles"
+    load_records(store, JOINED, graph=[*belongs("ines", *IDENTITIES), *KEPT])
+    (ines,) = find(store, Wanted("Phone", "5"))
+    assert (ines.person_id, ines.person_key) == (person_id("ines"), "ines")
+    assert {str(one) for one in ines.identities} == {*IDENTITIES, "Email:ines@x"}
+    (nobody,) = find(store, Wanted("Email", "none@x"))
+    assert (nobody.person_id, nobody.person_key) == (person_id("nobody"), "nobody")
+
+
+@pytest.mark.parametrize(
+    ("identity", "persons", "rows"), [(("Phone", "5"), 1, 3), (("Email", "none@x"), 2, 1)]
+)
+def test_the_graph_forgets_a_person_whether_anything_else_is_known_of_it_or_not(
+    identity: tuple[str, str], persons: int, rows: int, tmp_path: Path
+) -> None:
+    store = tmp_path / "profiles"
+    load_records(store, JOINED, graph=[*belongs("ines", *IDENTITIES), *KEPT])
+    erased = erase(store, Wanted(*identity))
+    made = ProfileStore(store).latest()
+    assert (made.persons, made.graph_rows, erased.graph_rows) == (persons, 5 - rows, rows)
+    assert find(store, Wanted(*identity)) == []
+    assert ProfileStore(store).ids() == (made.id,)
+    assert identity not in {row[:2] for row in contents(made)["graph.parquet"]}
+
+
+def test_who_had_other_keys_before_the_graph_is_one_person_with_all_their_ids(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "profiles"
+    first = load_records(store, JOINED).snapshot
+    load_records(store, [], graph=belongs("ines", *IDENTITIES))
+    newest = load_records(store, [], graph=belongs("I", *IDENTITIES)).snapshot
+    ids = {person_id(key) for key in ("CRM:1", "ECID:77", "ines", "I")}
+    assert first is not None
+    assert newest is not None
+    (ines,) = find(store, Wanted("CRM", "1"))
+    assert ines.person_id == person_id("I")
+    assert person_ids(store, [ines]) > ids
+    for older in ProfileStore(store).ids()[:-1]:  # as somebody may who needs the room
+        shutil.rmtree(store / older)
+    (ines,) = find(store, Wanted("CRM", "1"))
+    assert person_ids(store, [ines]) > ids
+    assert person_id("CRM:2") not in person_ids(store, [ines])
+
+
+def test_older_snapshots_that_know_the_person_by_another_key_are_gone(tmp_path: Path) -> None:
+    store = tmp_path / "profiles"
+    load_records(store, JOINED)
+    load_records(store, [], graph=belongs("ines", *IDENTITIES))
+    load_records(store, [], graph=[*belongs("I", *IDENTITIES), *belongs("ines", "CRM:2")])
+    erased = erase(store, Wanted("Phone", "5"))
+    assert len(erased.deleted) == 3
+    made = ProfileStore(store).latest()
+    assert ProfileStore(store).ids() == (made.id,)
+    assert contents(made)["graph.parquet"] == [("CRM", "2", "ines")]
+    assert (made.persons, made.fragments, made.graph_rows) == (1, 1, 1)

@@ -8,7 +8,7 @@ import pytest
 
 from segexport.cli import main
 from segexport.profiles.snapshots import ProfileStore
-from support.fragments import fragment, write_lines
+from support.fragments import belongs, fragment, identity_map, write_lines
 
 MEMBERSHIP = {"ups": {"gold": {"lastQualificationTime": "2026-01-01T00:00:00Z"}}}
 
@@ -72,6 +72,34 @@ def test_load_reports_in_json_for_scripts(run: Any, tmp_path: Path) -> None:
         "segments": 0,
         "graphIdentities": 0,
     }
+
+
+def test_load_takes_an_identity_graph_alone_and_show_tells_its_size(
+    run: Any, tmp_path: Path
+) -> None:
+    records = [fragment(None, identityMap=identity_map(one)) for one in ("A:1", "A:2", "A:3")]
+    run("profiles", "load", write_lines(tmp_path / "f.ndjson", records))
+    one, two = (
+        write_lines(tmp_path / f"{number}.ndjson", belongs("p", f"A:{number}")) for number in (1, 2)
+    )
+    status, printed, _ = run("profiles", "load", "--graph", one, "--graph", two)
+    assert status == 0
+    assert "2 rows of the identity graph accepted" in printed
+    assert "2 persons of the snapshot before have another key now" in " ".join(printed.split())
+    assert ": 2 persons from 3 fragments" in printed
+    assert "identity graph: 2 identities" in run("profiles", "show")[1]
+    assert orjson.loads(run("profiles", "show", "--format", "json")[1])["graphIdentities"] == 2
+    _, printed, _ = run("profiles", "load", "--graph", one, "--format", "json")
+    report = orjson.loads(printed)
+    assert (report["graph"], report["moved"], report["read"]) == (1, 0, 1)
+
+
+def test_a_contradiction_in_the_graph_is_an_error_and_status_2(run: Any, tmp_path: Path) -> None:
+    rows = [*belongs("p", "A:1"), *belongs("q", "A:1")]
+    file = write_lines(tmp_path / "graph.ndjson", rows)
+    status, _, printed = run("profiles", "load", "--graph", file)
+    assert status == 2
+    assert "[profiles.graph] an identity belongs to one person" in " ".join(printed.split())
 
 
 def test_load_adds_to_the_newest_snapshot_unless_it_starts_afresh(run: Any, tmp_path: Path) -> None:

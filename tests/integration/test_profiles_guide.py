@@ -10,6 +10,7 @@ from segexport.jobs.request import MAX_NAME
 from segexport.profiles.attributes import MAX_NAMES
 from segexport.profiles.builder import FRAGMENTS_PER_BUCKET
 from segexport.profiles.fragments import RESERVED, STATUSES, UPDATE_TIMES
+from segexport.profiles.graph import MAX_PERSON
 from segexport.profiles.loading import load
 from segexport.profiles.refusals import EXPLANATIONS
 from segexport.profiles.rules import MAX_ID
@@ -45,6 +46,18 @@ def test_the_example_loads_and_makes_the_person_that_the_page_describes(tmp_path
     ]
 
 
+def test_the_graph_of_the_page_gives_the_person_of_the_page_its_key(tmp_path: Path) -> None:
+    files = []
+    for name in ("example", "graph"):
+        found = re.search(rf"<!-- {name}:begin -->\n```json\n(.*?)```", PAGE, re.DOTALL)
+        assert found is not None
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(found[1])
+    report = load(tmp_path / "profiles", files[:1], graph=files[1:], now=NOW, resources=RESOURCES)
+    assert (report.accepted, report.graph_rows) == (5, 3)
+    assert [key for _, key, *_ in contents(snapshot_of(report)).persons] == ["ines-costa"]
+
+
 def test_the_page_lists_every_reason_in_the_order_of_the_rules() -> None:
     section = PAGE.split("## What is refused")[1].split("## Snapshots")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(EXPLANATIONS)
@@ -57,6 +70,7 @@ def test_the_page_names_where_update_times_are_looked_for(path: str) -> None:
 
 def test_the_page_states_the_limits_of_the_code() -> None:
     assert (MAX_ID, MAX_NAME, MAX_NAMES, MAX_RECORD) == (256, 128, 256, 16 * 2**20)
+    assert f"1 to {MAX_PERSON} characters" in PAGE
     assert round(FRAGMENTS_PER_BUCKET, -3) == 131_000
     assert all(f"`{name}`" in PAGE for name in (*RESERVED, *STATUSES))
 
