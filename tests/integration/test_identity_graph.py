@@ -248,13 +248,14 @@ def test_a_person_of_the_graph_is_the_one_with_this_person_id_and_identities_tel
     assert keys(snapshot) == ["CRM:9", "ines"]
 
 
-def test_who_is_named_by_a_person_id_stays_whatever_the_graph_says_then(tmp_path: Path) -> None:
+def test_who_is_named_by_a_person_id_stays_whatever_the_graph_says(tmp_path: Path) -> None:
     store = tmp_path / "profiles"
     named = {**SHOP, "personID": "1"}
     seen = event("2", identityMap=identity_map("ECID:77"))
     load_records(store, [named, OTHER], happened=[seen])
     snapshot = snapshot_of(load_records(store, [], graph=INES))
     assert keys(snapshot) == ["1", "2", "CRM:2"]
+    assert keys(snapshot_of(load_records(store, [named], happened=[seen]))) == keys(snapshot)
 
 
 def test_a_new_row_takes_the_place_of_an_older_one_and_persons_follow(tmp_path: Path) -> None:
@@ -299,8 +300,9 @@ def test_two_rows_that_contradict_each_other_are_an_error_that_names_them(tmp_pa
     assert same.graph_rows == 4
 
 
+@pytest.mark.parametrize(("first", "second"), [("ECID:77", "CRM:1"), ("CRM:1", "ECID:77")])
 def test_events_follow_and_of_two_with_one_id_the_one_that_was_loaded_first_stays(
-    tmp_path: Path,
+    first: str, second: str, tmp_path: Path
 ) -> None:
     store = tmp_path / "profiles"
 
@@ -309,8 +311,8 @@ def test_events_follow_and_of_two_with_one_id_the_one_that_was_loaded_first_stay
         return event(None, _id=name, timestamp=moment, n=n, identityMap=identity_map(identity))
 
     with mock.patch.object(builder, "FRAGMENTS_PER_BUCKET", 2):
-        load_records(store, [], happened=[seen("ECID:77", "v", 9, 1), seen("ECID:77", "w", 1, 2)])
-        later = [seen("CRM:1", "v", 0, 3), seen("CRM:1", "x", 5, 4), seen("CRM:2", "v", 3, 5)]
+        load_records(store, [], happened=[seen(first, "v", 9, 1), seen(first, "w", 1, 2)])
+        later = [seen(second, "v", 0, 3), seen(second, "x", 5, 4), seen("CRM:2", "v", 3, 5)]
         load_records(store, [], happened=later, now=NOW + timedelta(days=1))
         snapshot = snapshot_of(
             load_records(store, [], happened=[seen("CRM:1", "v", 2, 6)], graph=INES)
@@ -318,30 +320,52 @@ def test_events_follow_and_of_two_with_one_id_the_one_that_was_loaded_first_stay
     with duckdb.connect() as database:
         files = str(snapshot.folder / "bucket=*" / "events.parquet")
         found = database.execute(
-            "SELECT n, rank, happened_at FROM read_parquet(?, hive_partitioning = false) "
+            "SELECT n, rank FROM read_parquet(?, hive_partitioning = false) "
             "WHERE person_id = ? ORDER BY rank",
             [files, person_id("ines")],
         ).fetchall()
-    assert [n for n, *_ in found] == [2, 4, 1]
-    assert len({rank for _, rank, _ in found}) == 3
+    assert [n for n, _ in found] == [2, 4, 1]
+    assert len({rank for _, rank in found}) == 3
     assert (snapshot.persons, snapshot.events) == (2, 4)
 
 
-def test_equally_old_fragments_of_joined_persons_have_a_total_order_before_new_ones(
+def test_of_equally_old_fragments_the_last_loaded_wins_where_that_is_known(
     tmp_path: Path,
 ) -> None:
     def same_time(identity: str, n: int) -> Document:
         return fragment(None, n=n, identityMap=identity_map(identity))
 
-    store = tmp_path / "profiles"
-    with mock.patch.object(builder, "FRAGMENTS_PER_BUCKET", 1):
-        load_records(store, [same_time(f"A:{n}", n) for n in range(8)])
-        one_person = belongs("all", *(f"A:{n}" for n in range(8)))
-        snapshot = snapshot_of(load_records(store, [same_time("A:3", 8)], graph=one_person))
+    store, others = tmp_path / "profiles", range(1, 20)
+    rows = belongs("A:0", *(f"A:{n}" for n in others))
+    with mock.patch.object(builder, "FRAGMENTS_PER_BUCKET", 5):
+        first = snapshot_of(load_records(store, [same_time(f"A:{n}", n) for n in range(20)]))
+        snapshot = snapshot_of(load_records(store, [same_time("A:3", 20)], graph=rows))
     fragments = contents(snapshot).fragments
-    assert [row[1] for row in fragments] == list(range(1, 10))
-    assert {row[3] for row in fragments} == set(range(9))
-    assert fragments[-1][3] == 8
+    assert [row[1] for row in fragments] == list(range(1, 22))
+    home = person_id("A:0") % first.buckets
+    at_home = [n for n in range(20) if person_id(f"A:{n}") % first.buckets == home]
+    in_order = [row[3] for row in fragments]
+    assert first.buckets == 4
+    assert sorted(in_order) == list(range(21))
+    assert in_order[-1 - len(at_home) :] == [*at_home, 20]
+
+
+@pytest.mark.parametrize("status", ["realized", "exited"])
+def test_of_equally_late_statements_about_a_segment_those_of_the_person_joined_to_count(
+    status: str, tmp_path: Path
+) -> None:
+    def standing(identity: str, status: str) -> Document:
+        one = {"status": status, "lastQualificationTime": "2026-01-01T00:00:00Z"}
+        return fragment(
+            None, identityMap=identity_map(identity), segmentMembership={"ups": {"gold": one}}
+        )
+
+    store = tmp_path / "profiles"
+    load_records(store, [standing("A:1", status), standing("A:2", "existing")])
+    joined = snapshot_of(load_records(store, [], graph=belongs("A:1", "A:2")))
+    assert [row[3] for row in contents(joined).memberships] == [status]
+    newer = snapshot_of(load_records(store, [standing("A:2", "existing")]))
+    assert [row[3] for row in contents(newer).memberships] == ["existing"]
 
 
 def test_attributes_may_be_called_like_what_a_move_needs(tmp_path: Path) -> None:

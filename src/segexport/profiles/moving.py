@@ -26,11 +26,7 @@ _BUCKET: Final = "person_id.bucket"
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Rows of those who move, under their new ids, in a folder: by file name and bucket.
-
-    Their ranks are below those of a base, so that among equally old rows those of the person
-    whom others are joined to come later.
-    """
+    """Rows of those who move, under their new ids, in a folder: by file name and bucket."""
 
     folder: Path
     persons: int
@@ -75,9 +71,11 @@ def moved(
 def _items(base: Snapshot) -> Mapping[str, str]:
     """What of the rows of those who move is kept, by file name.
 
-    Ranks and positions stay unique in whatever bucket the rows come to lie.
+    Ranks and positions stay unique in whatever bucket the rows come to lie. They say what was
+    loaded first only within a bucket of the base; those of other buckets come before.
     """
-    shift = f"(1 + {MOVED}.old_id % {base.buckets}) * {RANKS}"
+    old, new = (f"{MOVED}.{column} % {base.buckets}" for column in ("old_id", "person_id"))
+    shift = f"CASE WHEN {old} = {new} THEN 0 ELSE (1 + {old}) * {RANKS} END"
     new_id = f"{MOVED}.person_id AS person_id"
     ranked = f"own.* REPLACE ({new_id}, own.rank - {shift} AS rank)"
     return {
