@@ -119,9 +119,9 @@ def load(
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(refusals, kept)
         origin = _Origin(dataset, ingested_at or now)
-        made, moved = None, 0
+        made, movers = None, 0
         if any(each.accepted for each in taken):
-            made, moved = _published(
+            made, movers = _published(
                 snapshot,
                 fragments,
                 happened,
@@ -134,7 +134,7 @@ def load(
             fragments=fragments.accepted,
             events=happened.accepted,
             graph_rows=rows.accepted,
-            moved=moved,
+            moved=movers,
             refused=dict(refused.most_common()),
             rejects=kept,
         )
@@ -213,6 +213,7 @@ def _published(
     )
     moving = None
     if base and joining.graph.changed:
+        progress("moving", 0, 1)
         moving = moved(
             snapshot.connection,
             base,
@@ -221,6 +222,7 @@ def _published(
             buckets=buckets,
             folder=snapshot.staging / "moved",
         )
+        progress("moving", 1, 1)
     made = snapshot.publish(
         buckets=buckets,
         attributes=of_fragments.attributes,
