@@ -12,7 +12,6 @@ segments, each a batch of its own, it copies all rows of the batches.
 import argparse
 import asyncio
 import inspect
-import shutil
 import statistics
 import tempfile
 import time
@@ -83,7 +82,7 @@ class Exporter:
 
     def clear(self, name: str) -> None:
         """Delete the batches of one kind of export."""
-        shutil.rmtree(self.dataset(name).folder, ignore_errors=True)
+        self.dataset(name).folder.remove()
 
 
 class Peer:
@@ -118,7 +117,7 @@ class Peer:
         """COPY everything."""
         return self._copy(f"SELECT * FROM {self._whole.relation}")
 
-    def copy_files(self, files: Sequence[Path]) -> int:
+    def copy_files(self, files: Sequence[str]) -> int:
         """COPY everything in these files."""
         return self._copy(f"SELECT * FROM {parquet(files)}")
 

@@ -137,9 +137,7 @@ async def test_a_cancelled_job_is_cleaned_up_by_the_next_worker(
     claimed = await place.store.claim("dead", LEASE / 1000, limit=100)
     assert claimed is not None
     claimed = await advance(place.store, place.voice, claimed, steps.claim)
-    staged = place.dataset.staging(job.id) / "part-00000-e1.parquet"
-    staged.parent.mkdir(parents=True)
-    staged.write_text("half a file")
+    (place.dataset.staging(job.id) / "part-00000-e1.parquet").replace(b"half a file")
     await place.commands.cancel(SCOPE, job.id)
     await killed_worker(place.folder, point)
     async with place.working():
@@ -150,8 +148,7 @@ async def test_a_cancelled_job_is_cleaned_up_by_the_next_worker(
 
 
 async def test_a_failing_job_still_fails_when_its_worker_is_killed(place: Workplace) -> None:
-    place.dataset.folder.parent.mkdir(parents=True)
-    place.dataset.folder.write_text("a file where the folder should be")
+    place.dataset.folder.replace(b"a file where the folder should be")
     job = await place.submit(REQUEST)
     await killed_worker(place.folder, Point("before", "commit FAILED"))
     assert (await place.job(job)).state is JobState.FAILING

@@ -75,7 +75,7 @@ def test_datasets_and_batches_are_listed_and_shown(run: Any) -> None:
 def test_verifying_names_what_differs_and_ends_with_status_1(run: Any) -> None:
     assert run("verify", "audience")[:2] == (0, "2 of 2 batches are as their manifests say\n")
     first, second = batches()
-    second.paths[0].unlink()
+    (second.folder / second.manifest.files[0].name).unlink()
     status, printed, _ = run("verify", "audience")
     assert status == 1
     assert "is missing" in printed

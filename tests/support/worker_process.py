@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from segexport.events.outbox import OutboxRow
-from segexport.exports import attempt, publishing
+from segexport.exports import on_disk, publishing, staging
 from segexport.exports.engines.duckdb import DuckDBRun
 from segexport.jobs.job import Transition
 from segexport.store.sqlite import SqliteStore
@@ -123,9 +123,10 @@ async def main(folder: Path, point: Point | None) -> None:
     patch(SqliteStore, "save_piece", save_piece)
     for name in ("prepare", "run_piece", "join_discards", "columns"):
         patch(DuckDBRun, name, fuse.wrap(name, getattr(DuckDBRun, name)))
-    patch(publishing, "_move", fuse.wrap("move", publishing._move))
+    for module in (publishing, on_disk):
+        patch(module, "move", fuse.wrap("move", module.move))
     patch(publishing.DiscardFolder, "sweep", fuse.wrap("sweep", publishing.DiscardFolder.sweep))
-    for module in (publishing, attempt):
+    for module in (staging, on_disk):
         patch(module, "remove", fuse.wrap("remove", module.remove))
     place = await Workplace.open(folder, lease=LEASE)
     await place.new_worker(f"process {os.getpid()}").run()

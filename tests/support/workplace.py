@@ -27,6 +27,7 @@ from support.waiting import until
 
 SCOPE = Scope("acme", "prod")
 DATASET = "audience"
+NO_OTHERS: Mapping[str, Any] = {}
 
 
 def request_for(
@@ -57,8 +58,12 @@ class Workplace:
     commands: Commands
 
     @classmethod
-    async def open(cls, folder: Path, **exports: Any) -> Self:
-        """Open it. `exports` are settings of the worker, quick ones unless said otherwise."""
+    async def open(
+        cls, folder: Path, others: Mapping[str, Any] = NO_OTHERS, **exports: Any
+    ) -> Self:
+        """Open it. `exports` are settings of the worker, quick ones unless said otherwise;
+        `others` are settings besides.
+        """
         quick = {
             "lease": timedelta(seconds=2),
             "retry_delay": timedelta(milliseconds=100),
@@ -66,7 +71,7 @@ class Workplace:
             "piece_delay": timedelta(milliseconds=20),
             "memory_limit": "512MB",
         }
-        settings = Settings(data=folder, exports=ExportSettings(**(quick | exports)))
+        settings = Settings(data=folder, exports=ExportSettings(**(quick | exports)), **others)
         store = await SqliteStore.open(settings.store_file)
         identity = store.identity
         voice = Voice.of(identity.id, identity.generation, dialect="xdm", form="uri")
@@ -74,7 +79,7 @@ class Workplace:
         commands = Commands(
             store=store,
             voice=voice,
-            check=partial(check, profiles, Datasets(settings.datasets_folder)),
+            check=partial(check, profiles, Datasets.of(settings)),
             deadline=settings.exports.deadline,
         )
         return cls(folder, settings, store, voice, commands)
@@ -82,7 +87,7 @@ class Workplace:
     @property
     def dataset(self) -> Dataset:
         """The dataset that the requests name."""
-        return Datasets(self.settings.datasets_folder).dataset(SCOPE, DATASET)
+        return Datasets.of(self.settings).dataset(SCOPE, DATASET)
 
     def new_worker(
         self, name: str = "one", change: Callable[[Workbench], Workbench] = lambda bench: bench
@@ -137,11 +142,14 @@ class Workplace:
         assert [row.sequence for row in mine] == sequences(mine)
         return ["discards" if row.discards else row.type.rpartition(".")[2] for row in mine]
 
-    def left_behind(self) -> Sequence[Path]:
+    def left_behind(self) -> Sequence[str]:
         """Files that no reader should ever see, and that should be gone by now."""
-        staged = [*self.settings.datasets_folder.glob("*/*/*/.staging/**/*")]
-        staged += self.settings.discards_folder.glob(".staging/*")
-        return [path for path in staged if path.is_file()]
+        here = [*self.settings.datasets_folder.glob("**/.staging/**/*")]
+        here += self.settings.discards_folder.glob(".staging/*")
+        staged = [str(path) for path in here if path.is_file()]
+        for _, _, folder in Datasets.of(self.settings).staged():
+            staged += [f"{folder}/{name}" for name in folder.sizes()]
+        return sorted(set(staged))
 
 
 def sequences(rows: Sequence[OutboxRow]) -> list[int]:

@@ -183,9 +183,10 @@ def _rows_of(file: DiscardFile, persons: Collection[int]) -> int:
 
 def _from_batches(places: Places, persons: Collection[int]) -> Sequence[Trace]:
     traces = []
-    for dataset in places.datasets.every():
+    root = f"{places.datasets.root}/"
+    for _, dataset in places.datasets.every():
         for batch in dataset.batches():
-            name = f"{batch.folder.relative_to(places.datasets.root)}"
+            name = str(batch.folder).removeprefix(root)
             if not is_searchable(batch):
                 why = "it was written without person ids: delete it, and export it again"
                 traces.append(Trace("batch", name, 0, why))
