@@ -57,8 +57,9 @@ class Bucket:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings for datasets here."""
-        return {"datasets": self.root, "s3": S3Settings(**self.options)}
+        """Settings for datasets here, for workers that do not try long to reach them."""
+        once = {"config_kwargs": {"retries": {"max_attempts": 0}}}
+        return {"datasets": self.root, "s3": S3Settings(**self.options, options=once)}
 
     @property
     def variables(self) -> dict[str, str]:

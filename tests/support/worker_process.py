@@ -21,6 +21,7 @@ import orjson
 from segexport.events.outbox import OutboxRow
 from segexport.exports import on_disk, publishing, staging
 from segexport.exports.engines.duckdb import DuckDBRun
+from segexport.exports.object_store import ObjectStore
 from segexport.jobs.job import Transition
 from segexport.store.sqlite import SqliteStore
 from segexport.store.store import FinishedPiece, Lease
@@ -36,8 +37,8 @@ class Point:
     """A moment of a worker's work: before, during or after the nth call of something.
 
     `call` is `commit` with the state it leads to, `save_piece`, a blocking method of a run,
-    or a step of publishing: `move`, `sweep`, `remove`. `during` means a few milliseconds
-    after the call has begun.
+    a step of publishing (`move`, `sweep`, `remove`), or `request` with the method of a file
+    system on an object store. `during` means a few milliseconds after the call has begun.
     """
 
     moment: str
@@ -128,6 +129,13 @@ async def main(folder: Path, point: Point | None) -> None:
     patch(publishing.DiscardFolder, "sweep", fuse.wrap("sweep", publishing.DiscardFolder.sweep))
     for module in (staging, on_disk):
         patch(module, "remove", fuse.wrap("remove", module.remove))
+    plain_request = ObjectStore.request
+
+    def request(store: ObjectStore, about: str, method: str, *rest: Any, **options: Any) -> Any:
+        with fuse.around(f"request {method}"):
+            return plain_request(store, about, method, *rest, **options)
+
+    patch(ObjectStore, "request", request)
     place = await Workplace.open(folder, lease=LEASE)
     await place.new_worker(f"process {os.getpid()}").run()
 
