@@ -200,6 +200,46 @@ async def test_all_attempts_judge_by_the_live_instances_of_the_first(place: Work
         await until(is_swept, 20, "the first machine is swept as well")
 
 
+# Of two who do the same, the first
+
+
+def test_a_manifest_that_another_worker_has_made_meanwhile_stays(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Datasets(bucket.root, **bucket.options).root
+    staging, batch = root / "staging", root / "batch"
+    (staging / "part").replace(b"data")
+    (staging / "staged.json").replace(b"the first revision")
+    copy = S3FileSystem._copy
+
+    async def copy_slowly(self: Any, *arguments: Any, **options: Any) -> None:
+        await copy(self, *arguments, **options)
+        await self._pipe_file(f"{batch}/manifest.json", b"the second revision")
+
+    monkeypatch.setattr(S3FileSystem, "_copy", copy_slowly)
+    batch.publish(staging, ["part"], "staged.json")
+    assert (batch / "manifest.json").read() == b"the second revision"
+
+
+def test_what_others_write_is_seen_at_once(bucket: Bucket) -> None:
+    datasets = Datasets(bucket.root, **bucket.options)
+    datasets.dataset(SCOPE, "one").register("s")
+    assert list(datasets.named(SCOPE)) == ["one"]
+    bucket.files.pipe_file(f"{bucket.root}/acme/prod/two/dataset.json", b"{}")
+    assert list(datasets.named(SCOPE)) == ["one", "two"]
+
+
+def test_a_shared_file_is_that_of_whoever_was_first(bucket: Bucket, tmp_path: Path) -> None:
+    folder = Datasets(bucket.root, **bucket.options).root / "staging"
+    for number, content in enumerate((b"first", b"second")):
+        scratch = tmp_path / str(number)
+        path = (folder / "shared").on_disk(scratch)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        folder.put_first("shared", scratch)
+        assert (folder / "shared").get(scratch).read_bytes() == b"first"
+
+
 # Cancelling
 
 

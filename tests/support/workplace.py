@@ -115,7 +115,7 @@ class Workplace:
 
     async def job(self, job: Job) -> Job:
         """The job as it stands now."""
-        return await self.store.get(SCOPE, job.id)
+        return await self.store.get(job.scope, job.id)
 
     async def ended(self, job: Job, patience: float = 30) -> Job:
         """The job once it has ended."""

@@ -125,7 +125,8 @@ def locate(root: str | Path, options: Mapping[str, Any]) -> Location:
     `options` are those of s3fs. Raises `DatasetError` for another kind of address.
     """
     if isinstance(root, Path) or "://" not in root:
-        return OnDisk(Path(root))
+        # Readers may stand in another folder, as Spark's Java does.
+        return OnDisk(Path(root).absolute())
     key = root.removeprefix(S3).rstrip("/")
     if not root.startswith(S3) or not key or key.startswith("/"):
         raise DatasetError(f"datasets cannot lie in {root!r}; name a folder, or s3://bucket/prefix")
