@@ -1,6 +1,7 @@
 """Exports to S3: the same as to a folder, and what can go wrong on the way there."""
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ import duckdb
 import pytest
 from s3fs import S3FileSystem
 
-from segexport.errors import DatasetError, DatasetUnreachable, SettingsError
+from segexport.errors import DatasetError, DatasetFull, DatasetUnreachable, SettingsError
 from segexport.exports.dataset import Batch, Datasets
 from segexport.exports.instances import Instances
 from segexport.exports.publishing import DiscardFolder
@@ -439,6 +440,18 @@ def test_a_refusal_is_no_outage_and_says_what_to_look_at(
     with pytest.raises(DatasetError, match=r"refuses access.*Access Denied.*credentials") as told:
         dataset.batch("b")
     assert not isinstance(told.value, DatasetUnreachable)
+
+
+def test_a_disk_of_this_machine_that_is_full_is_not_blamed_on_the_store(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fill(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(S3FileSystem, "_get_file", fill)
+    file = Datasets(bucket.root, **bucket.options).root / "file"
+    with pytest.raises(DatasetFull, match="the disk of this machine has no room"):
+        file.get(tmp_path)
 
 
 def test_deletions_that_do_nothing_are_noticed(

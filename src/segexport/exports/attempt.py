@@ -205,7 +205,8 @@ class Attempt:
                 await self._bench.in_thread(sweep)
         except (DatasetError, TimeoutError) as error:
             # The job's end does not wait for this: the worker sweeps again later.
-            log.warning("staged files stay behind for now", error=str(error))
+            said = str(error) or "the object store does not answer"
+            log.warning("staged files stay behind for now", error=said)
         return steps.clean_up
 
     async def _snapshot(self, job: Job) -> Snapshot:

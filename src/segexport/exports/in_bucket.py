@@ -4,12 +4,12 @@ An object store knows no folders and no renames. An object appears whole or not 
 can be created on the condition that there is none yet: that is all that is built on here.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import duckdb
 
@@ -119,7 +119,7 @@ class InBucket:
         path = self.on_disk(scratch)
         with explaining(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            arriving = path.with_name(f"{path.name}.{os.getpid()}.arriving")
+            arriving = path.with_name(f"{path.name}.{uuid4().hex}")
         try:
             self.store.request(self.key, "get_file", self.key, str(arriving))
         except FileNotFoundError as error:
@@ -141,15 +141,19 @@ class InBucket:
 
     def _upload(self, name: str, scratch: Path, mode: str) -> None:
         file = self / name
-        self.store.request(
-            file.key,
-            "put_file",
-            str(file.on_disk(scratch)),
-            file.key,
-            mode=mode,
-            chunksize=PART,
-            max_concurrency=PARTS_AT_ONCE,
-        )
+        path = file.on_disk(scratch)
+        try:
+            self.store.request(
+                file.key,
+                "put_file",
+                str(path),
+                file.key,
+                mode=mode,
+                chunksize=PART,
+                max_concurrency=PARTS_AT_ONCE,
+            )
+        except FileNotFoundError as error:
+            raise DatasetError(f"{path} is gone, before it could be brought to {file}") from error
 
     def _copy(self, staging: "InBucket", files: Sequence[str]) -> None:
         """Copy what is not here yet, inside the object store."""

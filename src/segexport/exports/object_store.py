@@ -1,11 +1,18 @@
 """Requests to an object store, made through fsspec."""
 
 import asyncio
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from segexport.errors import DatasetError, DatasetUnreachable, ExportCancelled, SettingsError
+from segexport.errors import (
+    DatasetError,
+    DatasetFull,
+    DatasetUnreachable,
+    ExportCancelled,
+    SettingsError,
+)
 from segexport.exports.interruption import outcome
 
 
@@ -38,32 +45,47 @@ class ObjectStore:
     def request(self, about: str, method: str, *arguments: Any, **options: Any) -> Any:
         """What a method of the file system returns; `about` is the key that it is about.
 
-        Raises `FileNotFoundError` for an object that is not there, `FileExistsError` for
-        one that is, `DatasetError` where there is no such bucket or no permission,
-        `DatasetUnreachable` for everything else, and `ExportCancelled`.
+        Raises `FileNotFoundError` for an object that is not there, `FileExistsError` for one
+        that is, `ExportCancelled`, and for everything else a `DatasetError` that says what
+        to do: `DatasetUnreachable` where it may pass.
         """
         work = getattr(self.filesystem, f"_{method}")(*arguments, **options)
         running = asyncio.run_coroutine_threadsafe(work, self.filesystem.loop)
         try:
             return outcome(running)
-        except (ExportCancelled, FileExistsError):
-            raise
-        except FileNotFoundError as error:
-            if not _means_the_bucket(error):
-                raise
-            raise DatasetError(
-                f"there is no bucket for s3://{about}; make it, or set `datasets` to another one"
-            ) from error
-        except PermissionError as error:
-            raise DatasetError(
-                f"the object store refuses access to s3://{about} ({error}); check the settings "
-                "of `s3`, or the AWS credentials in use, and what they may do"
-            ) from error
         except Exception as error:  # backends raise whatever their libraries raise
-            raise DatasetUnreachable(
-                f"s3://{about} cannot be reached ({error}); check that the object store runs, "
-                "the network, and `s3.endpoint_url`"
-            ) from error
+            explained = _explained(f"s3://{about}", error)
+            if explained is None:
+                raise
+            raise explained from error
+
+
+def _explained(where: str, error: Exception) -> DatasetError | None:
+    """What is wrong in our words; None for what is not a fault but an answer."""
+    match error:
+        case ExportCancelled() | FileExistsError():
+            return None
+        case FileNotFoundError():
+            if not _means_the_bucket(error):
+                return None
+            return DatasetError(
+                f"there is no bucket for {where}; make it, or set `datasets` to another one"
+            )
+        case PermissionError():
+            return DatasetError(
+                f"the object store refuses access to {where} ({error}); check the settings of "
+                "`s3`, or the AWS credentials in use, and what they may do"
+            )
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return DatasetFull(
+                f"the disk of this machine has no room for {where}; make some, or set `data` to "
+                "another disk"
+            )
+        case _:
+            return DatasetUnreachable(
+                f"{where} cannot be reached ({error}); check that the object store runs, the "
+                "network, and `s3.endpoint_url`"
+            )
 
 
 def _means_the_bucket(error: FileNotFoundError) -> bool:
