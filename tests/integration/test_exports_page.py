@@ -83,11 +83,23 @@ async def test_the_code_on_the_page_reads_a_batch(export: Callable[..., Any], fo
     assert sorted(names["rows"]) == [(f"n{number}",) for number in range(1, 8)]
 
 
-async def test_the_query_on_the_page_reads_all_batches(export: Callable[..., Any]) -> None:
-    await export("parquet")
-    (sql,) = blocks("sql")
+@FORMATS
+async def test_the_query_on_the_page_reads_all_batches(
+    export: Callable[..., Any], form: str
+) -> None:
+    await export(form)
+    parquet, ndjson = blocks("sql")
     with duckdb.connect() as database:
-        assert database.execute(sql).fetchall() == [(7,)]
+        query = parquet if form == "parquet" else ndjson
+        assert database.execute(query).fetchall() == [(7,)]
+
+
+async def test_pyarrow_reads_a_batch_as_the_page_says(export: Callable[..., Any]) -> None:
+    await export("parquet")
+    expression = "pyarrow.dataset.dataset(list(batch.paths))"
+    assert f"`{expression}`" in PAGE.read_text()
+    names = run(f"import pyarrow.dataset\nfound = {expression}", {"batch": newest()})
+    assert names["found"].count_rows() == 7
 
 
 @FORMATS
