@@ -5,7 +5,6 @@ it, or, for one segment, as many rows, scattered over the whole. For several seg
 batch of its own, it copies all rows of the batches. Each side runs in a process of its own.
 """
 
-import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -76,9 +75,7 @@ class AgainstCopy:
         comparison = await compare(
             title,
             {
-                OURS: Case(
-                    partial(self._ours.run, "export", wanted), after=partial(shutil.rmtree, folder)
-                ),
+                OURS: Case(partial(self._ours.run, "export", wanted), after=folder.remove),
                 COPY: copy,
                 **(others or {}),
             },

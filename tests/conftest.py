@@ -7,7 +7,7 @@ import pytest
 
 from segexport.store.sqlite import SqliteStore
 
-pytest_plugins = ["support.kafka.fixtures"]
+pytest_plugins = ["support.kafka.fixtures", "support.s3", "support.spark"]
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@
     │   ├── SeveralPersons
     │   └── FragmentsUnreadable
     ├── DatasetError
-    │   └── DatasetFull
+    │   ├── DatasetFull
+    │   └── DatasetUnreachable
     ├── InstancesUnusable
     ├── EngineError
     ├── PieceFailed               a piece is out of tries, and its job with it
@@ -221,6 +222,12 @@ class DatasetFull(DatasetError):
     """An export would take more of the disk than the datasets may."""
 
     code = "dataset.full"
+
+
+class DatasetUnreachable(DatasetError):
+    """The object store with the datasets does not answer; it may do so later."""
+
+    code = "dataset.unreachable"
 
 
 class InstancesUnusable(SegexportError):

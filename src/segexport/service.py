@@ -72,7 +72,7 @@ def commands_of(settings: Settings, store: SqliteStore) -> Commands:
         check=partial(
             check,
             ProfileStore(settings.profiles_folder),
-            Datasets(settings.datasets_folder),
+            Datasets.of(settings),
         ),
         deadline=settings.exports.deadline,
     )

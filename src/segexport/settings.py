@@ -19,8 +19,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -51,6 +53,18 @@ def _seconds(value: object) -> object:
             return float(value)
     return value
 
+
+def _root(value: object) -> object:
+    """Tell a URL from a folder, whose name may look like anything else."""
+    if not isinstance(value, str) or "://" not in value:
+        return value if value is None else Path(str(value))
+    if not re.fullmatch(r"s3://[^/?#@]+(/[^?#]*)?", value):
+        raise ValueError("name a folder, or s3://bucket/prefix")
+    return value
+
+
+DatasetsRoot = Annotated[Path | str, BeforeValidator(_root)]
+"""A folder, or `s3://bucket/prefix`."""
 
 _SIZE = r"^(\d+(?:\.\d+)?) ?([KMGT])(i?)B$"
 Size = Annotated[str, Field(pattern=_SIZE)]
@@ -122,6 +136,55 @@ class SparkSettings(Section):
     properties: Mapping[str, str] = {}
 
 
+class S3Settings(Section):
+    """How S3 is reached, where `datasets` lies there.
+
+    What is not set, s3fs takes from the usual places of AWS: environment, profile, the
+    machine's role. `options` are further ones of s3fs; they are shown, so that secrets are
+    refused there.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    key: str | None = None
+    secret: SecretStr | None = None
+    token: SecretStr | None = None
+    options: Mapping[str, JsonValue] = {}
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_plain(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^@\s]+", url):
+            raise ValueError("give a URL such as https://storage.example:9000, without a login")
+        return url
+
+    @field_validator("options")
+    @classmethod
+    def _are_no_secrets(cls, options: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        elsewhere = sorted({"key", "secret", "token", "username", "password"} & options.keys())
+        if elsewhere:
+            raise ValueError(
+                f"{', '.join(elsewhere)}: set `s3.key`, `s3.secret` and `s3.token` instead, which "
+                "are not shown"
+            )
+        return options
+
+    def as_options(self) -> dict[str, Any]:
+        """The same in the words of s3fs; what is not set is missing."""
+        plain = {
+            "endpoint_url": self.endpoint_url,
+            "key": self.key,
+            "secret": self.secret and self.secret.get_secret_value(),
+            "token": self.token and self.token.get_secret_value(),
+        }
+        options = {**self.options, **{name: value for name, value in plain.items() if value}}
+        if self.region:
+            client = options.get("client_kwargs")
+            named = client if isinstance(client, dict) else {}
+            options["client_kwargs"] = {**named, "region_name": self.region}
+        return options
+
+
 MEMORY_PER_PIECE = 512 * 10**6
 """Bytes of the engine's memory that a piece should have, so that it need not spill."""
 
@@ -178,7 +241,8 @@ class Settings(BaseSettings):
 
     data: Path = Path(".segexport")
     profiles: Path | None = None
-    datasets: Path | None = None
+    datasets: DatasetsRoot | None = None
+    s3: S3Settings = S3Settings()
     organization: FolderName = "local"
     sandbox: FolderName = "prod"
     kafka: KafkaSettings = KafkaSettings()
@@ -198,9 +262,16 @@ class Settings(BaseSettings):
         return self.profiles or self.data / "profiles"
 
     @property
-    def datasets_folder(self) -> Path:
-        """The root of all datasets."""
+    def datasets_root(self) -> Path | str:
+        """The root of all datasets: a folder, or `s3://bucket/prefix`."""
         return self.datasets or self.data / "datasets"
+
+    @property
+    def datasets_folder(self) -> Path:
+        """Where exports write on this machine: the root of all datasets, or, where that is on
+        S3, what is on its way there."""
+        root = self.datasets_root
+        return root if isinstance(root, Path) else self.data / "uploads"
 
     @property
     def journeys_folder(self) -> Path:
@@ -257,12 +328,14 @@ def _refuse_unknown(variables: Mapping[str, str]) -> None:
             continue
         if name.split("__")[0] not in known:
             section = next((each for each in known if name.startswith(f"{each}_")), None)
-            like = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            # Without the prefix, which makes all of them look alike.
+            bare = [each.removeprefix(prefix) for each in known]
+            like = difflib.get_close_matches(name.removeprefix(prefix), bare, n=1, cutoff=0.8)
             hint = "`segexport settings` shows those there are"
             if section is not None:
                 hint = f"did you mean {section}__{name.removeprefix(section + '_')}?"
             elif like:
-                hint = f"did you mean {like[0]}?"
+                hint = f"did you mean {prefix}{like[0]}?"
             raise SettingsError(f"{variable}: there is no such setting; {hint}")
 
 

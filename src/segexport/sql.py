@@ -14,7 +14,7 @@ def literal(value: str | Path) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def parquet(files: Sequence[Path]) -> str:
+def parquet(files: Sequence[str | Path]) -> str:
     """A table function that reads these Parquet files, and nothing but what is in them.
 
     DuckDB would otherwise make a column of every folder called `name=value` above a file,
@@ -23,7 +23,7 @@ def parquet(files: Sequence[Path]) -> str:
     return f"read_parquet([{', '.join(map(literal, files))}], hive_partitioning = false)"
 
 
-def ndjson(files: Sequence[Path], columns: Mapping[str, str]) -> str:
+def ndjson(files: Sequence[str | Path], columns: Mapping[str, str]) -> str:
     """A table function that reads these NDJSON files, gzipped or not, as these columns.
 
     `columns` maps names to DuckDB types.

@@ -122,13 +122,11 @@ async def assert_that_the_same_again_finishes_it(folder: Path) -> None:
     assert (await place.erased(Wanted("CRM", "c-7000"))).is_complete
     assert not list(words_below(folder))
     assert ProfileStore(place.settings.profiles_folder).latest().persons == len(OTHERS)
-    for dataset in place.datasets.every():
+    for _, dataset in place.datasets.every():
         for batch in dataset.batches():
             batch.verify()
-            assert {path.name for path in batch.folder.iterdir()} == {
-                "manifest.json",
-                *(path.name for path in batch.paths),
-            }
+            files = {file.name for file in batch.manifest.files}
+            assert batch.folder.sizes().keys() == {"manifest.json", *files}
     for _, file in await place.store.discard_files():
         with DiscardReader(file) as reader:
             assert len(reader.read(10)) == file.rows == len(OTHERS) + 1

@@ -16,6 +16,7 @@ from segexport.jobs.publication import Counts
 from segexport.store.discards import DiscardReader
 from support.people import Identity, Person, write_snapshot
 from support.plain_export import plain_export
+from support.s3 import Bucket
 from support.worker_process import LEASE, Point, killed_worker, start_worker
 from support.workplace import SCOPE, Workplace, request_for
 
@@ -62,6 +63,21 @@ POINTS = [
 ]
 
 
+POINTS_ON_S3 = [
+    Point("during", "request put_file"),
+    Point("after", "request put_file", 2),
+    Point("after", "save_piece", 2),
+    Point("after", "join_discards"),
+    Point("after", "commit COMPLETING"),
+    Point("during", "request copy"),
+    Point("after", "request copy"),
+    Point("after", "request pipe_file", 6),  # the manifest: the batch is visible
+    Point("before", "request bulk_delete"),
+    Point("after", "request bulk_delete"),
+    Point("after", "commit COMPLETED"),
+]
+
+
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
     place = await Workplace.open(tmp_path, lease=LEASE)
@@ -80,6 +96,7 @@ async def require_exact_outcome(place: Workplace, job: Job) -> None:
     (batch,) = place.dataset.batches()
     batch.verify()
     with duckdb.connect() as database:
+        batch.attach(database)
         found = database.execute(f"SELECT person FROM {batch.relation}").fetchall()
     assert sorted(str(row[0]) for row in found) == sorted(
         str(profile["person"]) for profile in expected.profiles
@@ -103,6 +120,22 @@ async def test_another_worker_finishes_what_a_killed_one_began(
     async with place.working():
         job = await place.ended(job)
     await require_exact_outcome(place, job)
+
+
+@pytest.mark.parametrize("point", POINTS_ON_S3, ids=str)
+async def test_another_worker_finishes_on_s3_what_a_killed_one_began(
+    point: Point, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in bucket.variables.items():
+        monkeypatch.setenv(name, value)  # for the process that is killed
+    place = await Workplace.open(tmp_path, bucket.settings, lease=LEASE)
+    write_snapshot(place.settings.profiles_folder, PEOPLE, buckets=BUCKETS)
+    job = await place.submit(REQUEST)
+    await killed_worker(place.folder, point)
+    async with place.working():
+        job = await place.ended(job)
+    await require_exact_outcome(place, job)
+    await place.store.close()
 
 
 async def test_killed_at_any_moment_again_and_again(place: Workplace) -> None:
@@ -137,9 +170,7 @@ async def test_a_cancelled_job_is_cleaned_up_by_the_next_worker(
     claimed = await place.store.claim("dead", LEASE / 1000, limit=100)
     assert claimed is not None
     claimed = await advance(place.store, place.voice, claimed, steps.claim)
-    staged = place.dataset.staging(job.id) / "part-00000-e1.parquet"
-    staged.parent.mkdir(parents=True)
-    staged.write_text("half a file")
+    (place.dataset.staging(job.id) / "part-00000-e1.parquet").replace(b"half a file")
     await place.commands.cancel(SCOPE, job.id)
     await killed_worker(place.folder, point)
     async with place.working():
@@ -150,8 +181,7 @@ async def test_a_cancelled_job_is_cleaned_up_by_the_next_worker(
 
 
 async def test_a_failing_job_still_fails_when_its_worker_is_killed(place: Workplace) -> None:
-    place.dataset.folder.parent.mkdir(parents=True)
-    place.dataset.folder.write_text("a file where the folder should be")
+    place.dataset.folder.replace(b"a file where the folder should be")
     job = await place.submit(REQUEST)
     await killed_worker(place.folder, Point("before", "commit FAILED"))
     assert (await place.job(job)).state is JobState.FAILING

@@ -14,10 +14,12 @@ import pytest
 from segexport.errors import DatasetError, DatasetFull, InvalidRequest
 from segexport.exports.budget import RESERVE, Budget
 from segexport.exports.dataset import Batch
+from segexport.exports.on_disk import OnDisk
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import parse_request
 from support.people import Identity, Person, write_snapshot
+from support.s3 import Root
 from support.workplace import DATASET, Workplace
 
 GOLD, BLUE, NOBODY = ("ups", "gold"), ("ups", "it's blue"), ("AAM", "none")
@@ -39,8 +41,9 @@ PEOPLE = [
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
-    place = await Workplace.open(tmp_path)
+async def place(tmp_path: Path, root: Root) -> AsyncIterator[Workplace]:
+    """Whatever is tested with it holds for both kinds of places for datasets."""
+    place = await Workplace.open(tmp_path, root.settings)
     write_snapshot(place.settings.profiles_folder, PEOPLE, segments=[NOBODY])
     yield place
     await place.store.close()
@@ -57,6 +60,7 @@ async def exported(place: Workplace, **document: Any) -> tuple[Job, Sequence[Bat
 
 def rows(batch: Batch, columns: str) -> list[Any]:
     with duckdb.connect() as database:
+        batch.attach(database)
         return database.execute(f"SELECT {columns} FROM {batch.relation} ORDER BY ALL").fetchall()
 
 
@@ -65,7 +69,7 @@ async def test_a_batch_reads_alike_in_every_format(place: Workplace, form: str) 
     fields = "personalEmail.address,loyalty.points,tags,identities.id,segmentMembership"
     job, (batch,) = await exported(place, fields=fields, destination={"format": form})
     assert job.state is JobState.COMPLETED
-    assert {path.name.partition(".")[2] for path in batch.paths} == {form}
+    assert {file.name.partition(".")[2] for file in batch.manifest.files} == {form}
     batch.verify()
     assert rows(batch, "person_id::BIGINT, personalEmail.address, loyalty.points, tags") == [
         (person.id, f"{number}@x", number, ["a", "it's"])
@@ -79,11 +83,12 @@ async def test_a_batch_reads_alike_in_every_format(place: Workplace, form: str) 
 
 async def test_every_line_of_ndjson_is_one_profile_as_xdm_nests_it(place: Workplace) -> None:
     _, (batch,) = await exported(
-        place, fields="personalEmail,loyalty", destination={"format": "ndjson.gz"}
+        place,
+        fields="personalEmail,loyalty.points,loyalty.share",
+        destination={"format": "ndjson.gz"},
     )
-    lines = [
-        line for path in batch.paths for line in gzip.decompress(path.read_bytes()).splitlines()
-    ]
+    files = [(batch.folder / file.name).read() or b"" for file in batch.manifest.files]
+    lines = [line for content in files for line in gzip.decompress(content).splitlines()]
     documents = sorted((orjson.loads(line) for line in lines), key=lambda one: one["person_id"])
     assert documents[0] == {
         "person_id": str(PEOPLE[0].id),
@@ -92,13 +97,17 @@ async def test_every_line_of_ndjson_is_one_profile_as_xdm_nests_it(place: Workpl
     }
 
 
-async def test_pandas_reads_the_files_of_a_batch(place: Workplace) -> None:
+async def test_pandas_reads_the_files_of_a_batch(place: Workplace, root: Root) -> None:
     _, (batch,) = await exported(place, fields="loyalty.points")
-    frame = pd.concat([pd.read_parquet(path) for path in batch.paths])
+    options = root.bucket.options if root.bucket else None
+    frame = pd.concat([pd.read_parquet(path, storage_options=options) for path in batch.paths])
     assert sorted(point["points"] for point in frame["loyalty"]) == list(range(1, 13))
     _, batches = await exported(place, fields="loyalty.points", destination={"format": "ndjson"})
     frame = pd.concat(
-        [pd.read_json(path, lines=True, dtype={"person_id": str}) for path in batches[-1].paths]
+        [
+            pd.read_json(path, lines=True, dtype={"person_id": str}, storage_options=options)
+            for path in batches[-1].paths
+        ]
     )
     assert sorted(frame["person_id"]) == sorted(str(person.id) for person in PEOPLE)
 
@@ -142,16 +151,16 @@ async def test_with_a_batch_for_each_segment_each_has_its_members_and_its_counts
 async def test_every_kind_of_damage_is_named(place: Workplace, form: str) -> None:
     _, (batch,) = await exported(place, destination={"format": form})
     assert list(batch.faults()) == []
-    first, second = batch.paths[:2]
-    content = first.read_bytes()
-    first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    first, second = (batch.folder / file.name for file in batch.manifest.files[:2])
+    content = first.read() or b""
+    first.replace(content[:-1] + bytes([content[-1] ^ 1]))
     second.unlink()
     changed, missing = batch.faults()
     assert changed == f"{first} has changed: its SHA-256 is not the one in its manifest"
     assert missing == f"{second} is missing"
     with pytest.raises(DatasetError, match=r"has changed.*is missing.*export it again"):
         batch.verify()
-    first.write_bytes(content + b"\n")
+    first.replace(content + b"\n")
     assert f"{len(content) + 1} bytes; its manifest says {len(content)}" in next(batch.faults())
 
 
@@ -162,8 +171,10 @@ async def test_counts_that_do_not_add_up_are_named(place: Workplace) -> None:
     assert "do not add up" in next(wrong.faults())
 
 
-async def test_a_job_that_would_exceed_the_budget_fails_and_leaves_nothing(tmp_path: Path) -> None:
-    place = await Workplace.open(tmp_path, disk_budget="2KB")
+async def test_a_job_that_would_exceed_the_budget_fails_and_leaves_nothing(
+    tmp_path: Path, root: Root
+) -> None:
+    place = await Workplace.open(tmp_path, root.settings, disk_budget="2KB")
     write_snapshot(place.settings.profiles_folder, PEOPLE, buckets=4)
     job, batches = await exported(place)
     assert job.state is JobState.FAILED
@@ -175,22 +186,22 @@ async def test_a_job_that_would_exceed_the_budget_fails_and_leaves_nothing(tmp_p
     await place.store.close()
 
 
-def test_the_budget_counts_what_is_there_and_what_is_to_come(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "file").write_bytes(b"x" * 600)
-    budget = Budget(tmp_path / "a", limit=1000)
+def test_the_budget_counts_what_is_there_and_what_is_to_come(tmp_path: Path, root: Root) -> None:
+    location = root.datasets.root
+    (location / "a" / "b").replace(b"x" * 600)
+    budget = Budget(location, tmp_path, limit=1000)
     assert budget.used == 600
     with budget.reserved(400):
         pass
     with pytest.raises(DatasetFull, match="holds 600 of the 1,000"), budget.reserved(401):
         pass
-    elsewhere = Budget(tmp_path / "not" / "there")
+    elsewhere = Budget(location, tmp_path / "not" / "there")
     with pytest.raises(DatasetFull, match=f"{RESERVE:,} stay free"), elsewhere.reserved(1 << 60):
         pass
 
 
 def test_what_one_piece_is_promised_no_other_one_gets(tmp_path: Path) -> None:
-    budget = Budget(tmp_path, limit=1000)
+    budget = Budget(OnDisk(tmp_path), tmp_path, limit=1000)
     refused = pytest.raises(DatasetFull, match="need about 1,100 bytes")
     with budget.reserved(600), refused, budget.reserved(500):
         pass
@@ -219,7 +230,7 @@ async def test_a_batch_that_is_deleted_is_gone_and_the_others_stay(place: Workpl
 
 async def test_a_batch_of_a_job_that_still_publishes_is_not_deleted(place: Workplace) -> None:
     job, (batch,) = await exported(place)
-    place.dataset.staging(job.id).mkdir(parents=True)
+    place.dataset.staging(job.id).open("begun")
     with pytest.raises(DatasetError, match="still publishing"):
         batch.delete()
     batch.verify()
@@ -227,10 +238,10 @@ async def test_a_batch_of_a_job_that_still_publishes_is_not_deleted(place: Workp
 
 async def test_a_dataset_that_a_job_writes_to_is_not_deleted(place: Workplace) -> None:
     _, (batch,) = await exported(place)
-    place.dataset.staging(77).mkdir(parents=True)
+    place.dataset.staging(77).open("begun")
     with pytest.raises(DatasetError, match="job 77 writes to"):
         place.dataset.delete()
     batch.verify()
-    place.dataset.staging(77).rmdir()
+    place.dataset.staging(77).remove()
     place.dataset.delete()
     assert not place.dataset.folder.exists()

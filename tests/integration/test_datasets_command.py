@@ -12,7 +12,6 @@ from segexport.exports.dataset import Datasets
 from segexport.jobs.job import Scope
 from segexport.jobs.request import parse_request
 from support.people import Person, write_snapshot
-from support.waiting import until
 from support.workplace import Workplace
 
 HERE = Scope("local", "prod")
@@ -30,12 +29,7 @@ async def run(
     request = parse_request({"destination": {"datasetId": "audience"}})
     async with place.working():
         for _ in range(2):
-            job = (await place.commands.submit(HERE, request)).job
-
-            async def has_ended(job_id: int = job.id) -> bool:
-                return (await place.store.get(HERE, job_id)).is_terminal
-
-            await until(has_ended, 30, "the job has ended")
+            await place.ended((await place.commands.submit(HERE, request)).job)
     await place.store.close()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO())
@@ -75,7 +69,7 @@ def test_datasets_and_batches_are_listed_and_shown(run: Any) -> None:
 def test_verifying_names_what_differs_and_ends_with_status_1(run: Any) -> None:
     assert run("verify", "audience")[:2] == (0, "2 of 2 batches are as their manifests say\n")
     first, second = batches()
-    second.paths[0].unlink()
+    (second.folder / second.manifest.files[0].name).unlink()
     status, printed, _ = run("verify", "audience")
     assert status == 1
     assert "is missing" in printed

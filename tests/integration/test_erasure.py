@@ -29,6 +29,7 @@ from segexport.profiles.subjects import Identity as Wanted
 from segexport.store.discards import DiscardReader
 from support.fragments import belongs, fragment, load_records, snapshot_of
 from support.people import Identity, Person, write_snapshot
+from support.s3 import Root
 from support.workplace import DATASET, RESOURCES, SCOPE, Workplace
 
 GOLD = ("ups", "gold")
@@ -53,8 +54,8 @@ JOURNEY = {"versionId": "v1", "namespace": "Email"}
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
-    place = await Workplace.open(tmp_path)
+async def place(tmp_path: Path, root: Root) -> AsyncIterator[Workplace]:
+    place = await Workplace.open(tmp_path, root.settings)
     write_snapshot(place.settings.profiles_folder, PEOPLE)
     yield place
     await place.store.close()
@@ -69,6 +70,7 @@ async def export(place: Workplace, **document: Any) -> Job:
 
 def persons_in(batch: Batch) -> set[int]:
     with duckdb.connect() as database:
+        batch.attach(database)
         found = database.execute(f"SELECT person_id::BIGINT FROM {batch.relation}").fetchall()
     return {number for (number,) in found}
 
@@ -96,9 +98,9 @@ async def test_a_person_is_gone_from_store_and_batches_and_the_others_stay(
     batch.verify()
     counts = batch.manifest.counts
     assert (batch.manifest.revision, counts.realized, counts.erased) == (2, 4, 1)
-    assert {path.name for path in batch.folder.iterdir()} == {
+    assert set(batch.folder.sizes()) == {
         "manifest.json",
-        *(path.name for path in batch.paths),
+        *(file.name for file in batch.manifest.files),
     }
     untouched = [file for file in before.manifest.files if file in batch.manifest.files]
     assert len(untouched) == len(before.manifest.files) - 1
@@ -118,7 +120,9 @@ async def test_the_identity_graph_is_a_place_and_forgets_the_person(place: Workp
     assert (await place.erased(Wanted("Phone", "5"))).traces == []
 
 
-async def test_nothing_with_the_persons_words_is_left_below_the_folders(place: Workplace) -> None:
+async def test_nothing_with_the_persons_words_is_left_below_the_folders(
+    place: Workplace, root: Root
+) -> None:
     await export(place, destination={"format": "ndjson"})
     settings = place.settings
     keys = place.folder / "keys.txt"
@@ -126,11 +130,13 @@ async def test_nothing_with_the_persons_words_is_left_below_the_folders(place: W
     live = Instances(settings.journeys_folder, SCOPE)
     live.add("v1", "Email", [keys], RESOURCES)
     keys.unlink()
-    folders = (settings.profiles_folder, settings.datasets_folder, settings.journeys_folder)
+    folders = (settings.profiles_folder, settings.journeys_folder)
     assert b"ines@x" in bytes_below(*folders)
+    assert b"ines@x" in root.content
     erasure = await place.erased(Wanted("Email", "ines@x"))
     assert Trace("journey", "v1 Email", 1) in erasure.traces
     assert b"ines@x" not in bytes_below(*folders)
+    assert b"ines@x" not in root.content
     assert [table.keys for table in live.tables()] == [1]
 
 
@@ -222,6 +228,7 @@ async def test_a_load_that_slips_in_while_somebody_is_erased_is_not_lost(
 
 async def test_the_command_line_tells_where_the_person_was(
     place: Workplace,
+    root: Root,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -229,6 +236,8 @@ async def test_the_command_line_tells_where_the_person_was(
     await export(place)
     await place.store.close()
     monkeypatch.setenv("SEGEXPORT_DATA", str(tmp_path))
+    for name, value in root.variables.items():
+        monkeypatch.setenv(name, value)
     capsys.readouterr()
 
     def run(*arguments: str) -> tuple[int, str]:

@@ -2,21 +2,73 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 
+from segexport.exports.dataset import Batch
+from segexport.jobs.job import Scope
 from segexport.jobs.request import parse_request
 from support.people import Person, write_snapshot
-from support.workplace import Workplace, request_for
+from support.s3 import KEY, SECRET, Bucket
+from support.workplace import Workplace
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 PAGE = Path(__file__).parents[2] / "docs" / "exports.md"
-GOLD = ("ups", "gold")
+HERE = Scope("local", "prod")
+PEOPLE = [
+    Person(
+        number + (1 << 60),
+        [{"person.name.lastName": f"n{number}", "loyalty.points": number}],
+        memberships={("ups", "gold"): "realized"},
+    )
+    for number in range(1, 8)
+]
+FORMATS = pytest.mark.parametrize("form", ["parquet", "ndjson", "ndjson.gz"])
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run(code: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run code of the page; the names that it knows then."""
+    exec(compile(code, str(PAGE), "exec"), names)
+    return names
+
+
+DATASETS, PANDAS, SPARK, S3 = range(4)
+"""The Python on the page, in its order."""
+
+
+def snippet(place: int) -> str:
+    found = blocks("python")
+    assert len(found) == 4
+    return found[place]
+
+
+@pytest.fixture
+def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes a batch in a format, where the page says that it is."""
+
+    async def make(form: str, **others: Any) -> None:
+        data = tmp_path / ".segexport"
+        data.mkdir()
+        place = await Workplace.open(data, others)
+        write_snapshot(place.settings.profiles_folder, PEOPLE)
+        document = {"destination": {"datasetId": "audience", "format": form}}
+        async with place.working():
+            submission = await place.commands.submit(HERE, parse_request(document))
+            await place.ended(submission.job)
+        await place.store.close()
+        monkeypatch.chdir(tmp_path)
+
+    return make
 
 
 def test_the_request_on_the_page_has_every_word() -> None:
@@ -24,21 +76,71 @@ def test_the_request_on_the_page_has_every_word() -> None:
     assert parse_request(shown).document() == json.loads(shown)
 
 
-async def test_the_code_on_the_page_reads_a_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@FORMATS
+async def test_the_code_on_the_page_reads_a_batch(export: Callable[..., Any], form: str) -> None:
+    await export(form)
+    names = run(snippet(DATASETS), {})
+    assert sorted(names["rows"]) == [(f"n{number}",) for number in range(1, 8)]
+
+
+@FORMATS
+async def test_the_query_on_the_page_reads_all_batches(
+    export: Callable[..., Any], form: str
 ) -> None:
-    data = tmp_path / ".segexport"
-    data.mkdir()
-    place = await Workplace.open(data)
-    people = [Person(number, memberships={GOLD: "realized"}) for number in range(1, 8)]
-    write_snapshot(place.settings.profiles_folder, people)
-    async with place.working():
-        await place.ended(await place.submit(request_for(GOLD)))
-    await place.store.close()
-    (place.settings.datasets_folder / "acme").rename(place.settings.datasets_folder / "local")
-    monkeypatch.chdir(tmp_path)
-    (python,) = blocks("python")
-    exec(compile(python, str(PAGE), "exec"), {})
-    (sql,) = blocks("sql")
+    await export(form)
+    parquet, ndjson = blocks("sql")
     with duckdb.connect() as database:
-        assert database.execute(sql).fetchall() == [(7,)]
+        query = parquet if form == "parquet" else ndjson
+        assert database.execute(query).fetchall() == [(7,)]
+
+
+async def test_pyarrow_reads_a_batch_as_the_page_says(export: Callable[..., Any]) -> None:
+    await export("parquet")
+    expression = "pyarrow.dataset.dataset(list(batch.paths))"
+    assert f"`{expression}`" in PAGE.read_text()
+    names = run(f"import pyarrow.dataset\nfound = {expression}", {"batch": newest()})
+    assert names["found"].count_rows() == 7
+
+
+@FORMATS
+async def test_pandas_reads_a_batch_as_the_page_says(export: Callable[..., Any], form: str) -> None:
+    await export(form)
+    profiles = run(snippet(PANDAS), {"batch": newest()})["profiles"]
+    assert sorted(map(int, profiles["person_id"])) == [person.id for person in PEOPLE]
+    assert sorted(one["points"] for one in profiles["loyalty"]) == list(range(1, 8))
+
+
+@FORMATS
+async def test_spark_reads_a_batch_as_the_page_says(
+    export: Callable[..., Any], form: str, spark: "SparkSession"
+) -> None:
+    await export(form)
+    profiles = run(snippet(SPARK), {"batch": newest(), "spark": spark})["profiles"]
+    rows = profiles.select("person_id", "person.name.lastName", "loyalty.points").collect()
+    assert sorted((int(row[0]), row[1], row[2]) for row in rows) == [
+        (person.id, f"n{number}", number) for number, person in enumerate(PEOPLE, start=1)
+    ]
+
+
+async def test_the_code_on_the_page_reads_from_s3(
+    export: Callable[..., Any], bucket: Bucket
+) -> None:
+    await export("parquet", **bucket.settings)
+    code = snippet(DATASETS).partition("datasets =")[0] + "import pandas as pd\n" + snippet(S3)
+    for shown, meant in (
+        ("https://storage.example:9000", bucket.server.endpoint),
+        ('"key": "…"', f'"key": "{KEY}"'),
+        ('"secret": "…"', f'"secret": "{SECRET}"'),
+        ("s3://bucket/exports", bucket.root),
+    ):
+        assert shown in code
+        code = code.replace(shown, meant)
+    names = run(code, {})
+    ids = [person.id for person in PEOPLE]
+    assert sorted(number for (number,) in names["rows"]) == ids
+    assert sorted(names["frame"]["person_id"]) == ids
+
+
+def newest() -> Batch:
+    batch: Batch = run(snippet(DATASETS), {})["batch"]
+    return batch

@@ -11,15 +11,18 @@ import duckdb
 import pytest
 
 from segexport.errors import DatasetError
-from segexport.exports import publishing
+from segexport.exports import on_disk, publishing
+from segexport.exports import staging as stagings
 from segexport.exports.dataset import Dataset, Datasets
 from segexport.exports.engine import Column
+from segexport.exports.object_store import ObjectStore
 from segexport.exports.publishing import DiscardFolder, fixed, manifest_of, publish, stage_manifest
 from segexport.exports.staging import Staging
 from segexport.jobs.job import Job
 from segexport.jobs.publication import Counts, DataFile, Publication, PublishedBatch
 from segexport.store.discards import fingerprint
 from support.job_stories import NOON, SCOPE, new_job
+from support.s3 import Root
 
 BATCH = "0123456789abcdef"
 
@@ -29,42 +32,43 @@ class Prepared:
     """A job just before COMPLETING: everything is in staging."""
 
     job: Job
-    dataset: Dataset
+    staging: Staging
     discards: DiscardFolder
     publication: Publication
 
     @property
-    def staging(self) -> Path:
-        return self.dataset.staging(self.job.id)
+    def dataset(self) -> Dataset:
+        return self.staging.dataset
 
     def publish(self) -> None:
-        publish(self.job.id, self.publication, self.dataset, self.discards)
+        publish(self.publication, self.staging, self.discards)
 
     def require_published(self) -> None:
         (batch,) = self.dataset.batches()
         batch.verify()
         assert batch.manifest.batch == BATCH
-        assert sorted(path.name for path in batch.folder.iterdir()) == [
+        assert sorted(batch.folder.sizes()) == [
             "manifest.json",
             *(file.name for file in self.publication.batches[0].files),
         ]
         file = self.publication.discards
         assert file is not None
         assert Path(file.path).read_text() == "discards"
-        assert not self.staging.exists()
+        assert not self.staging.folder.exists()
+        assert not self.staging.folder.on_disk(self.staging.scratch).exists()
         assert not any((self.discards.folder / ".staging").iterdir())
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Prepared:
-    return prepare(tmp_path)
+def prepared(tmp_path: Path, root: Root) -> Prepared:
+    return prepare(tmp_path, root.datasets)
 
 
-def prepare(folder: Path) -> Prepared:
+def prepare(folder: Path, datasets: Datasets, name: str = "audience") -> Prepared:
     job = replace(new_job()[0].after, snapshot="s1")
-    dataset = Datasets(folder / "datasets").dataset(SCOPE, "audience")
+    dataset = datasets.dataset(SCOPE, name)
     discards = DiscardFolder(folder / "discards")
-    staging = Staging(dataset.staging(job.id), epoch=2)
+    staging = Staging(dataset, job.id, epoch=2, scratch=folder / "uploads")
     staging.open()
     discards.open()
     files = []
@@ -80,7 +84,9 @@ def prepare(folder: Path) -> Prepared:
                     sha256=fingerprint(path),
                 )
             )
-    Staging(staging.folder, epoch=1).data(1).write_text("left by a worker that was lost")
+    staging.keep(files)
+    lost = replace(staging, epoch=1).data(1).name
+    (staging.folder / lost).replace(b"left by a worker that was lost")
     staged = discards.staged(job.id, BATCH)
     staged.write_text("discards")
     publication = Publication(
@@ -95,8 +101,8 @@ def prepare(folder: Path) -> Prepared:
         discards=fixed(staged, rows=2, final=discards.file(job.id)),
     )
     manifest = manifest_of(job, publication.batches[0], [Column("n", "BIGINT")], NOON)
-    stage_manifest(staging.folder, manifest)
-    return Prepared(job, dataset, discards, publication)
+    stage_manifest(staging, manifest)
+    return Prepared(job, staging, discards, publication)
 
 
 def test_exactly_the_files_of_the_publication_become_the_batch(prepared: Prepared) -> None:
@@ -105,12 +111,11 @@ def test_exactly_the_files_of_the_publication_become_the_batch(prepared: Prepare
     prepared.require_published()
 
 
-def test_publishing_again_changes_nothing(prepared: Prepared) -> None:
+def test_publishing_again_changes_nothing(prepared: Prepared, root: Root) -> None:
     prepared.publish()
-    before = sorted((path, path.stat().st_mtime_ns) for path in prepared.dataset.folder.rglob("*"))
+    before = root.moments
     prepared.publish()
-    after = sorted((path, path.stat().st_mtime_ns) for path in prepared.dataset.folder.rglob("*"))
-    assert after == before
+    assert root.moments == before
     prepared.require_published()
 
 
@@ -134,7 +139,19 @@ class Countdown:
         return counted
 
 
-STEPS = range(1, 20)
+STEPS = range(1, 30)
+
+
+def count(countdown: Countdown, patches: pytest.MonkeyPatch) -> None:
+    """Every rename, deletion and forcing to disk is a step, and every request to a store."""
+    for owner, names in (
+        (publishing, ("force_to_disk", "move")),
+        (on_disk, ("force_to_disk", "move", "remove", "_gather")),
+        (stagings, ("remove",)),
+        (ObjectStore, ("request",)),
+    ):
+        for name in names:
+            patches.setattr(owner, name, countdown.before(getattr(owner, name)))
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -143,12 +160,12 @@ def test_a_publication_that_is_killed_before_any_step_is_finished_by_the_next(
 ) -> None:
     countdown = Countdown(step)
     with monkeypatch.context() as patches:
-        for name in ("force_to_disk", "remove", "_move", "_gather"):
-            patches.setattr(publishing, name, countdown.before(getattr(publishing, name)))
+        count(countdown, patches)
         try:
             prepared.publish()
             assert countdown.left > 0, "a step was skipped"
         except Killed:
+            patches.undo()
             for batch in prepared.dataset.batches():
                 batch.verify()
                 assert len(batch.paths) == 2
@@ -160,15 +177,14 @@ def test_the_steps_above_are_all_there_are(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     countdown = Countdown(1000)
-    for name in ("force_to_disk", "remove", "_move", "_gather"):
-        monkeypatch.setattr(publishing, name, countdown.before(getattr(publishing, name)))
+    count(countdown, monkeypatch)
     prepared.publish()
     assert 1000 - countdown.left < max(STEPS)
 
 
-def test_two_who_both_believe_to_hold_the_job_publish_it_once(tmp_path: Path) -> None:
-    for round_ in range(40):
-        prepared = prepare(tmp_path / str(round_))
+def test_two_who_both_believe_to_hold_the_job_publish_it_once(tmp_path: Path, root: Root) -> None:
+    for round_ in range(20 if root.bucket else 40):
+        prepared = prepare(tmp_path / str(round_), root.datasets, f"round {round_}")
         errors: list[BaseException] = []
         start = threading.Barrier(2)
 
@@ -193,34 +209,37 @@ def test_two_who_both_believe_to_hold_the_job_publish_it_once(tmp_path: Path) ->
 
 
 def test_a_file_that_has_vanished_is_named_and_can_be_brought_back(prepared: Prepared) -> None:
-    file = prepared.staging / prepared.publication.batches[0].files[1].name
-    away = file.rename(prepared.dataset.folder / ".away")
-    with pytest.raises(DatasetError, match=r"part-00003-b000-e2\.parquet.*bring it back"):
+    file = prepared.staging.folder / prepared.publication.batches[0].files[1].name
+    content = file.read()
+    assert content
+    file.unlink()
+    with pytest.raises(DatasetError, match=r"part-00003-b000-e2\.parquet.*bring (it|them) back"):
         prepared.publish()
     assert not prepared.dataset.batches()
-    away.rename(file)
+    file.replace(content)
     prepared.publish()
     prepared.require_published()
 
 
-def test_batches_are_listed_in_the_order_of_their_making(tmp_path: Path) -> None:
-    first, second = prepare(tmp_path), prepare(tmp_path)
+def test_batches_are_listed_in_the_order_of_their_making(tmp_path: Path, root: Root) -> None:
+    first, second = (prepare(tmp_path, root.datasets) for _ in range(2))
     for prepared, batch, hours in ((second, "b" * 16, 1), (first, "c" * 16, 0)):
         (published,) = prepared.publication.batches
         published = replace(published, id=batch)
         publication = Publication(batches=(published,))
         manifest = manifest_of(prepared.job, published, [], NOON + timedelta(hours=hours))
         stage_manifest(prepared.staging, manifest)
-        publish(prepared.job.id, publication, prepared.dataset, prepared.discards)
+        publish(publication, prepared.staging, prepared.discards)
     listed = [batch.manifest.job for batch in first.dataset.batches()]
     assert listed == [first.job.id, second.job.id]
 
 
 def test_what_has_no_manifest_is_no_batch(prepared: Prepared) -> None:
     prepared.publish()
-    (prepared.dataset.folder / "stray").mkdir()
-    (prepared.dataset.folder / ".staging" / "1").mkdir()
-    (prepared.dataset.folder / ".staging" / "manifest.json").write_text("{}")
+    (prepared.dataset.folder / "stray").open("begun")
+    (prepared.dataset.folder / "copied" / "part-00000-b000-e1.parquet").replace(b"without manifest")
+    (prepared.dataset.folder / ".staging" / "1").open("begun")
+    (prepared.dataset.folder / ".staging" / "manifest.json").replace(b"{}")
     prepared.require_published()
 
 
@@ -235,10 +254,10 @@ def test_a_batch_that_has_changed_is_found_out(prepared: Prepared) -> None:
     wrong = (first, second.model_copy(update={"rows": 9}))
     with pytest.raises(DatasetError, match="has 4 rows; its manifest says 9"):
         replace(batch, manifest=batch.manifest.model_copy(update={"files": wrong})).verify()
-    batch.paths[1].write_bytes(bytes(second.size))
+    (batch.folder / second.name).replace(bytes(second.size))
     with pytest.raises(DatasetError, match=r"part-00003-b000-e2\.parquet has changed"):
         batch.verify()
-    batch.paths[0].unlink()
+    (batch.folder / first.name).unlink()
     with pytest.raises(DatasetError, match=r"part-00000-b000-e2\.parquet is missing"):
         batch.verify()
 
@@ -246,7 +265,7 @@ def test_a_batch_that_has_changed_is_found_out(prepared: Prepared) -> None:
 @pytest.mark.parametrize("manifest", [b"", b"{}", b'{"format": 2}'])
 def test_a_manifest_that_cannot_be_read_is_named(prepared: Prepared, manifest: bytes) -> None:
     prepared.publish()
-    (prepared.dataset.folder / BATCH / "manifest.json").write_bytes(manifest)
+    (prepared.dataset.folder / BATCH / "manifest.json").replace(manifest)
     with pytest.raises(DatasetError, match=r"manifest\.json"):
         prepared.dataset.batches()
 

@@ -26,7 +26,7 @@ from support.spark_process import PEOPLE, export_on
 from support.waiting import until
 from support.workplace import SCOPE, Workplace, request_for
 
-ON_SPARK = {"engine": "spark", "spark": SparkSettings(master="local[2]")}
+ON_SPARK: dict[str, Any] = {"engine": "spark", "spark": SparkSettings(master="local[2]")}
 """Settings of the worker."""
 
 
@@ -152,7 +152,7 @@ async def test_numbers_in_json_pass_unchanged(place: Workplace) -> None:
     async with place.working():
         await place.ended(await place.submit(parse_request(document)), patience=60)
     (batch,) = place.dataset.batches()
-    assert number in "".join(path.read_text() for path in batch.paths)
+    assert number in "".join(Path(path).read_text() for path in batch.paths)
 
 
 def test_pieces_run_on_the_executors_of_a_cluster(tmp_path: Path) -> None:

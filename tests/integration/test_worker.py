@@ -354,8 +354,7 @@ async def test_a_segment_that_vanished_fails_the_job(place: Workplace) -> None:
 
 
 async def test_a_dataset_that_cannot_be_written_fails_the_job_at_once(place: Workplace) -> None:
-    place.dataset.folder.parent.mkdir(parents=True)
-    place.dataset.folder.write_text("a file where the folder should be")
+    place.dataset.folder.replace(b"a file where the folder should be")
     async with place.working():
         job = await place.ended(await place.submit(request_for(GOLD)))
     job = await assert_ended_without_a_trace(place, job, FaultKind.FAILED)
@@ -628,7 +627,8 @@ async def test_a_piece_whose_files_have_vanished_is_run_again(place: Workplace) 
     async with place.working(place.new_worker(change=gated(gate))):
         job = await place.submit(request_for(GOLD))
         await is_reached(gate)
-    next(place.dataset.staging(job.id).glob("part-00001-*")).unlink()
+    staging = place.dataset.staging(job.id)
+    (staging / next(name for name in staging.sizes() if name.startswith("part-00001-"))).unlink()
     async with place.working(place.new_worker("two")):
         job = await place.ended(job)
     assert [piece.epoch for piece in await place.store.pieces(job.id)] == [1, 2, 1, 2]
@@ -656,10 +656,9 @@ async def test_what_a_cancelled_job_has_left_in_staging_is_swept(place: Workplac
     job = await place.submit(request_for(GOLD))
     other = await place.submit(request_for(GOLD))
     await place.commands.cancel(SCOPE, job.id)
-    place.dataset.staging(job.id).mkdir(parents=True)
-    (place.dataset.staging(job.id) / "part-00000-e1.parquet").write_text("left")
+    (place.dataset.staging(job.id) / "part-00000-e1.parquet").replace(b"left")
     unknown = place.dataset.staging(99)
-    unknown.mkdir(parents=True)
+    unknown.open("begun")
     async with place.working():
         await place.ended(other)
         await asyncio.to_thread(

@@ -19,8 +19,9 @@ from typing import Any
 import orjson
 
 from segexport.events.outbox import OutboxRow
-from segexport.exports import attempt, publishing
+from segexport.exports import on_disk, publishing, staging
 from segexport.exports.engines.duckdb import DuckDBRun
+from segexport.exports.object_store import ObjectStore
 from segexport.jobs.job import Transition
 from segexport.store.sqlite import SqliteStore
 from segexport.store.store import FinishedPiece, Lease
@@ -36,8 +37,8 @@ class Point:
     """A moment of a worker's work: before, during or after the nth call of something.
 
     `call` is `commit` with the state it leads to, `save_piece`, a blocking method of a run,
-    or a step of publishing: `move`, `sweep`, `remove`. `during` means a few milliseconds
-    after the call has begun.
+    a step of publishing (`move`, `sweep`, `remove`), or `request` with the method of a file
+    system on an object store. `during` means a few milliseconds after the call has begun.
     """
 
     moment: str
@@ -123,10 +124,18 @@ async def main(folder: Path, point: Point | None) -> None:
     patch(SqliteStore, "save_piece", save_piece)
     for name in ("prepare", "run_piece", "join_discards", "columns"):
         patch(DuckDBRun, name, fuse.wrap(name, getattr(DuckDBRun, name)))
-    patch(publishing, "_move", fuse.wrap("move", publishing._move))
+    for module in (publishing, on_disk):
+        patch(module, "move", fuse.wrap("move", module.move))
     patch(publishing.DiscardFolder, "sweep", fuse.wrap("sweep", publishing.DiscardFolder.sweep))
-    for module in (publishing, attempt):
+    for module in (staging, on_disk):
         patch(module, "remove", fuse.wrap("remove", module.remove))
+    plain_request = ObjectStore.request
+
+    def request(store: ObjectStore, about: str, method: str, *rest: Any, **options: Any) -> Any:
+        with fuse.around(f"request {method}"):
+            return plain_request(store, about, method, *rest, **options)
+
+    patch(ObjectStore, "request", request)
     place = await Workplace.open(folder, lease=LEASE)
     await place.new_worker(f"process {os.getpid()}").run()
 

@@ -32,6 +32,7 @@ from support.waiting import until
 SCOPE = Scope("acme", "prod")
 RESOURCES = Resources(threads=2, memory_limit="256MB")
 DATASET = "audience"
+NO_OTHERS: Mapping[str, Any] = {}
 
 
 def request_for(
@@ -62,8 +63,12 @@ class Workplace:
     commands: Commands
 
     @classmethod
-    async def open(cls, folder: Path, **exports: Any) -> Self:
-        """Open it. `exports` are settings of the worker, quick ones unless said otherwise."""
+    async def open(
+        cls, folder: Path, others: Mapping[str, Any] = NO_OTHERS, **exports: Any
+    ) -> Self:
+        """Open it. `exports` are settings of the worker, quick ones unless said otherwise;
+        `others` are settings besides.
+        """
         quick = {
             "lease": timedelta(seconds=2),
             "retry_delay": timedelta(milliseconds=100),
@@ -71,7 +76,7 @@ class Workplace:
             "piece_delay": timedelta(milliseconds=20),
             "memory_limit": "512MB",
         }
-        settings = Settings(data=folder, exports=ExportSettings(**(quick | exports)))
+        settings = Settings(data=folder, exports=ExportSettings(**(quick | exports)), **others)
         store = await SqliteStore.open(settings.store_file)
         identity = store.identity
         voice = Voice.of(identity.id, identity.generation, dialect="xdm", form="uri")
@@ -79,7 +84,7 @@ class Workplace:
         commands = Commands(
             store=store,
             voice=voice,
-            check=partial(check, profiles, Datasets(settings.datasets_folder)),
+            check=partial(check, profiles, Datasets.of(settings)),
             deadline=settings.exports.deadline,
         )
         return cls(folder, settings, store, voice, commands)
@@ -87,7 +92,7 @@ class Workplace:
     @property
     def datasets(self) -> Datasets:
         """All datasets."""
-        return Datasets(self.settings.datasets_folder)
+        return Datasets.of(self.settings)
 
     @property
     def dataset(self) -> Dataset:
@@ -120,7 +125,7 @@ class Workplace:
 
     async def job(self, job: Job) -> Job:
         """The job as it stands now."""
-        return await self.store.get(SCOPE, job.id)
+        return await self.store.get(job.scope, job.id)
 
     async def ended(self, job: Job, patience: float = 30) -> Job:
         """The job once it has ended."""
@@ -163,11 +168,14 @@ class Workplace:
         assert [row.sequence for row in mine] == sequences(mine)
         return ["discards" if row.discards else row.type.rpartition(".")[2] for row in mine]
 
-    def left_behind(self) -> Sequence[Path]:
+    def left_behind(self) -> Sequence[str]:
         """Files that no reader should ever see, and that should be gone by now."""
-        staged = [*self.settings.datasets_folder.glob("*/*/*/.staging/**/*")]
-        staged += self.settings.discards_folder.glob(".staging/*")
-        return [path for path in staged if path.is_file()]
+        here = [*self.settings.datasets_folder.glob("**/.staging/**/*")]
+        here += self.settings.discards_folder.glob(".staging/*")
+        staged = [str(path) for path in here if path.is_file()]
+        for _, _, folder in Datasets.of(self.settings).staged():
+            staged += [f"{folder}/{name}" for name in folder.sizes()]
+        return sorted(set(staged))
 
 
 def sequences(rows: Sequence[OutboxRow]) -> list[int]:

@@ -215,7 +215,7 @@ def _dataset(name: str) -> Dataset:
 
 
 def _datasets(settings: Settings) -> Datasets:
-    return Datasets(settings.datasets_folder)
+    return Datasets.of(settings)
 
 
 def _scope(settings: Settings) -> Scope:

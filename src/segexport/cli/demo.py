@@ -150,7 +150,7 @@ async def _show(folder: Path, profiles: int) -> bool:
             jobs = [await _tell(commands, scope, story, ledger) for story in STORIES]
             listening.cancel()
     out.rule("3. What the store, the dataset and the events say", align="left")
-    agree = _compare(jobs, ledger, Datasets(settings.datasets_folder))
+    agree = _compare(jobs, ledger, Datasets.of(settings))
     as_told = all(job.state is story.ends for job, story in zip(jobs, STORIES, strict=True))
     verdict = "[green]they agree[/]" if agree else "[bold red]they differ[/]"
     records, valid = ledger.records.total(), ledger.valid.total()

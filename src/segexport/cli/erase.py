@@ -48,7 +48,7 @@ def erase_(
         async with open_store(settings) as store:
             places = Places(
                 profiles=settings.profiles_folder,
-                datasets=Datasets(settings.datasets_folder),
+                datasets=Datasets.of(settings),
                 journeys=settings.journeys_folder,
                 store=store,
             )

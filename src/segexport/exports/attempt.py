@@ -17,7 +17,7 @@ from segexport.exports.plan import ExportPlan, plan_export, resolve_policy, uppe
 from segexport.exports.processing import Processing
 from segexport.exports.publishing import publish
 from segexport.exports.segmentation import evaluation_for
-from segexport.exports.staging import LIVE_INSTANCES, Staging, remove
+from segexport.exports.staging import LIVE_INSTANCES
 from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Step
@@ -30,6 +30,9 @@ log: Final = structlog.stdlib.get_logger(__name__)
 TAKEOVERS: Final = 20
 """A job that so many workers have left without finishing it is given up: it may be what
 brings them down."""
+
+SWEEPING: Final = 2.0
+"""Seconds that the end of a failed or cancelled job waits for an object store."""
 
 ROLLING: Final = (JobState.COMPLETING, JobState.FAILING, JobState.CANCELLING)
 """In these states a job only goes on: neither a cancel nor a deadline turns it around."""
@@ -164,7 +167,7 @@ class Attempt:
         snapshot = await self._snapshot(job)
         # Pieces of an earlier attempt are kept, so what they cover must stay the same.
         plan = await self._plan(job, snapshot)
-        await self._bench.in_thread(self._staging(job).open)
+        await self._bench.in_thread(self._bench.staging(job).open)
         await self._bench.in_thread(self._bench.discards.open)
         estimate = upper_bound(job.request, snapshot)
         return partial(steps.start, pieces=plan.pieces, estimate=estimate)
@@ -180,11 +183,11 @@ class Attempt:
     async def _publish(self, job: Job) -> Step:
         publication = job.publication
         assert publication is not None  # noqa: S101  (COMPLETING is only entered with one)
-        dataset = self._bench.datasets.dataset(job.scope, job.request.destination.dataset_id)
-        move = partial(publish, job.id, publication, dataset, self._bench.discards)
+        staging = self._bench.staging(job)
+        going_forward = partial(publish, publication, staging, self._bench.discards)
         while True:
             try:
-                await self._bench.in_thread(move)
+                await self._bench.in_thread(going_forward)
             except DatasetError as error:
                 # There is no way back from here, and another worker would fare no better.
                 log.error("the publication cannot go on", error=str(error))  # noqa: TRY400
@@ -195,13 +198,15 @@ class Attempt:
     async def _clean_up(self, job: Job) -> Step:
         def sweep() -> None:
             self._bench.discards.sweep(job.id)
-            remove(self._staging(job).folder)
+            self._bench.staging(job).remove()
 
         try:
-            await self._bench.in_thread(sweep)
-        except DatasetError as error:
+            async with asyncio.timeout(SWEEPING):
+                await self._bench.in_thread(sweep)
+        except (DatasetError, TimeoutError) as error:
             # The job's end does not wait for this: the worker sweeps again later.
-            log.warning("staged files stay behind for now", error=str(error))
+            said = str(error) or "the object store does not answer"
+            log.warning("staged files stay behind for now", error=said)
         return steps.clean_up
 
     async def _snapshot(self, job: Job) -> Snapshot:
@@ -222,13 +227,10 @@ class Attempt:
         if journey is None:
             return None
         known = Instances(self._bench.journeys, job.scope)
-        staging = self._staging(job)
+        staging = self._bench.staging(job)
         staging.open()
-        return known.pin(journey.version_id, journey.namespace, staging.folder / LIVE_INSTANCES)
-
-    def _staging(self, job: Job) -> Staging:
-        dataset = self._bench.datasets.dataset(job.scope, job.request.destination.dataset_id)
-        return Staging(dataset.staging(job.id), job.epoch)
+        pin = partial(known.pin, journey.version_id, journey.namespace)
+        return staging.shared(LIVE_INSTANCES, pin)
 
     def _progress(self) -> float:
         return self._processing.progress if self._processing else 0.0

@@ -1,5 +1,7 @@
 """Datasets: folders of batches, each visible through its manifest.
 
+Folders may be those of a file system or of an object store, see `location`.
+
     <datasets>/<organization>/<sandbox>/<dataset id>/
       dataset.json                        what was registered of it; need not be there
       <batch id>/manifest.json            the batch is what its manifest names, nothing else
@@ -7,15 +9,17 @@
                                               of the job's lease
       .staging/<job id>/                  of exports that run; not for readers
 
-A batch appears whole, by the renaming of its folder. It never changes afterwards, but for
-the erasure of a person, which makes the next revision of its manifest.
+A batch appears whole: by the renaming of its folder, or on an object store by the creation
+of its manifest. It never changes afterwards, but for the erasure of a person, which makes
+the next revision of its manifest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, Self
 
 import duckdb
 import orjson
@@ -23,15 +27,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segexport.database import open_database
 from segexport.errors import DatasetError, Problem
-from segexport.exports.staging import explaining, force_to_disk, make_folder, remove
+from segexport.exports.layout import MANIFEST, REGISTRATION, STAGING
+from segexport.exports.location import Location, locate
 from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest, FileFormat
+from segexport.settings import Settings
 from segexport.sql import lines, ndjson, parquet
 from segexport.store.discards import fingerprint
-
-MANIFEST: Final = "manifest.json"
-REGISTRATION: Final = "dataset.json"
-STAGING: Final = ".staging"
 
 
 class _Part(BaseModel):
@@ -101,21 +103,25 @@ class Manifest(_Part):
 class Batch:
     """A visible batch."""
 
-    folder: Path
+    folder: Location
     manifest: Manifest
 
     @property
-    def paths(self) -> Sequence[Path]:
-        """Its data files, in the order of their pieces."""
-        return tuple(self.folder / file.name for file in self.manifest.files)
+    def paths(self) -> Sequence[str]:
+        """Its data files, in the order of their pieces: paths, or URLs on an object store."""
+        return tuple(str(self.folder / file.name) for file in self.manifest.files)
 
     @property
     def relation(self) -> str:
-        """What stands behind FROM in a query of DuckDB."""
+        """What stands behind FROM in a query of DuckDB, see `attach`."""
         if self.manifest.file_format is FileFormat.PARQUET:
             return parquet(self.paths)
         columns = {column.name: column.type for column in self.manifest.columns}
         return ndjson(self.paths, columns)
+
+    def attach(self, database: duckdb.DuckDBPyConnection) -> None:
+        """Let this database read `relation`. Without an object store there is nothing to do."""
+        self.folder.attach(database)
 
     @property
     def size(self) -> int:
@@ -125,13 +131,23 @@ class Batch:
     def faults(self) -> Iterator[str]:
         """Everything in which the files differ from the manifest, and it from itself.
 
-        Reads every file twice: once for its checksum, once for its rows.
+        Reads every file twice: once for its checksum, once for its rows; from an object
+        store it is brought for that, one at a time. Raises `DatasetError`.
         """
-        with open_database() as database:
-            for file, path in zip(self.manifest.files, self.paths, strict=True):
-                fault = _fault(database, file, path)
-                if fault:
-                    yield fault
+        sizes = self.folder.sizes()
+        with open_database() as database, TemporaryDirectory() as scratch:
+            for file in self.manifest.files:
+                where = self.folder / file.name
+                found = sizes.get(file.name)
+                if found is None:
+                    yield f"{where} is missing"
+                elif found != file.size:
+                    yield f"{where} has {found} bytes; its manifest says {file.size}"
+                else:
+                    fault = _fault(database, file, where.get(Path(scratch)))
+                    where.forget(Path(scratch))
+                    if fault:
+                        yield f"{where} {fault}"
         counts = self.manifest.counts
         rows = sum(file.rows for file in self.manifest.files)
         if rows != counts.realized - counts.erased or counts.total != (
@@ -153,85 +169,82 @@ class Batch:
 
         Raises `DatasetError`, also while the batch's job is still being published.
         """
-        staging = self.folder.parent / STAGING / str(self.manifest.job)
-        if staging.exists():
+        if Dataset(self.folder.parent).staging(self.manifest.job).exists():
             raise DatasetError(
                 f"job {self.manifest.job} is still publishing batch {self.manifest.batch}; wait "
                 "for its end, then delete the batch"
             )
-        with explaining(self.folder):
-            (self.folder / MANIFEST).unlink(missing_ok=True)
-        force_to_disk(self.folder)
-        remove(self.folder)
+        (self.folder / MANIFEST).unlink()
+        self.folder.remove()
 
 
 def _fault(database: duckdb.DuckDBPyConnection, file: ManifestFile, path: Path) -> str | None:
-    if not path.is_file():
-        return f"{path} is missing"
-    if path.stat().st_size != file.size:
-        return f"{path} has {path.stat().st_size} bytes; its manifest says {file.size}"
+    """What is wrong with a file that is as long as it should be."""
     if file.sha256 and fingerprint(path) != file.sha256:
-        return f"{path} has changed: its SHA-256 is not the one in its manifest"
+        return "has changed: its SHA-256 is not the one in its manifest"
     relation = parquet([path]) if path.suffix == ".parquet" else lines([path])
     try:
         ((rows,),) = database.execute(f"SELECT count(*) FROM {relation}").fetchall()
     except duckdb.Error as error:
-        return f"{path} is damaged ({str(error).splitlines()[0]})"
-    return None if rows == file.rows else f"{path} has {rows} rows; its manifest says {file.rows}"
+        return f"is damaged ({str(error).splitlines()[0]})"
+    return None if rows == file.rows else f"has {rows} rows; its manifest says {file.rows}"
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One dataset of one sandbox; its folder need not exist yet."""
+    """One dataset of one sandbox; its folder need not exist yet.
 
-    folder: Path
+    All that it does raises `DatasetError` where something cannot be read or written.
+    """
+
+    folder: Location
 
     def batch(self, batch_id: str) -> Batch:
         """A batch. Raises `DatasetError` if it is not there, or its manifest not readable."""
-        folder = self.folder / batch_id
-        try:
-            return Batch(folder, Manifest.model_validate_json((folder / MANIFEST).read_bytes()))
-        except OSError as error:
+        batch = self._batch(batch_id)
+        if batch is None:
             raise DatasetError(
-                f"{self.folder} has no batch {batch_id!r} ({error.strerror})"
-            ) from error
+                f"{self.folder} has no batch {batch_id!r}; `segexport datasets show` shows those "
+                "there are"
+            )
+        return batch
+
+    def batches(self) -> Sequence[Batch]:
+        """The visible batches, oldest first."""
+        names = (name for name in self.folder.folders() if not name.startswith("."))
+        found = (batch for batch in map(self._batch, names) if batch is not None)
+        return sorted(found, key=lambda b: (b.manifest.created, b.folder.name))
+
+    def _batch(self, batch_id: str) -> Batch | None:
+        folder = self.folder / batch_id
+        content = (folder / MANIFEST).read()
+        if content is None:
+            return None
+        try:
+            return Batch(folder, Manifest.model_validate_json(content))
         except ValidationError as error:
             raise DatasetError(
                 f"{folder / MANIFEST} is not a manifest that this version reads: {error}"
             ) from error
 
-    def batches(self) -> Sequence[Batch]:
-        """The visible batches, oldest first."""
-        found = (path.parent.name for path in self.folder.glob(f"[!.]*/{MANIFEST}"))
-        return sorted(map(self.batch, found), key=lambda b: (b.manifest.created, b.folder.name))
-
     @property
     def registered_schema(self) -> str | None:
-        """The name of the schema that was registered for the dataset, if one was.
-
-        Raises `DatasetError` if that cannot be read.
-        """
-        path = self.folder / REGISTRATION
-        try:
-            return str(orjson.loads(path.read_bytes())["schema"])
-        except (FileNotFoundError, NotADirectoryError):
+        """The name of the schema that was registered for the dataset, if one was."""
+        file = self.folder / REGISTRATION
+        content = file.read()
+        if content is None:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        try:
+            return str(orjson.loads(content)["schema"])
+        except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(
-                f"{path} cannot be read ({error}); register the dataset again with "
+                f"{file} cannot be read ({error}); register the dataset again with "
                 "`segexport datasets register`"
             ) from error
 
     def register(self, schema: str) -> None:
-        """Say which schema its batches have to have. Raises `DatasetError`."""
-        make_folder(self.folder)
-        path = self.folder / REGISTRATION
-        written = path.with_suffix(".next")
-        with explaining(path):
-            written.write_bytes(orjson.dumps({"schema": schema}) + b"\n")
-            force_to_disk(written)
-            written.rename(path)
-        force_to_disk(self.folder)
+        """Say which schema its batches have to have."""
+        (self.folder / REGISTRATION).replace(orjson.dumps({"schema": schema}) + b"\n")
 
     def delete(self) -> None:
         """Delete all batches and what was registered.
@@ -239,7 +252,7 @@ class Dataset:
         Raises `DatasetError`, also while a job writes to it; batches that were deleted by
         then stay so.
         """
-        busy = sorted(path.name for path in (self.folder / STAGING).glob("*"))
+        busy = (self.folder / STAGING).folders()
         if busy:
             raise DatasetError(
                 f"job {', '.join(busy)} writes to {self.folder}; cancel it or wait for its end, "
@@ -247,9 +260,9 @@ class Dataset:
             )
         for batch in self.batches():
             batch.delete()
-        remove(self.folder)
+        self.folder.remove()
 
-    def staging(self, job_id: int) -> Path:
+    def staging(self, job_id: int) -> Location:
         """Where the export of this job writes until it is published."""
         return self.folder / STAGING / str(job_id)
 
@@ -263,36 +276,45 @@ def schema_problems(request: ExportRequest, dataset: Dataset) -> Sequence[Proble
     return (Problem("schema.name", f"{what}, not {request.schema_.name!r}; name that one"),)
 
 
-@dataclass(frozen=True, slots=True)
 class Datasets:
-    """All datasets below a folder."""
+    """All datasets below a root: a folder, or `s3://bucket/prefix`.
 
-    root: Path
+    `options` say how an object store is reached, in the words of s3fs: `endpoint_url`,
+    `key`, `secret` and so on; what is not said is taken from the usual places of AWS.
+    """
+
+    def __init__(self, root: str | Path, **options: Any) -> None:
+        self.root: Location = locate(root, options)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those that the settings name."""
+        return cls(settings.datasets_root, **settings.s3.as_options())
 
     def dataset(self, scope: Scope, dataset_id: str) -> Dataset:
         """A dataset of a sandbox. Raises `DatasetError` for a name that is no folder's name."""
-        steps = (scope.organization, scope.sandbox, dataset_id)
-        for step in steps:
+        folder = self.root
+        for step in (scope.organization, scope.sandbox, dataset_id):
             if not step or step.startswith(".") or "/" in step or "\0" in step:
                 raise DatasetError(f"{step!r} cannot name a folder of a dataset")
-        return Dataset(self.root.joinpath(*steps))
+            folder /= step
+        return Dataset(folder)
 
     def named(self, scope: Scope) -> Sequence[str]:
         """The ids of a sandbox's datasets."""
-        folder = self.root / scope.organization / scope.sandbox
-        if not folder.is_dir():
-            return ()
-        return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+        return (self.root / scope.organization / scope.sandbox).folders()
 
-    def every(self) -> Iterator[Dataset]:
+    def every(self) -> Iterator[tuple[Scope, Dataset]]:
         """The datasets of all sandboxes."""
-        for folder in sorted(self.root.glob("*/*/*")):
-            if folder.is_dir():
-                yield Dataset(folder)
+        for organization in self.root.folders():
+            for sandbox in (self.root / organization).folders():
+                scope = Scope(organization, sandbox)
+                for name in self.named(scope):
+                    yield scope, Dataset(self.root / organization / sandbox / name)
 
-    def staged(self) -> Iterator[tuple[Scope, int, Path]]:
+    def staged(self) -> Iterator[tuple[Scope, int, Location]]:
         """Everything in staging: whose job, its id, its folder."""
-        for folder in self.root.glob(f"*/*/*/{STAGING}/*"):
-            if folder.name.isdecimal():
-                organization, sandbox = folder.parts[-5:-3]
-                yield Scope(organization, sandbox), int(folder.name), folder
+        for scope, dataset in self.every():
+            for name in (dataset.folder / STAGING).folders():
+                if name.isdecimal():
+                    yield scope, int(name), dataset.staging(int(name))

@@ -9,21 +9,21 @@ import gzip
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, cast
+from tempfile import TemporaryDirectory
+from typing import IO, cast
 
 import duckdb
 import orjson
 
 from segexport.database import open_database
 from segexport.errors import DatasetError
-from segexport.exports.dataset import MANIFEST, Batch, ManifestFile
+from segexport.exports.dataset import Batch, ManifestFile
+from segexport.exports.disk import explaining
 from segexport.exports.fields import PERSON_ID
-from segexport.exports.staging import explaining, force_to_disk
+from segexport.exports.layout import MANIFEST
 from segexport.jobs.request import FileFormat
 from segexport.sql import literal, parquet
 from segexport.store.discards import fingerprint
-
-_NEXT_MANIFEST: Final = "manifest.next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,12 @@ def erase_from_batch(batch: Batch, persons: Collection[int]) -> int:
     """
     revision = batch.manifest.revision + 1
     _sweep(batch)
-    changes = [
-        change
-        for file in batch.manifest.files
-        if (change := _without(batch, file, persons, revision)) is not None
-    ]
+    with TemporaryDirectory() as scratch:
+        changes = [
+            change
+            for file in batch.manifest.files
+            if (change := _without(batch, file, persons, revision, Path(scratch))) is not None
+        ]
     if not changes:
         return 0
     erased = sum(change.old.rows - change.new.rows for change in changes)
@@ -60,10 +61,10 @@ def erase_from_batch(batch: Batch, persons: Collection[int]) -> int:
 
 def _sweep(batch: Batch) -> None:
     """Delete what an erasure that was killed has left beside the batch's own files."""
-    with explaining(batch.folder):
-        for path in (*batch.folder.glob("part-*"), batch.folder / _NEXT_MANIFEST):
-            if path not in batch.paths:
-                path.unlink(missing_ok=True)
+    known = {MANIFEST, *(file.name for file in batch.manifest.files)}
+    for name in batch.folder.sizes():
+        if name not in known:
+            (batch.folder / name).unlink()
 
 
 def _replace(batch: Batch, changes: Sequence[Rewritten], erased: int, revision: int) -> None:
@@ -76,37 +77,31 @@ def _replace(batch: Batch, changes: Sequence[Rewritten], erased: int, revision: 
             "counts": counts.model_copy(update={"erased": counts.erased + erased}),
         }
     )
-    path = batch.folder / MANIFEST
-    written = batch.folder / _NEXT_MANIFEST
-    with explaining(path):
-        written.write_bytes(manifest.to_json())
-        force_to_disk(written)
-        written.rename(path)
-    force_to_disk(batch.folder)
+    (batch.folder / MANIFEST).replace(manifest.to_json())
     for name in news:
-        with explaining(batch.folder / name):
-            (batch.folder / name).unlink(missing_ok=True)
+        (batch.folder / name).unlink()
 
 
 def _without(
-    batch: Batch, file: ManifestFile, persons: Collection[int], revision: int
+    batch: Batch, file: ManifestFile, persons: Collection[int], revision: int, scratch: Path
 ) -> Rewritten | None:
     """The file without these persons; None if it holds none of them."""
-    source = batch.folder / file.name
     stem, _, suffix = file.name.partition(".")
-    target = batch.folder / f"{stem.partition('-r')[0]}-r{revision}.{suffix}"
+    name = f"{stem.partition('-r')[0]}-r{revision}.{suffix}"
+    before, after = batch.folder / file.name, batch.folder / name
+    source, target = before.get(scratch), after.on_disk(scratch)
     rewrite = (
         _rewrite_parquet if batch.manifest.file_format is FileFormat.PARQUET else _rewrite_lines
     )
     with explaining(target):
         rows = rewrite(source, target, persons)
+    before.forget(scratch)
     if rows == file.rows:
         target.unlink(missing_ok=True)
         return None
-    force_to_disk(target)
-    new = ManifestFile(
-        name=target.name, rows=rows, size=target.stat().st_size, sha256=fingerprint(target)
-    )
+    new = ManifestFile(name=name, rows=rows, size=target.stat().st_size, sha256=fingerprint(target))
+    batch.folder.put([name], scratch)
+    after.forget(scratch)
     return Rewritten(file, new)
 
 

@@ -21,10 +21,10 @@ from typing import Final
 
 from segexport.errors import DiscardsWaiting, SeveralPersons
 from segexport.exports.dataset import Datasets
+from segexport.exports.disk import alone, make_folder
 from segexport.exports.erasing import erase_from_batch, is_searchable
 from segexport.exports.instances import Instances, sandboxes
 from segexport.exports.redaction import redacted, rows_of, sweep
-from segexport.exports.staging import alone, make_folder
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DiscardFile
@@ -204,9 +204,10 @@ def _rows_of(file: DiscardFile, persons: Collection[int]) -> int:
 
 def _from_batches(places: Places, persons: Collection[int]) -> Sequence[Trace]:
     traces = []
-    for dataset in places.datasets.every():
+    root = f"{places.datasets.root}/"
+    for _, dataset in places.datasets.every():
         for batch in dataset.batches():
-            name = f"{batch.folder.relative_to(places.datasets.root)}"
+            name = str(batch.folder).removeprefix(root)
             if not is_searchable(batch):
                 why = "it was written without person ids: delete it, and export it again"
                 traces.append(Trace("batch", name, 0, why))

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 
 from segexport.errors import (
+    DatasetUnreachable,
     EngineError,
     InvalidRequest,
     ProfileStoreCorrupt,
@@ -20,15 +21,16 @@ LONGEST_DELAY: Final = timedelta(minutes=10)
 """Delays double with every attempt up to this, the rhythm in which the Experience Platform
 tries again."""
 
+_PASSING: Final = (ProfileStoreError, EngineError, DatasetUnreachable, OSError)
 _INITIALIZATION: Final = (JobState.PREPARING_FOR_INITIALIZATION, JobState.INITIALIZING)
 
 
 def after_fault(error: Exception, job: Job, settings: ExportSettings) -> Step:
     """The step that a job takes after `error` has come up in its present state.
 
-    A profile store that does not answer and a query that fails may do better later, as long
-    as attempts are left. A request that no longer fits the snapshot, damaged files and a
-    dataset that cannot be written stay what they are.
+    A profile store or an object store that does not answer and a query that fails may do
+    better later, as long as attempts are left. A request that no longer fits the snapshot,
+    damaged files and a dataset that cannot be written stay what they are.
     """
     if _may_pass(error) and job.attempts < settings.attempts:
         return partial(_postpone, delay=_delay(job, settings))
@@ -38,12 +40,12 @@ def after_fault(error: Exception, job: Job, settings: ExportSettings) -> Step:
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, ProfileStoreCorrupt):
         return False
-    return isinstance(error, ProfileStoreError | EngineError | OSError)
+    return isinstance(error, _PASSING)
 
 
 def _kind(error: Exception, job: Job) -> FaultKind:
     at_start = job.state in _INITIALIZATION
-    if at_start and isinstance(error, ProfileStoreError | EngineError | OSError):
+    if at_start and isinstance(error, _PASSING):
         return FaultKind.UNREACHABLE
     return FaultKind.FAILED
 

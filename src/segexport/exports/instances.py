@@ -20,7 +20,7 @@ import duckdb
 
 from segexport.database import open_database
 from segexport.errors import InstancesUnusable
-from segexport.exports.staging import alone, explaining, force_to_disk, make_folder
+from segexport.exports.disk import alone, explaining, force_to_disk, make_folder
 from segexport.jobs.job import Scope
 from segexport.profiles.builder import Resources, link_or_copy
 from segexport.sql import literal, parquet

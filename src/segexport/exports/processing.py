@@ -12,6 +12,8 @@ from typing import Final
 import structlog
 
 from segexport.errors import (
+    DatasetError,
+    DatasetUnreachable,
     EngineError,
     ExportCancelled,
     LeaseLost,
@@ -19,10 +21,10 @@ from segexport.errors import (
     ProfileStoreCorrupt,
     ProfileStoreError,
 )
-from segexport.exports.engine import Written
+from segexport.exports.disk import discard
+from segexport.exports.engine import Column, Written
 from segexport.exports.plan import ExportPlan, upper_bound
 from segexport.exports.publishing import fixed, manifest_of, stage_manifest
-from segexport.exports.staging import Staging, discard, force_to_disk
 from segexport.exports.workbench import Workbench
 from segexport.jobs.job import Job
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
@@ -45,8 +47,7 @@ class Processing:
         self._job = job
         self._lease = lease
         self._plan = plan
-        dataset = bench.datasets.dataset(job.scope, job.request.destination.dataset_id)
-        self._staging = Staging(dataset.staging(job.id), job.epoch, plan.format)
+        self._staging = bench.staging(job)
         self._run = bench.engine.begin(plan)
         self._missing: deque[int] = deque()
         self._finished: dict[int, FinishedPiece] = {}
@@ -78,10 +79,10 @@ class Processing:
             self._run.close()
 
     async def _run_pieces(self) -> None:
-        for piece in await self._bench.store.pieces(self._job.id):
-            files = [part.data for part in piece.parts] + [piece.discards]
-            if all(map(self._staging.holds, files)):
-                self._finished[piece.index] = piece
+        recorded = await self._bench.store.pieces(self._job.id)
+        if recorded:
+            is_kept = await self._bench.in_thread(self._staging.kept)
+            self._finished = {one.index: one for one in recorded if all(map(is_kept, _files(one)))}
         self._missing.extend(i for i in range(self._plan.pieces) if i not in self._finished)
         if not self._missing:
             return
@@ -111,11 +112,11 @@ class Processing:
                     write = partial(self._write, index, self._usual_size())
                     return await self._bench.in_thread(write, self._interrupt)
             except asyncio.CancelledError:
-                discard(*self._files(index))
+                discard(*self._paths(index))
                 raise
             except ProfileStoreCorrupt:
                 raise
-            except (ProfileStoreError, EngineError) as error:
+            except (ProfileStoreError, EngineError, DatasetUnreachable) as error:
                 await self._note(index, tried, error)
                 if tried == settings.piece_tries:
                     raise PieceFailed(
@@ -141,7 +142,7 @@ class Processing:
             return self._write_files(index)
 
     def _write_files(self, index: int) -> FinishedPiece:
-        *data, discards = self._files(index)
+        *data, discards = self._paths(index)
         try:
             result = self._run.run_piece(index, data=data, discards=discards)
             piece = FinishedPiece(
@@ -151,14 +152,14 @@ class Processing:
                     FinishedPart(
                         selected=part.selected,
                         discarded=part.discarded,
-                        data=self._on_disk(path, part.data),
+                        data=self._recorded(path, part.data),
                         namespaces=part.namespaces,
                     )
                     for path, part in zip(data, result.parts, strict=True)
                 ),
-                discards=self._on_disk(discards, result.discards),
+                discards=self._recorded(discards, result.discards),
             )
-            force_to_disk(self._staging.folder)
+            self._staging.keep(_files(piece))
         except BaseException:
             discard(*data, discards)
             raise
@@ -166,12 +167,7 @@ class Processing:
 
     def _usual_size(self) -> int | None:
         """Bytes of a finished piece, on the average; None without any."""
-        sizes = [
-            file.size
-            for piece in self._finished.values()
-            for file in (*(part.data for part in piece.parts), piece.discards)
-            if file
-        ]
+        sizes = [file.size for piece in self._finished.values() for file in _files(piece)]
         return sum(sizes) // len(self._finished) if sizes else None
 
     def _size_of_source(self, index: int) -> int:
@@ -193,7 +189,9 @@ class Processing:
         finally:
             await asyncio.wait({saving})
             if isinstance(saving.exception(), LeaseLost):
-                discard(*self._files(piece.index))
+                with suppress(DatasetError):  # a worker's sweep finds them later
+                    paths = self._paths(piece.index)
+                    await self._bench.in_thread(partial(self._staging.withdraw, *paths))
 
     async def _collect(self) -> Publication:
         pieces = [self._finished[index] for index in range(self._plan.pieces)]
@@ -206,13 +204,16 @@ class Processing:
             batches=batches,
             discards=await self._join(batches[0].id, discards) if discards else None,
         )
-        first = self._staging.folder / batches[0].files[0].name
-        columns = await self._bench.in_thread(partial(self._run.columns, first))
+        columns = await self._bench.in_thread(partial(self._columns, batches[0].files[0].name))
         now = await self._bench.store.now()
         for batch in batches:
             manifest = manifest_of(self._job, batch, columns, now)
-            await self._bench.in_thread(partial(stage_manifest, self._staging.folder, manifest))
+            await self._bench.in_thread(partial(stage_manifest, self._staging, manifest))
         return publication
+
+    def _columns(self, name: str) -> Sequence[Column]:
+        with self._staging.opened([name]) as (file,):
+            return self._run.columns(file)
 
     def _batch(self, batch: int, parts: Sequence[FinishedPart]) -> PublishedBatch:
         namespaces: Counter[str] = Counter()
@@ -233,11 +234,12 @@ class Processing:
     async def _join(self, batch_id: str, discards: Sequence[DataFile]) -> DiscardFile:
         folder = self._bench.discards
         staged = folder.staged(self._job.id, batch_id)
-        sources = [self._staging.folder / file.name for file in discards]
+        names = [file.name for file in discards]
 
         def join() -> DiscardFile:
             folder.open()
-            written = self._run.join_discards(sources, staged)
+            with self._staging.opened(names) as sources:
+                written = self._run.join_discards(sources, staged)
             final = folder.file(self._job.id)
             return fixed(staged, rows=written.rows, final=final, go_on=self._go_on)
 
@@ -247,16 +249,15 @@ class Processing:
             raise EngineError(f"{staged} has {file.rows} rows where the pieces have {expected}")
         return file
 
-    def _files(self, index: int) -> Sequence[Path]:
-        """The data files of a piece, one for each batch, and its discards."""
+    def _paths(self, index: int) -> Sequence[Path]:
+        """Where a piece is written: its data, a file for each batch, and its discards."""
         data = [self._staging.data(index, batch) for batch in range(self._plan.batches)]
         return [*data, self._staging.discards(index)]
 
-    def _on_disk(self, path: Path, written: Written | None) -> DataFile | None:
-        """A file that is forced to disk, with its checksum."""
+    def _recorded(self, path: Path, written: Written | None) -> DataFile | None:
+        """A file that was written, with its checksum."""
         if written is None:
             return None
-        force_to_disk(path)
         sha256 = fingerprint(path, self._go_on)
         return DataFile(name=path.name, rows=written.rows, size=written.size, sha256=sha256)
 
@@ -268,3 +269,9 @@ class Processing:
     def _go_on(self) -> None:
         if self._interrupted.is_set():
             raise ExportCancelled("the export was told to stop")
+
+
+def _files(piece: FinishedPiece) -> Sequence[DataFile]:
+    """The files that a piece has, its discards last."""
+    files = [*(part.data for part in piece.parts), piece.discards]
+    return [file for file in files if file is not None]

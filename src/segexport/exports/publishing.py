@@ -2,8 +2,9 @@
 
 First everything is prepared in staging, while the export may still fail: the manifest, and
 the one discard file of the job. Then the job's row fixes the outcome (COMPLETING). From
-there `publish` only moves: every step finds out whether it has been done before, so that
-it may be interrupted anywhere and repeated by anyone who holds the job, or believes to.
+there `publish` only goes forward: every step finds out whether it has been done before, so
+that it may be interrupted anywhere and repeated by anyone who holds the job, or believes to.
+How a batch appears is a matter of where datasets lie, see `Location.publish`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,18 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from segexport.errors import DatasetError
 from segexport.exports.dataset import (
-    MANIFEST,
-    STAGING,
-    Dataset,
     Manifest,
     ManifestColumn,
     ManifestCounts,
     ManifestFile,
 )
+from segexport.exports.disk import discard, explaining, force_to_disk, make_folder, move
 from segexport.exports.engine import Column
-from segexport.exports.staging import discard, explaining, force_to_disk, make_folder, remove
+from segexport.exports.layout import STAGING
+from segexport.exports.staging import Staging
 from segexport.jobs.job import Job
 from segexport.jobs.publication import DiscardFile, Publication, PublishedBatch
 from segexport.store.discards import fingerprint
@@ -100,69 +99,27 @@ def manifest_of(
     )
 
 
-def stage_manifest(staging: Path, manifest: Manifest) -> None:
-    """Write a batch's manifest beside its files, ready to be moved. Raises `DatasetError`."""
-    path = _staged_manifest(staging, manifest.batch)
-    with explaining(path):
-        path.write_bytes(manifest.to_json())
-    force_to_disk(path)
-    force_to_disk(staging)
+def stage_manifest(staging: Staging, manifest: Manifest) -> None:
+    """Write a batch's manifest beside its files, ready to be published. Raises `DatasetError`."""
+    (staging.folder / _staged_manifest(manifest.batch)).replace(manifest.to_json())
 
 
-def publish(
-    job_id: int, publication: Publication, dataset: Dataset, discards: DiscardFolder
-) -> None:
+def publish(publication: Publication, staging: Staging, discards: DiscardFolder) -> None:
     """Make exactly what the job's row says visible. Idempotent.
 
     Raises `DatasetError`; what was done by then stays done, and a repetition goes on there.
     """
     if publication.discards is not None:
-        staged = discards.staged(job_id, publication.batches[0].id)
-        _move(staged, Path(publication.discards.path))
+        staged = discards.staged(staging.job_id, publication.batches[0].id)
+        move(staged, Path(publication.discards.path))
         force_to_disk(discards.folder)
-    staging = dataset.staging(job_id)
     for batch in publication.batches:
-        _publish(batch, staging, dataset)
-    discards.sweep(job_id)
-    remove(staging)
+        names = [file.name for file in batch.files]
+        folder = staging.dataset.folder / batch.id
+        folder.publish(staging.folder, names, _staged_manifest(batch.id))
+    discards.sweep(staging.job_id)
+    staging.remove()
 
 
-def _publish(batch: PublishedBatch, staging: Path, dataset: Dataset) -> None:
-    folder = dataset.folder / batch.id
-    if not folder.exists():
-        try:
-            _gather(staging, batch)
-            _move(staging / batch.id, folder)
-        except DatasetError:
-            # Another worker that believes to hold the job may have been faster by a step.
-            if not folder.exists():
-                raise
-        force_to_disk(dataset.folder)
-
-
-def _gather(staging: Path, batch: PublishedBatch) -> None:
-    """Bring the batch's files and its manifest together in one folder."""
-    gathered = staging / batch.id
-    with explaining(gathered):
-        gathered.mkdir(exist_ok=True)
-    for file in batch.files:
-        _move(staging / file.name, gathered / file.name)
-    _move(_staged_manifest(staging, batch.id), gathered / MANIFEST)
-    force_to_disk(gathered)
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename, unless that has been done already."""
-    with explaining(source):
-        try:
-            source.rename(target)
-        except FileNotFoundError:
-            if not target.exists():
-                raise DatasetError(
-                    f"{source} is needed for a publication and gone, and {target} is not there; "
-                    "bring it back, the publication then goes on by itself"
-                ) from None
-
-
-def _staged_manifest(staging: Path, batch_id: str) -> Path:
-    return staging / f"manifest-{batch_id}.json"
+def _staged_manifest(batch_id: str) -> str:
+    return f"manifest-{batch_id}.json"

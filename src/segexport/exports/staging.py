@@ -1,16 +1,14 @@
 """Where a running export keeps its files until they are published."""
 
-import errno
-import fcntl
-import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from segexport.errors import DatasetError
+from segexport.exports.dataset import Dataset
+from segexport.exports.disk import discard, make_folder, remove
+from segexport.exports.location import Location
 from segexport.jobs.publication import DataFile
 from segexport.jobs.request import FileFormat
 
@@ -24,91 +22,81 @@ class Staging:
     """A job's staging folder, as the worker sees it that holds the job under `epoch`.
 
     The epoch stands in every name, so that a worker that has lost the job without knowing
-    it yet never writes into a file of its successor.
+    it yet never writes into a file of its successor. Paths are those of this machine: below
+    `scratch`, where the dataset lies on an object store. What is to stay has to be kept.
     """
 
-    folder: Path
+    dataset: Dataset
+    job_id: int
     epoch: int
+    scratch: Path
     format: FileFormat = FileFormat.PARQUET
+
+    @property
+    def folder(self) -> Location:
+        """Where the files are, once they are kept."""
+        return self.dataset.staging(self.job_id)
 
     def open(self) -> None:
         """Make the folder, and see that it can be written. Raises `DatasetError`."""
-        make_folder(self.folder)
-        with explaining(self.folder):
-            probe = self.folder / f"probe-e{self.epoch}"
-            probe.write_bytes(b"\0")
-            probe.unlink()
+        self.folder.open(f"probe-e{self.epoch}")
+        make_folder(self.folder.on_disk(self.scratch))
 
     def data(self, index: int, batch: int = 0) -> Path:
         """The exported profiles of a piece for one of the job's batches."""
-        return self.folder / f"part-{index:05d}-b{batch:03d}-e{self.epoch}.{self.format}"
+        return self._path(f"part-{index:05d}-b{batch:03d}-e{self.epoch}.{self.format}")
 
     def discards(self, index: int) -> Path:
         """The discards of a piece."""
-        return self.folder / f"discards-{index:05d}-e{self.epoch}.parquet"
+        return self._path(f"discards-{index:05d}-e{self.epoch}.parquet")
 
-    def holds(self, file: DataFile | None) -> bool:
-        """Whether a file that is recorded is there, as long as it was."""
-        if file is None:
-            return True
-        path = self.folder / file.name
-        return path.is_file() and path.stat().st_size == file.size
+    def keep(self, files: Sequence[DataFile]) -> None:
+        """Make files stay that are complete, for whoever takes the job over as well.
 
+        Raises `DatasetError`; what was kept by then is overwritten by another try.
+        """
+        names = [file.name for file in files]
+        self.folder.put(names, self.scratch)
+        for name in names:
+            (self.folder / name).forget(self.scratch)
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, all of them durable. Raises `DatasetError`."""
-    with explaining(folder):
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
-        force_to_disk(path.parent)
+    def kept(self) -> Callable[[DataFile], bool]:
+        """Tells of a recorded file whether it is there, as long as it was."""
+        sizes = self.folder.sizes()
+        return lambda file: sizes.get(file.name) == file.size
 
-
-def discard(*paths: Path) -> None:
-    """Delete files that may not be there."""
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder that may not be there. Raises `DatasetError`."""
-    while folder.exists():
-        with explaining(folder):
-            try:
-                shutil.rmtree(folder)
-            except FileNotFoundError:
-                continue  # somebody else deletes it as well, and is welcome
-            except OSError as error:
-                # A worker that has lost the job has just begun something in it.
-                if error.errno != errno.ENOTEMPTY:
-                    raise
-
-
-def force_to_disk(path: Path) -> None:
-    """Return once a file's content, or a folder's entries, would survive a power cut."""
-    with explaining(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    @contextmanager
+    def opened(self, names: Sequence[str]) -> Iterator[Sequence[Path]]:
+        """Kept files, as paths for as long as the block lasts."""
+        files = [self.folder / name for name in names]
         try:
-            os.fsync(descriptor)
+            yield [file.get(self.scratch) for file in files]
         finally:
-            os.close(descriptor)
+            for file in files:
+                file.forget(self.scratch)
 
+    def shared(self, name: str, make: Callable[[Path], object]) -> Path:
+        """The path of a file that all attempts at the job have in common.
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, waiting for it. The kernel frees it when the process ends."""
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        The first of them makes it; whoever makes it at the same time gets that of the other.
+        """
+        file = self.folder / name
+        if not file.exists():
+            file.forget(self.scratch)  # of an attempt that never came to share it
+            make(file.on_disk(self.scratch))
+            self.folder.put_first(name, self.scratch)
+        return file.get(self.scratch)
 
+    def withdraw(self, *paths: Path) -> None:
+        """Delete files that nobody knows of yet. Raises `DatasetError`."""
+        discard(*paths)
+        for path in paths:
+            (self.folder / path.name).unlink()
 
-@contextmanager
-def explaining(path: Path) -> Iterator[None]:
-    """Turn an `OSError` inside into a `DatasetError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise DatasetError(
-            f"{error.filename or path} cannot be written ({error.strerror or error}); "
-            "check the folder's permissions and the free space"
-        ) from error
+    def remove(self) -> None:
+        """Delete all that is staged, here and there. Raises `DatasetError`."""
+        self.folder.remove()
+        remove(self.folder.on_disk(self.scratch))
+
+    def _path(self, name: str) -> Path:
+        return (self.folder / name).on_disk(self.scratch)

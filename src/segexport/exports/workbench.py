@@ -1,6 +1,7 @@
 """What every job on a worker is done with."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -12,7 +13,10 @@ from segexport.events.announcement import Voice
 from segexport.exports.budget import Budget
 from segexport.exports.dataset import Datasets
 from segexport.exports.engine import Engine
+from segexport.exports.interruption import interruptible
 from segexport.exports.publishing import DiscardFolder
+from segexport.exports.staging import Staging
+from segexport.jobs.job import Job
 from segexport.profiles.snapshots import ProfileStore
 from segexport.settings import ExportSettings
 from segexport.store.store import JobStore
@@ -30,7 +34,8 @@ class Workbench:
     Whatever blocks runs in `threads`, so that leases are renewed and cancels are noticed
     meanwhile. A piece runs while it holds one of the `slots`, which are given in the order
     in which they were asked for: jobs take turns. `jitter` is a number from 0 to 1, by which
-    delays are lengthened so that what failed together is not tried again together.
+    delays are lengthened so that what failed together is not tried again together. Datasets
+    on an object store are written by way of `scratch`, a folder of this machine.
     """
 
     store: JobStore
@@ -38,6 +43,7 @@ class Workbench:
     profiles: ProfileStore
     engine: Engine
     datasets: Datasets
+    scratch: Path
     budget: Budget
     discards: DiscardFolder
     journeys: Path
@@ -46,6 +52,12 @@ class Workbench:
     slots: asyncio.Semaphore
     jitter: Callable[[], float]
     new_batch_id: Callable[[], str]
+
+    def staging(self, job: Job) -> Staging:
+        """The staging of a job that this worker holds."""
+        destination = job.request.destination
+        dataset = self.datasets.dataset(job.scope, destination.dataset_id)
+        return Staging(dataset, job.id, job.epoch, self.scratch, destination.format)
 
     async def read(self, call: Callable[[], T]) -> T:
         """Run in a thread what only reads. When this is cancelled, nobody waits for it: a
@@ -58,13 +70,18 @@ class Workbench:
     ) -> T:
         """Run in a thread what blocks and writes.
 
-        When this is cancelled, `interrupt` is called until the thread has ended; so nothing
-        goes on behind the back of whoever waited for it.
+        When this is cancelled, `interrupt` is called until the thread has ended, and requests
+        to an object store are broken off; so nothing goes on behind the back of whoever
+        waited for it.
         """
-        running = asyncio.get_running_loop().run_in_executor(self.threads, call)
+        told = threading.Event()
+        running = asyncio.get_running_loop().run_in_executor(
+            self.threads, interruptible(call, told)
+        )
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
+            told.set()
             while not running.done():
                 interrupt()
                 with suppress(asyncio.CancelledError):

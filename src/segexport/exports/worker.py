@@ -19,7 +19,6 @@ from segexport.exports.budget import Budget
 from segexport.exports.dataset import Datasets
 from segexport.exports.engines.choice import engine_of
 from segexport.exports.publishing import DiscardFolder
-from segexport.exports.staging import remove
 from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job
@@ -46,14 +45,16 @@ def worker_of(settings: Settings, store: JobStore, voice: Voice, *, name: str) -
     Raises as `engine_of` does.
     """
     exports = settings.exports
+    datasets = Datasets.of(settings)
     return Worker(
         Workbench(
             store=store,
             voice=voice,
             profiles=ProfileStore(settings.profiles_folder),
             engine=engine_of(settings),
-            datasets=Datasets(settings.datasets_folder),
-            budget=Budget(settings.datasets_folder, exports.disk_budget_bytes),
+            datasets=datasets,
+            scratch=settings.datasets_folder,
+            budget=Budget(datasets.root, settings.datasets_folder, exports.disk_budget_bytes),
             discards=DiscardFolder(settings.discards_folder),
             journeys=settings.journeys_folder,
             settings=exports,
@@ -185,7 +186,9 @@ class Worker:
 
     async def _sweep(self) -> None:
         """Remove what jobs that have ended have left in staging."""
-        staged = await self._bench.in_thread(lambda: list(self._bench.datasets.staged()))
+        bench = self._bench
+        scratch = Datasets(bench.datasets.root.on_disk(bench.scratch))
+        staged = await bench.in_thread(lambda: {*bench.datasets.staged(), *scratch.staged()})
         for scope, job_id, folder in staged:
             try:
                 job = await self._bench.store.get(scope, job_id)
@@ -193,5 +196,5 @@ class Worker:
                 continue  # of another store that writes to the same datasets
             if job.is_terminal:
                 await self._bench.in_thread(partial(self._bench.discards.sweep, job_id))
-                await self._bench.in_thread(partial(remove, folder))
+                await self._bench.in_thread(folder.remove)
                 log.info("staging swept", job_id=job_id)

@@ -19,9 +19,7 @@ from support.kafka import (
     Security,
     find_distribution,
 )
-
-MUST_RUN = "SEGEXPORT_TEST_MUST_RUN"
-"""Set in CI: what cannot run is a failure there, not a skip."""
+from support.must_run import missing
 
 _FIXTURES = {"kafka", "kafka_cluster", "kafka_distribution"}
 _distribution = pytest.StashKey[Distribution | KafkaMissing]()
@@ -62,7 +60,7 @@ def kafka_distribution(request: pytest.FixtureRequest) -> Distribution:
     """Kafka's programs."""
     found = _found(request.config)
     if isinstance(found, KafkaMissing):
-        (pytest.fail if os.environ.get(MUST_RUN) else pytest.skip)(str(found))
+        missing(str(found))
     return found
 
 

@@ -1,0 +1,83 @@
+"""Files of this machine, written so that a power cut does not take them back."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from segexport.errors import DatasetError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, all of them durable. Raises `DatasetError`."""
+    with explaining(folder):
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        force_to_disk(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename, unless that has been done already. Raises `DatasetError`."""
+    with explaining(source):
+        try:
+            source.rename(target)
+        except FileNotFoundError:
+            if not target.exists():
+                raise DatasetError(
+                    f"{source} is needed for a publication and gone, and {target} is not there; "
+                    "bring it back, the publication then goes on by itself"
+                ) from None
+
+
+def discard(*paths: Path) -> None:
+    """Delete files that may not be there."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder that may not be there. Raises `DatasetError`."""
+    while folder.exists():
+        with explaining(folder):
+            try:
+                shutil.rmtree(folder)
+            except FileNotFoundError:
+                continue  # somebody else deletes it as well, and is welcome
+            except OSError as error:
+                # A worker that has lost the job has just begun something in it.
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+
+
+def force_to_disk(path: Path) -> None:
+    """Return once a file's content, or a folder's entries, would survive a power cut."""
+    with explaining(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, waiting for it. The kernel frees it when the process ends."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Turn an `OSError` inside into a `DatasetError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename or path} cannot be written ({error.strerror or error}); "
+            "check the folder's permissions and the free space"
+        ) from error

@@ -1,0 +1,137 @@
+"""Datasets in a folder: a batch appears by the renaming of its folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from segexport.errors import DatasetError
+from segexport.exports.disk import explaining, force_to_disk, make_folder, move, remove
+from segexport.exports.layout import MANIFEST
+
+
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """A file or a folder of this machine; see `Location`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def parent(self) -> "OnDisk":
+        return OnDisk(self.path.parent)
+
+    def __truediv__(self, name: str, /) -> "OnDisk":
+        return OnDisk(self.path / name)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def folders(self) -> Sequence[str]:
+        if not self.path.is_dir():
+            return ()
+        return sorted(path.name for path in self.path.iterdir() if path.is_dir())
+
+    def sizes(self) -> Mapping[str, int]:
+        if not self.path.is_dir():
+            return {}
+        return {path.name: path.stat().st_size for path in self.path.iterdir() if path.is_file()}
+
+    def bytes_below(self) -> int:
+        size = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with suppress(FileNotFoundError):  # moved or swept just now
+                    size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118  (hot)
+        return size
+
+    def read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise DatasetError(
+                f"{self.path} cannot be read ({error.strerror or error}); check its permissions"
+            ) from error
+
+    def attach(self, database: duckdb.DuckDBPyConnection) -> None:
+        del database  # it reads files anyway
+
+    def open(self, mark: str) -> None:
+        make_folder(self.path)
+        with explaining(self.path):
+            probe = self.path / mark
+            probe.write_bytes(b"\0")
+            probe.unlink()
+
+    def replace(self, content: bytes) -> None:
+        make_folder(self.path.parent)
+        written = self.path.with_suffix(".next")
+        with explaining(self.path):
+            written.write_bytes(content)
+            force_to_disk(written)
+            written.rename(self.path)
+        force_to_disk(self.path.parent)
+
+    def unlink(self) -> None:
+        with explaining(self.path):
+            try:
+                self.path.unlink()
+            except FileNotFoundError:
+                return
+        force_to_disk(self.path.parent)
+
+    def remove(self) -> None:
+        remove(self.path)
+
+    def publish(self, staging: "OnDisk", files: Sequence[str], manifest: str) -> None:
+        if not self.path.exists():
+            try:
+                _gather(staging.path, self.name, files, manifest)
+                move(staging.path / self.name, self.path)
+            except DatasetError:
+                # Another worker that believes to hold the job may have been faster by a step.
+                if not self.path.exists():
+                    raise
+            force_to_disk(self.path.parent)
+
+    def on_disk(self, scratch: Path) -> Path:
+        del scratch
+        return self.path
+
+    def get(self, scratch: Path) -> Path:
+        del scratch
+        return self.path
+
+    def put(self, names: Sequence[str], scratch: Path) -> None:
+        del scratch
+        for name in names:
+            force_to_disk(self.path / name)
+        force_to_disk(self.path)
+
+    def put_first(self, name: str, scratch: Path) -> None:
+        self.put([name], scratch)
+
+    def forget(self, scratch: Path) -> None:
+        del scratch
+
+
+def _gather(staging: Path, name: str, files: Sequence[str], manifest: str) -> None:
+    """Bring the batch's files and its manifest together in one folder of the staging."""
+    gathered = staging / name
+    with explaining(gathered):
+        gathered.mkdir(exist_ok=True)
+    for file in files:
+        move(staging / file, gathered / file)
+    move(staging / manifest, gathered / MANIFEST)
+    force_to_disk(gathered)
