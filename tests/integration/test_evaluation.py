@@ -375,3 +375,23 @@ def test_an_interrupt_stops_a_running_query_within_a_second_and_leaves_nothing(
     assert len(ended) == 1
     assert ProfileStore(profiles).ids() == (base.id,)
     assert not [*profiles.glob(".staging*")]
+
+
+def test_an_interrupt_stops_an_evaluation_whose_files_are_being_forced_to_disk(
+    profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_snapshot(profiles, [Person(1), Person(2)])
+    definition = define_segment(profiles, "gold", "loyalty.points > 1")
+    evaluation = Evaluation(profiles, [definition], now=NOW, resources=RESOURCES)
+    forced: list[Path] = []
+
+    def force(path: Path) -> None:
+        forced.append(path)
+        evaluation.interrupt()
+
+    monkeypatch.setattr("segexport.profiles.builder._sync", force)
+    with pytest.raises(ExportCancelled):
+        evaluation.run()
+    assert len(forced) == 1
+    assert ProfileStore(profiles).ids() == (base.id,)
+    assert not [*profiles.glob(".staging*")]

@@ -139,9 +139,12 @@ class Draft:
             return graph_of(self.base)
         return empty_graph(self.connection, self.staging / "empty-graph.parquet")
 
-    def reveal(self, snapshot: Snapshot) -> Snapshot:
-        """Make a snapshot whose files are all in `folder` the newest of the store."""
-        _put_on_disk(snapshot, write_manifest(snapshot))
+    def reveal(self, snapshot: Snapshot, go_on: Callable[[], None] = lambda: None) -> Snapshot:
+        """Make a snapshot whose files are all in `folder` the newest of the store.
+
+        `go_on` is called before each of them is forced to disk: what it raises ends this.
+        """
+        _put_on_disk(snapshot, write_manifest(snapshot), go_on)
         self.folder.rename(self.store / self.id)
         _sync(self.store)
         return ProfileStore(self.store).snapshot(self.id)
@@ -264,8 +267,9 @@ def link_or_copy(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def _put_on_disk(snapshot: Snapshot, manifest: Path) -> None:
+def _put_on_disk(snapshot: Snapshot, manifest: Path, go_on: Callable[[], None]) -> None:
     for file in (*snapshot.files(), manifest):
+        go_on()
         _sync(file)
     for folder in {file.parent for file in snapshot.files()} | {snapshot.folder}:
         _sync(folder)

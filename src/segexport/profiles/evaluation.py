@@ -139,8 +139,7 @@ class Evaluation:
             ).fetchall():
                 sizes[namespace, segment][status] += count
         progress("evaluating", base.buckets, base.buckets)
-        self._go_on()
-        return begun.reveal(replace(made, segments=_sizes(base, sizes)))
+        return begun.reveal(replace(made, segments=_sizes(base, sizes)), self._go_on)
 
     def _parsed(self, base: Snapshot) -> Sequence["_Segment"]:
         catalogue = open_catalogue(self._store)
