@@ -97,6 +97,15 @@ def test_random_job_ids_are_numbers_that_javascript_holds_exactly() -> None:
     assert all(0 < job_id <= MAX_JOB_ID for job_id in ids)
 
 
+@pytest.mark.parametrize(("asked", "given"), [(1, 1), (11, 11), (13, 12)])
+async def test_a_job_may_have_an_earlier_deadline_than_others_and_no_later_one(
+    commands: Commands, asked: int, given: int
+) -> None:
+    submission = await commands.submit(HERE, request(), deadline=timedelta(hours=asked))
+    job = submission.job
+    assert job.deadline == job.created_at + timedelta(hours=given)
+
+
 async def test_a_submitted_job_is_queued_and_has_a_deadline(
     commands: Commands, store: SqliteStore
 ) -> None:

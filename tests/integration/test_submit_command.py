@@ -1,5 +1,6 @@
 """What `segexport submit` makes of its options, and what `status` says of a failed job."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def test_options_say_the_same_as_a_request(run: Any) -> None:
     assert [segment["status"] for segment in request["filter"]["segments"]] == [["exited"]] * 2
     assert request["evaluationInfo"] == {"segmentation": True}
     assert request["mergePolicy"] == {"id": "none-none-mp", "version": 1}
+    created, deadline = (datetime.fromisoformat(job[name]) for name in ("createdAt", "deadline"))
+    assert deadline - created == timedelta(seconds=90)
 
 
 def test_without_options_a_job_has_the_defaults_and_its_policy_is_decided(run: Any) -> None:

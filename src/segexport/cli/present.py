@@ -71,6 +71,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "updatedAt": _time(job.updated_at),
         "startedAt": _time(job.started_at),
         "finishedAt": _time(job.finished_at),
+        "deadline": _time(job.deadline),
         "attempts": job.attempts,
         "retryOf": job.retry_of,
         "snapshot": job.snapshot,
