@@ -198,6 +198,17 @@ async def test_an_identity_of_several_persons_is_not_erased_by_mistake(place: Wo
     assert ProfileStore(place.settings.profiles_folder).latest().persons == 2
 
 
+async def test_what_an_ended_job_has_left_in_staging_goes_as_well(place: Workplace) -> None:
+    job = await place.submit(parse_request({"destination": {"datasetId": DATASET}}))
+    staging = place.dataset.staging(job.id)
+    (staging / "part-00000-b000-e1.ndjson").replace(b"ines@x")
+    await place.erased(Wanted("CRM", "7"))
+    assert staging.exists()
+    await place.commands.cancel(SCOPE, job.id)
+    await place.erased(Wanted("CRM", "7"))
+    assert not staging.exists()
+
+
 async def test_erasures_at_the_same_time_take_turns(place: Workplace) -> None:
     await export(place, destination={"format": "ndjson"})
     both = [Wanted("CRM", "7"), Wanted("CRM", "8")]

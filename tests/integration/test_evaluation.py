@@ -3,7 +3,8 @@
 import errno
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -21,7 +22,7 @@ from segexport.errors import (
     ProfileStoreCorrupt,
     ProfileStoreMissing,
 )
-from segexport.profiles.builder import Resources, draft
+from segexport.profiles.builder import Draft, Resources, draft
 from segexport.profiles.catalogue import CATALOGUE, Merging, open_catalogue
 from segexport.profiles.definitions import define_policy, define_segment
 from segexport.profiles.evaluation import Evaluation, evaluate
@@ -395,3 +396,22 @@ def test_an_interrupt_stops_an_evaluation_whose_files_are_being_forced_to_disk(
     assert len(forced) == 1
     assert ProfileStore(profiles).ids() == (base.id,)
     assert not [*profiles.glob(".staging*")]
+
+
+def test_an_evaluation_that_another_worker_has_ended_just_now_is_not_made_again(
+    profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_snapshot(profiles, [Person(1)])
+    definition = define_segment(profiles, "gold", "loyalty.points > 1")
+    made: list[Snapshot] = []
+
+    @contextmanager
+    def begun_late(store: Path, **options: Any) -> Iterator[Draft]:
+        monkeypatch.undo()
+        made.append(evaluate(profiles, [definition], now=NOW, resources=RESOURCES, job=7))
+        with draft(store, **options) as begun:
+            yield begun
+
+    monkeypatch.setattr("segexport.profiles.evaluation.draft", begun_late)
+    assert [evaluate(profiles, [definition], now=NOW, resources=RESOURCES, job=7)] == made
+    assert ProfileStore(profiles).ids() == (base.id, made[0].id)

@@ -14,6 +14,7 @@ from segexport.events.announcement import Voice
 from segexport.events.outbox import OutboxRow
 from segexport.exports.dataset import Dataset, Datasets
 from segexport.exports.erasure import Erasure, Places, erase
+from segexport.exports.publishing import DiscardFolder
 from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker, worker_of
 from segexport.jobs.job import Job, Scope
@@ -156,6 +157,8 @@ class Workplace:
         places = Places(
             profiles=self.settings.profiles_folder,
             datasets=self.datasets,
+            scratch=self.settings.datasets_folder,
+            discards=DiscardFolder(self.settings.discards_folder),
             journeys=self.settings.journeys_folder,
             store=self.store,
         )

@@ -11,6 +11,7 @@ from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.cli.profiles import Format, profiles, progress_bars, resources_of, table_of
 from segexport.exports.dataset import Datasets
 from segexport.exports.erasure import Erasure, Places, erase
+from segexport.exports.publishing import DiscardFolder
 from segexport.profiles.subjects import Identity
 from segexport.service import open_store
 from segexport.settings import load_settings
@@ -49,6 +50,8 @@ def erase_(
             places = Places(
                 profiles=settings.profiles_folder,
                 datasets=Datasets.of(settings),
+                scratch=settings.datasets_folder,
+                discards=DiscardFolder(settings.discards_folder),
                 journeys=settings.journeys_folder,
                 store=store,
             )

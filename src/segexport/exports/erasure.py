@@ -24,7 +24,9 @@ from segexport.exports.dataset import Datasets
 from segexport.exports.disk import alone, make_folder
 from segexport.exports.erasing import erase_from_batch, is_searchable
 from segexport.exports.instances import Instances, sandboxes
+from segexport.exports.publishing import DiscardFolder
 from segexport.exports.redaction import redacted, rows_of, sweep
+from segexport.exports.sweeping import sweep_staging
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DiscardFile
@@ -68,10 +70,15 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where segexport keeps what it knows of persons."""
+    """Where segexport keeps what it knows of persons.
+
+    `scratch` is the folder of this machine's part of datasets that lie elsewhere.
+    """
 
     profiles: Path
     datasets: Datasets
+    scratch: Path
+    discards: DiscardFolder
     journeys: Path
     store: Store
 
@@ -90,6 +97,7 @@ async def erase(
         await asyncio.to_thread(make_folder, lock)
         await asyncio.to_thread(held.enter_context, alone(lock))
         await asyncio.to_thread(sweep_store, places.profiles)
+        await sweep_staging(places.store, places.datasets, places.scratch, places.discards)
         return await _erase(identity, places, now=now, resources=resources, everybody=everybody)
 
 

@@ -5,7 +5,6 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -19,6 +18,7 @@ from segexport.exports.budget import Budget
 from segexport.exports.dataset import Datasets
 from segexport.exports.engines.choice import engine_of
 from segexport.exports.publishing import DiscardFolder
+from segexport.exports.sweeping import sweep_staging
 from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job
@@ -177,24 +177,10 @@ class Worker:
             log.exception("job left because of an unexpected error")
 
     async def _sweep_for_ever(self) -> None:
+        bench = self._bench
         while True:
             try:
-                await self._sweep()
+                await sweep_staging(bench.store, bench.datasets, bench.scratch, bench.discards)
             except (SegexportError, OSError) as error:
                 log.warning("staging could not be swept", error=str(error))
             await asyncio.sleep(BETWEEN_SWEEPS.total_seconds())
-
-    async def _sweep(self) -> None:
-        """Remove what jobs that have ended have left in staging."""
-        bench = self._bench
-        scratch = Datasets(bench.datasets.root.on_disk(bench.scratch))
-        staged = await bench.in_thread(lambda: {*bench.datasets.staged(), *scratch.staged()})
-        for scope, job_id, folder in staged:
-            try:
-                job = await self._bench.store.get(scope, job_id)
-            except JobNotFound:
-                continue  # of another store that writes to the same datasets
-            if job.is_terminal:
-                await self._bench.in_thread(partial(self._bench.discards.sweep, job_id))
-                await self._bench.in_thread(folder.remove)
-                log.info("staging swept", job_id=job_id)
