@@ -34,6 +34,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def list_(output: Format = OutputFormat.TEXT) -> None:
     """List the datasets of the sandbox, with their batches, rows and bytes.
 
+    Those of the organization and the sandbox in the settings.
+
     For scripts:
 
         segexport datasets list --format json
@@ -104,6 +106,8 @@ def verify(dataset: DatasetId, batch: BatchId = None, output: Format = OutputFor
 
     The exit status is 1 if something differs; all of it is named.
 
+    For example:
+
         segexport datasets verify gold-members
     """
     found = _dataset(dataset)
@@ -133,6 +137,8 @@ def delete(dataset: DatasetId, batch: BatchId = None, *, yes: Yes = False) -> No
 
     No reader sees half of a batch meanwhile. A dataset that a job writes to stays.
 
+    For example:
+
         segexport datasets delete gold-members 5f0c… --yes
     """
     found = _dataset(dataset)
@@ -154,7 +160,11 @@ def register(
 ) -> None:
     """Say which schema a dataset has: jobs that name another one are refused from then on.
 
-    segexport datasets register gold-members --schema _xdm.context.profile
+    Registering again says another one.
+
+    For example:
+
+        segexport datasets register gold-members --schema _xdm.context.profile
     """
     settings = load_settings()
     _datasets(settings).dataset(_scope(settings), dataset).register(schema)

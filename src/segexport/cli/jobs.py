@@ -172,7 +172,7 @@ def list_jobs(
             "state's own name, such as CANCELLED."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
     output: Format = OutputFormat.TEXT,
 ) -> None:
     """List jobs, newest first.

@@ -36,6 +36,8 @@ def add(
 
     Jobs that begin from then on discard profiles with such a key as duplicates.
 
+    For example:
+
         segexport journeys add spring-v3 entered.txt --namespace Email
     """
     settings = load_settings()
@@ -49,7 +51,11 @@ def remove(
 ) -> None:
     """Remove keys that have left a journey version.
 
-    segexport journeys remove spring-v3 left.parquet --namespace Email
+    Keys that are not there do no harm.
+
+    For example:
+
+        segexport journeys remove spring-v3 left.parquet --namespace Email
     """
     settings = load_settings()
     table = _instances(settings).remove(version, namespace, files, resources_of(settings))
@@ -60,7 +66,11 @@ def remove(
 def list_(output: Format = OutputFormat.TEXT) -> None:
     """List the journey versions of the sandbox that have live instances, and how many.
 
-    segexport journeys list --format json
+    Those of the organization and the sandbox in the settings.
+
+    For example:
+
+        segexport journeys list --format json
     """
     _show(list(_instances(load_settings()).tables()), output)
 

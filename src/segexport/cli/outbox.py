@@ -73,6 +73,8 @@ def replay(job_id: Annotated[int, typer.Argument(help="The job of a parked event
 
     Mend first what made the broker refuse it. The relay acts on it as soon as it runs.
 
+    For example:
+
         segexport outbox replay 4711
     """
 
@@ -88,6 +90,8 @@ def new_generation() -> None:
     """Begin another life of the store: the first thing to do after restoring a backup.
 
     Delivery then stops until `set-position` says where it goes on.
+
+    For example:
 
         segexport outbox new-generation
     """
@@ -108,6 +112,8 @@ def say_position(
     """Say behind which event delivery goes on. The service must be stopped.
 
     Events behind it that the topic has already come again, with the ids they had.
+
+    For example:
 
         segexport outbox set-position 1200
     """

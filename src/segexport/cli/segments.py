@@ -81,6 +81,8 @@ def define(
 def list_segments(store: Store = None, output: Format = OutputFormat.TEXT) -> None:
     """List the segments that are defined, in their newest versions.
 
+    `segexport segments show` has the older ones.
+
     For scripts, one a line:
 
         segexport segments list --format json
@@ -111,6 +113,8 @@ def show(
     output: Format = OutputFormat.TEXT,
 ) -> None:
     """Show all versions of a segment, oldest first.
+
+    The newest is the one that is evaluated.
 
     For example:
 
