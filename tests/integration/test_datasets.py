@@ -11,6 +11,7 @@ import orjson
 import pandas as pd
 import pytest
 
+from segexport.cli.present import job_document, print_status
 from segexport.errors import DatasetError, DatasetFull, InvalidRequest
 from segexport.exports.budget import RESERVE, Budget
 from segexport.exports.dataset import Batch
@@ -92,7 +93,7 @@ async def test_every_line_of_ndjson_is_one_profile_as_xdm_nests_it(place: Workpl
     documents = sorted((orjson.loads(line) for line in lines), key=lambda one: one["person_id"])
     assert documents[0] == {
         "person_id": str(PEOPLE[0].id),
-        "loyalty": {"points": 1, "share": None},
+        "loyalty": {"active": None, "points": 1, "share": None, "shares": None},
         "personalEmail": {"address": "1@x"},
     }
 
@@ -113,7 +114,7 @@ async def test_pandas_reads_the_files_of_a_batch(place: Workplace, root: Root) -
 
 
 async def test_with_a_batch_for_each_segment_each_has_its_members_and_its_counts(
-    place: Workplace,
+    place: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job, batches = await exported(
         place,
@@ -145,6 +146,12 @@ async def test_with_a_batch_for_each_segment_each_has_its_members_and_its_counts
     for batch in batches:
         batch.verify()
     assert not place.left_behind()
+    print_status(await place.commands.status(job.scope, job.id))
+    printed = capsys.readouterr().out
+    for told in job_document(job)["batches"]:
+        batch = found[told["segmentId"]]
+        assert told == {**(batch.manifest.segment or {}), "batchId": batch.manifest.batch}
+        assert f"{told['batchId']}  {told['segmentId']}" in printed
 
 
 @pytest.mark.parametrize("form", ["parquet", "ndjson"])

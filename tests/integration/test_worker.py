@@ -14,6 +14,7 @@ from typing import Any, cast
 import duckdb
 import pytest
 
+from segexport.cli.present import print_status, status_document
 from segexport.commands import Checked, advance
 from segexport.errors import EngineError, StoreUnavailable, TooLateToCancel
 from segexport.exports.publishing import DiscardFolder
@@ -388,7 +389,9 @@ async def test_a_piece_that_fails_now_and_then_is_run_again(place: Workplace) ->
     ]
 
 
-async def test_a_piece_out_of_tries_fails_its_job_with_the_reason(place: Workplace) -> None:
+async def test_a_piece_out_of_tries_fails_its_job_with_the_reason(
+    place: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
     failing = Failing("run_piece", EngineError("it hurts"), times=1000)
     place = replace(place, settings=with_exports(place, pieces_in_flight=1, piece_tries=3))
     async with place.working(place.new_worker(change=failing.engine)):
@@ -399,6 +402,13 @@ async def test_a_piece_out_of_tries_fails_its_job_with_the_reason(place: Workpla
     assert job.attempts == 1
     status = await place.commands.status(SCOPE, job.id)
     assert [failure.message for failure in status.failures] == ["it hurts"] * 3
+    print_status(status)
+    assert "try 3: it hurts" in capsys.readouterr().out
+    ended, *met = status_document(status)["errors"]
+    assert ended == {"code": "failed", "message": job.fault.message}
+    assert [(one["code"], one["piece"], one["attempt"]) for one in met] == [
+        ("piece", 0, tried) for tried in (1, 2, 3)
+    ]
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1.0])

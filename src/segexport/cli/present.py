@@ -81,10 +81,23 @@ def job_document(job: Job) -> dict[str, Any]:
         and {"total": counts.total, "realized": counts.realized, "failed": counts.failed},
         "namespaces": dict(publication.namespaces) if publication else None,
         "batchIds": [batch.id for batch in publication.batches] if publication else None,
+        "batches": _batches(job),
         "error": job.fault and {"kind": job.fault.kind.value, "message": job.fault.message},
         "request": job.request.document(),
     }
     return {key: value for key, value in document.items() if value is not None}
+
+
+def _batches(job: Job) -> list[dict[str, Any]] | None:
+    """Which segment each batch is for, where each has its own, in the words of the API."""
+    if job.publication is None or not job.request.destination.segment_per_batch:
+        return None
+    segments = job.request.document()["filter"]["segments"]
+    return [
+        {**segments[batch.segment], "batchId": batch.id}
+        for batch in job.publication.batches
+        if batch.segment is not None
+    ]
 
 
 def status_document(status: JobStatus) -> dict[str, Any]:
@@ -136,7 +149,7 @@ def print_status(status: JobStatus) -> None:
         pieces = f"{status.pieces_done} of {job.pieces} pieces"
         facts.append(("progress", f"{status.progress:.0%}, {pieces}{pace_of(status)}"))
     if job.publication and job.state is JobState.COMPLETED:
-        facts.append(("batch", ", ".join(batch.id for batch in job.publication.batches)))
+        facts += [("batch", told) for told in _told_batches(job)]
     if job.counts:
         facts.append(("counts", counts_of(job)))
     if job.fault:
@@ -155,6 +168,18 @@ def print_status(status: JobStatus) -> None:
     for name, value in facts:
         table.add_row(f"[dim]{name}[/]", value)
     print_table(table)
+
+
+def _told_batches(job: Job) -> list[str]:
+    """A batch a line, with its segment where each has its own."""
+    batches = job.publication.batches if job.publication else ()
+    segments = job.request.filter.segments
+    return [
+        batch.id
+        if batch.segment is None
+        else f"{batch.id}  {escape(segments[batch.segment].segment_id)}"
+        for batch in batches
+    ]
 
 
 def pace_of(status: JobStatus) -> str:
