@@ -99,6 +99,19 @@ def test_a_table_that_changes_while_it_is_pinned_is_pinned_as_it_is_then(
     assert keys_of(instances, tmp_path / "pinned.parquet") == ["k", "l"]
 
 
+def test_a_sweep_leaves_the_newest_table_alone(instances: Instances, tmp_path: Path) -> None:
+    instances.add("v1", "Email", [text(tmp_path / "one", "k")], RESOURCES)
+    table = instances.root / SCOPE.organization / SCOPE.sandbox / "v1" / "Email"
+    begun = table.with_name("Phone")
+    for leftover in (table / "00000000.parquet", begun / "00000001.next", begun / ".spill" / "s"):
+        leftover.parent.mkdir(parents=True, exist_ok=True)
+        leftover.write_text("k")
+    instances.sweep()
+    left = {path for path in instances.root.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert left == {table / "00000001.parquet"}
+    assert keys_of(instances, tmp_path / "pinned.parquet") == ["k"]
+
+
 def test_a_pin_that_was_cut_short_is_made_again(
     instances: Instances, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,7 @@ def _from_journeys(places: Places, subjects: Sequence[Subject]) -> Sequence[Trac
     traces = []
     for scope in sandboxes(places.journeys):
         instances = Instances(places.journeys, scope)
+        instances.sweep()
         for table in list(instances.tables()):
             keys = {
                 identity.id

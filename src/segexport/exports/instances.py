@@ -28,6 +28,7 @@ from segexport.sql import literal, parquet
 MAX_KEY: Final = 256
 """Characters in a key: as many as an identity of the profile store has."""
 
+_SPILL: Final = ".spill"
 _NOBODY: Final = "(SELECT ''::VARCHAR AS key WHERE false)"
 
 
@@ -78,11 +79,16 @@ class Instances:
                 version, namespace = map(unquote, folder.parts[-2:])
                 yield LiveTable(version, namespace, _rows(newest))
 
+    def sweep(self) -> None:
+        """Delete what changes that were killed have left, waiting for those that run."""
+        for folder in self._folder.glob("*/*"):
+            with explaining(folder), alone(folder):
+                _sweep(folder)
+                shutil.rmtree(folder / _SPILL, ignore_errors=True)
+
     def forget(self, version: str, namespace: str, keys: Collection[str]) -> int:
         """Remove these keys; how many of them were there. Raises `DatasetError`."""
         folder = self._table(version, namespace)
-        with alone(folder):
-            _sweep(folder)
         newest = _newest(folder)
         if newest is None:
             return 0
@@ -213,7 +219,7 @@ def _require_short(database: duckdb.DuckDBPyConnection, keys: str) -> None:
 
 @contextmanager
 def _database(folder: Path, resources: Resources) -> Iterator[duckdb.DuckDBPyConnection]:
-    spill = folder / ".spill"
+    spill = folder / _SPILL
     try:
         with open_database(
             threads=resources.threads, memory_limit=resources.memory_limit, spill=spill
