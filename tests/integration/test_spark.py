@@ -13,7 +13,7 @@ import pytest
 from segexport.errors import SettingsError
 from segexport.exports.dataset import Batch, Datasets
 from segexport.exports.engines.choice import engine_of
-from segexport.jobs.job import Job
+from segexport.jobs.job import FaultKind, Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import parse_request
 from segexport.profiles.builder import Resources
@@ -38,7 +38,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
 
 
 def batches_of(place: Workplace, dataset: str) -> Sequence[Batch]:
-    return Datasets(place.settings.datasets_folder).dataset(SCOPE, dataset).batches()
+    """The batches of a dataset, by their segments."""
+    batches = Datasets(place.settings.datasets_folder).dataset(SCOPE, dataset).batches()
+    return sorted(batches, key=lambda batch: str(batch.manifest.segment))
 
 
 def differing(relations: Sequence[str]) -> int:
@@ -138,11 +140,27 @@ async def test_a_cancel_does_not_wait_for_spark_to_start(place: Workplace) -> No
     write_snapshot(place.settings.profiles_folder, [Person(1)])
     async with place.working():
         job = await place.submit(request_for())
-        await place.reached(job, JobState.PROCESSING)
+        await place.reached(job, JobState.INITIALIZING)
         asked = time.monotonic()
         await place.commands.cancel(SCOPE, job.id)
         await place.reached(job, JobState.CANCELLED)
         assert time.monotonic() - asked < 1
+
+
+async def test_a_job_fails_at_its_beginning_when_no_cluster_can_be_reached(
+    place: Workplace,
+) -> None:
+    write_snapshot(place.settings.profiles_folder, [Person(1)])
+    nowhere = {"spark": SparkSettings(master="nowhere://127.0.0.1")}
+    exports = place.settings.exports.model_copy(update=nowhere)
+    settings = place.settings.model_copy(update={"exports": exports})
+    elsewhere = Workplace(place.folder, settings, place.store, place.voice, place.commands)
+    async with elsewhere.working():
+        job = await place.ended(await place.submit(request_for()), patience=60)
+    assert job.fault is not None
+    assert job.fault.kind is FaultKind.UNREACHABLE
+    assert "Spark at nowhere://127.0.0.1 cannot be reached" in job.fault.message
+    assert await place.told(job) == ["queued", "finished"]
 
 
 async def test_numbers_in_json_pass_unchanged(place: Workplace) -> None:

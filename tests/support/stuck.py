@@ -62,6 +62,10 @@ class GatedRun:
     run: Run
     gate: Gate
 
+    def reach(self) -> None:
+        self.gate.passing("reach")
+        self.run.reach()
+
     def prepare(self) -> None:
         self.gate.passing("prepare")
         self.run.prepare()

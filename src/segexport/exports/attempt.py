@@ -169,6 +169,11 @@ class Attempt:
         plan = await self._plan(job, snapshot)
         await self._bench.in_thread(self._bench.staging(job).open)
         await self._bench.in_thread(self._bench.discards.open)
+        run = self._bench.engine.begin(plan)
+        try:
+            await self._bench.in_thread(run.reach, run.interrupt)
+        finally:
+            run.close()
         estimate = upper_bound(job.request, snapshot)
         return partial(steps.start, pieces=plan.pieces, estimate=estimate)
 

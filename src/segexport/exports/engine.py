@@ -60,6 +60,10 @@ class Column:
 class Run(Protocol):
     """One export on one engine."""
 
+    def reach(self) -> None:
+        """See that the engine is there, before the export is said to have started."""
+        ...
+
     def prepare(self) -> None:
         """What has to be known across pieces before the first of them runs: for a journey,
 

@@ -67,6 +67,9 @@ class DuckDBRun:
         self._desks: set[DuckDBDesk] = set()
         self._interrupted = False
 
+    def reach(self) -> None:
+        """It is in this process."""
+
     def prepare(self) -> None:
         """Find the keys that several deliverable profiles share, a few buckets at a time."""
         if self._plan.delivery is None:

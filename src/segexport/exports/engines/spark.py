@@ -85,6 +85,11 @@ class SparkRun:
         self._cancelling: Future[None] | None = None
         self._interrupted = False
 
+    def reach(self) -> None:
+        """Connect to the cluster, if that has not been done."""
+        with self._desk("hello") as desk:
+            desk.rows("SELECT 1")
+
     def prepare(self) -> None:
         """Find the keys that several deliverable profiles share, for all sessions."""
         if self._plan.delivery is None:
