@@ -85,7 +85,7 @@ async def test_a_batch_reads_alike_in_every_format(place: Workplace, form: str) 
 async def test_every_line_of_ndjson_is_one_profile_as_xdm_nests_it(place: Workplace) -> None:
     _, (batch,) = await exported(
         place,
-        fields="personalEmail,loyalty.points,loyalty.share",
+        fields="personalEmail,loyalty",
         destination={"format": "ndjson.gz"},
     )
     files = [(batch.folder / file.name).read() or b"" for file in batch.manifest.files]

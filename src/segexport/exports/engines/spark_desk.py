@@ -27,7 +27,7 @@ from segexport.jobs.request import FileFormat
 _GLOB: Final = re.compile(r"[][{}*?\\]")
 """What Hadoop takes for more than a letter of a path."""
 _DAMAGED: Final = re.compile(
-    r"CANNOT_READ_FILE_FOOTER|is not a Parquet file|^Caused by: org\.apache\.parquet\.",
+    r"CANNOT_READ_FILE_FOOTER|is not a Parquet file|corrupted file|^Caused by: org\.apache\.parquet\.",
     re.MULTILINE,
 )
 _UNREADABLE: Final = re.compile(r"\[(?:FAILED_READ_FILE|PATH_NOT_FOUND)")
