@@ -54,6 +54,7 @@ from support.people import (
     write_snapshot,
 )
 from support.plain_export import Batch, Outcome, plain_export
+from support.spark import require_spark
 from support.waiting import wait_until
 
 POLICIES = (
@@ -87,6 +88,7 @@ def engine(engine_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         spill=tmp_path_factory.mktemp("spill"), threads=2, memory_limit="512MB"
     )
     if engine_name == "spark":
+        require_spark()
         made = SparkEngine(SparkSettings(master="local[2]"), local=local)
     yield made
     made.close()

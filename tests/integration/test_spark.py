@@ -9,9 +9,11 @@ from typing import Any
 
 import duckdb
 import pytest
+from py4j.protocol import Py4JError
 
 from segexport.errors import SettingsError
 from segexport.exports.dataset import Batch, Datasets
+from segexport.exports.engines import spark_cluster
 from segexport.exports.engines.choice import engine_of
 from segexport.jobs.job import FaultKind, Job
 from segexport.jobs.lifecycle import JobState
@@ -22,12 +24,18 @@ from segexport.settings import ExportSettings, Settings, SparkSettings
 from segexport.sql import parquet
 from segexport.store.discards import COLUMNS
 from support.people import Person, write_crowd, write_snapshot
+from support.spark import require_spark
 from support.spark_process import PEOPLE, export_on
 from support.waiting import until
 from support.workplace import SCOPE, Workplace, request_for
 
 ON_SPARK: dict[str, Any] = {"engine": "spark", "spark": SparkSettings(master="local[2]")}
 """Settings of the worker."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _java() -> None:
+    require_spark()
 
 
 @pytest.fixture
@@ -148,18 +156,20 @@ async def test_a_cancel_does_not_wait_for_spark_to_start(place: Workplace) -> No
 
 
 async def test_a_job_fails_at_its_beginning_when_no_cluster_can_be_reached(
-    place: Workplace,
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def nobody(*_: object) -> None:
+        raise Py4JError("nobody answers")
+
+    # Not by an address where nobody is: other tests of this process may be connected already.
+    monkeypatch.setattr(spark_cluster._Connection, "_opened", nobody)
+    monkeypatch.setattr(spark_cluster, "_existing", nobody)
     write_snapshot(place.settings.profiles_folder, [Person(1)])
-    nowhere = {"spark": SparkSettings(master="nowhere://127.0.0.1")}
-    exports = place.settings.exports.model_copy(update=nowhere)
-    settings = place.settings.model_copy(update={"exports": exports})
-    elsewhere = Workplace(place.folder, settings, place.store, place.voice, place.commands)
-    async with elsewhere.working():
-        job = await place.ended(await place.submit(request_for()), patience=60)
+    async with place.working():
+        job = await place.ended(await place.submit(request_for()))
     assert job.fault is not None
     assert job.fault.kind is FaultKind.UNREACHABLE
-    assert "Spark at nowhere://127.0.0.1 cannot be reached" in job.fault.message
+    assert "Spark at local[2] cannot be reached (nobody answers)" in job.fault.message
     assert await place.told(job) == ["queued", "finished"]
 
 

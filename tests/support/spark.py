@@ -34,12 +34,17 @@ def why_not() -> str | None:
     return None
 
 
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
-    """One Spark for the whole session, on two threads. Leave its settings as they are."""
+def require_spark() -> None:
+    """Skip, or fail where everything has to run, if Spark cannot."""
     reason = why_not()
     if reason:
         missing(reason)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
+    """One Spark for the whole session, on two threads. Leave its settings as they are."""
+    require_spark()
     from pyspark.sql import SparkSession  # noqa: PLC0415  (most test runs do without)
 
     folder = tmp_path_factory.mktemp("spark")

@@ -109,8 +109,7 @@ class DuckDBRun:
     def count(self, data: Path) -> Written:
         """The rows and the size of a Parquet file."""
         with self._desk() as desk:
-            ((rows,),) = desk.rows(f"SELECT count(*) FROM {parquet([data])}")
-            return Written(rows, data.stat().st_size)
+            return desk.measured(data, FileFormat.PARQUET)
 
     def convert(self, data: Path, target: Path) -> Written:
         """Write a Parquet file of exported profiles anew, in the plan's format.

@@ -1,5 +1,6 @@
 """One connection of DuckDB at work: on a piece, or on the files of pieces."""
 
+import gzip
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,21 +17,29 @@ from segexport.errors import (
     SegexportError,
 )
 from segexport.exports.engine import Column, Written
-from segexport.jobs.request import FileFormat
-from segexport.sql import literal
+from segexport.exports.engines.beside import beside
+from segexport.exports.engines.queries import BATCH
+from segexport.jobs.request import MAX_SEGMENTS, FileFormat
+from segexport.sql import identifier, literal, parquet
 
 CONNECTION_SETTINGS: Final = (
     # Both are needed for `query_progress()`, on the connection that runs the query.
     "SET enable_progress_bar = true",
     "SET enable_progress_bar_print = false",
+    # A file that has to be opened again would be a second file of its batch.
+    f"SET partitioned_write_max_open_files = {MAX_SEGMENTS}",
+    # Rows of a batch that are held before they are written; the default would be half a million.
+    "SET partitioned_write_flush_threshold = 65536",
 )
 COPY_OPTIONS: Mapping[FileFormat, str] = MappingProxyType(
     {
-        FileFormat.PARQUET: "FORMAT parquet, RETURN_STATS",
+        FileFormat.PARQUET: "FORMAT parquet",
         FileFormat.NDJSON: "FORMAT json",
         FileFormat.NDJSON_GZ: "FORMAT json, COMPRESSION gzip",
     }
 )
+BLOCK: Final = 1 << 20
+"""Bytes that are read at a time to count lines."""
 
 
 class DuckDBDesk:
@@ -63,11 +72,30 @@ class DuckDBDesk:
     def write(self, query: str, target: Path, kind: FileFormat) -> Written:
         """Write the rows of a query to a file."""
         copy = f"COPY ({query}) TO {literal(target)} ({COPY_OPTIONS[kind]})"
-        (facts,) = self._run(copy, target)
-        if kind is not FileFormat.PARQUET:  # COPY tells the rows alone
-            return Written(facts[0], target.stat().st_size)
-        _, rows, size, *_ = facts
-        return Written(rows, size)
+        ((rows,),) = self._run(copy, target)
+        return Written(rows, target.stat().st_size)
+
+    def write_batches(
+        self, query: str, targets: Mapping[int, Path], kind: FileFormat
+    ) -> Mapping[int, Written]:
+        """Write the rows of a query to a file for each batch, in one pass."""
+        first = next(iter(targets.values()))
+        options = f"{COPY_OPTIONS[kind]}, PARTITION_BY ({identifier(BATCH)})"
+        with beside(first) as folder:
+            self._run(f"COPY ({query}) TO {literal(folder)} ({options})", first)
+            for batch, target in targets.items():
+                (file,) = folder.glob(f"*={batch}/*")
+                file.replace(target)
+        return {batch: self.measured(target, kind) for batch, target in targets.items()}
+
+    def measured(self, file: Path, kind: FileFormat) -> Written:
+        """The rows and the size of a file."""
+        if kind is FileFormat.PARQUET:
+            ((rows,),) = self.rows(f"SELECT count(*) FROM {parquet([file])}")
+        else:
+            with gzip.open(file) if kind is FileFormat.NDJSON_GZ else file.open("rb") as lines:
+                rows = sum(block.count(b"\n") for block in iter(lambda: lines.read(BLOCK), b""))
+        return Written(rows, file.stat().st_size)
 
     def described(self, query: str) -> Sequence[Column]:
         """The columns of a query."""

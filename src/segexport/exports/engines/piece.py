@@ -1,6 +1,5 @@
 """One piece of an export, step by step; what a step means on an engine is its `Desk`'s."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,10 +12,6 @@ from segexport.jobs.request import FileFormat
 
 PICKING: Final = 0.3
 """Share of a piece's time that selecting takes, before the rows are merged and written."""
-MERGING: Final = 0.7
-"""Share that is past when the rows of several batches are merged, before they are written."""
-PROFILES: Final = "profiles"
-"""The table of a piece's merged profiles, where several batches take from it."""
 
 
 class Desk(Protocol):
@@ -35,6 +30,15 @@ class Desk(Protocol):
 
     def write(self, query: str, target: Path, kind: FileFormat) -> Written:
         """Write the rows of a query to one file, in the query's order if it has one."""
+        ...
+
+    def write_batches(
+        self, query: str, targets: Mapping[int, Path], kind: FileFormat
+    ) -> Mapping[int, Written]:
+        """Write the rows of a query to a file for each number in its column `BATCH`.
+
+        The column is not written; each of the `targets` gets at least one row.
+        """
         ...
 
     def reached(self, done: float) -> None:
@@ -63,12 +67,11 @@ def run_piece(
     for batch, namespace, profiles in desk.rows(queries.namespaces(sources)):
         namespaces.setdefault(batch, {})[namespace] = profiles
     desk.reached(PICKING)
-    wanted = [
-        batch
-        for batch in range(plan.batches)
-        if index == 0 or operator.gt(*counts.get(batch, (0, 0)))
-    ]
-    written = _write(queries, desk, sources, {batch: data[batch] for batch in wanted})
+    exported = {batch: selected - discarded for batch, (selected, discarded) in counts.items()}
+    targets = {
+        batch: data[batch] for batch in range(plan.batches) if index == 0 or exported.get(batch)
+    }
+    written = _write(queries, desk, sources, targets, exported)
     parts = []
     for batch in range(plan.batches):
         selected, discarded = counts.get(batch, (0, 0))
@@ -93,21 +96,26 @@ def select(queries: Queries, desk: Desk, sources: Sources) -> None:
 
 
 def _write(
-    queries: Queries, desk: Desk, sources: Sources, targets: Mapping[int, Path]
+    queries: Queries,
+    desk: Desk,
+    sources: Sources,
+    targets: Mapping[int, Path],
+    exported: Mapping[int, int],
 ) -> Mapping[int, Written]:
-    """The files of these batches. Profiles of several are merged once for all of them."""
-    plan, profiles = queries.plan, queries.profiles(sources)
-    if not plan.segment_per_batch:
-        return {
-            batch: desk.write(profiles, target, plan.format) for batch, target in targets.items()
-        }
-    if not targets:
-        return {}
-    desk.make(PROFILES, profiles)
-    written = {}
-    for done, (batch, target) in enumerate(targets.items()):
-        desk.reached(MERGING + (1 - MERGING) * done / len(targets))
-        written[batch] = desk.write(queries.batch(batch, PROFILES, sources), target, plan.format)
+    """The files of these batches. Profiles of several are read and merged once for all."""
+    kind = queries.plan.format
+    if not queries.plan.segment_per_batch:
+        profiles = queries.profiles(sources)
+        return {batch: desk.write(profiles, target, kind) for batch, target in targets.items()}
+    nobody = queries.nobody(sources)
+    written = {
+        batch: desk.write(nobody, target, kind)
+        for batch, target in targets.items()
+        if not exported.get(batch)
+    }
+    several = {batch: target for batch, target in targets.items() if exported.get(batch)}
+    if several:
+        written |= desk.write_batches(queries.batches(sources), several, kind)
     return written
 
 

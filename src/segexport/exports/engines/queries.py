@@ -6,6 +6,7 @@ engine's business.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from segexport.events.vocabulary import EventCode
 from segexport.exports.engines.columns import EVENTS, MERGED, PICKED, STANDINGS, Columns
@@ -16,6 +17,9 @@ from segexport.exports.plan import ExportPlan, NestedEvents
 from segexport.jobs.request import FileFormat
 from segexport.profiles.catalogue import Merging
 from segexport.profiles.precedence import merge_key
+
+BATCH: Final = "batch,"
+"""The column that tells the batch of a row, called as no attribute at the top can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +158,18 @@ class Queries:
         )
         return f"SELECT {columns} FROM {source} WHERE {condition}"
 
-    def batch(self, batch: int, profiles: str, sources: Sources) -> str:
-        """Those of the exported `profiles` that one segment's batch has."""
-        member = self._columns.person_id("person_id")
+    def batches(self, sources: Sources) -> str:
+        """The exported profiles, once in each batch that has them, with its number in `BATCH`."""
+        member = self._columns.person_id("selected.person_id")
         return (
-            f"SELECT * FROM {profiles} WHERE person_id IN "
-            f"(SELECT {member} FROM {sources.selected} AS selected WHERE position = {batch})"
+            f"SELECT selected.position AS {self.dialect.identifier(BATCH)}, profiles.* "
+            f"FROM ({self.profiles(sources)}) AS profiles "
+            f"JOIN {sources.selected} AS selected ON {member} = profiles.person_id"
         )
+
+    def nobody(self, sources: Sources) -> str:
+        """The columns of the exported profiles, and no row."""
+        return f"SELECT * FROM ({self.profiles(sources)}) AS profiles WHERE false"
 
     def discards(self, sources: Sources) -> str:
         """The rows of the discard file, in the order of buckets, person ids and segments."""

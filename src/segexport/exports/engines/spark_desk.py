@@ -1,9 +1,7 @@
 """One session of Spark at work: on a piece, or on what is known before the pieces run."""
 
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -20,14 +18,16 @@ from segexport.errors import (
     SegexportError,
 )
 from segexport.exports.engine import Written
+from segexport.exports.engines.beside import beside
 from segexport.exports.engines.duckdb import DuckDBRun
+from segexport.exports.engines.queries import BATCH
 from segexport.exports.engines.spark_cluster import FAULTS, first_line
 from segexport.jobs.request import FileFormat
 
 _GLOB: Final = re.compile(r"[][{}*?\\]")
 """What Hadoop takes for more than a letter of a path."""
 _DAMAGED: Final = re.compile(
-    r"CANNOT_READ_FILE_FOOTER|is not a Parquet file|corrupted file|^Caused by: org\.apache\.parquet\.",
+    r"CANNOT_READ_FILE_FOOTER|not a Parquet file|corrupted file|^Caused by: org\.apache\.parquet\.",
     re.MULTILINE,
 )
 _UNREADABLE: Final = re.compile(r"\[(?:FAILED_READ_FILE|PATH_NOT_FOUND)")
@@ -95,20 +95,40 @@ class SparkDesk:
 
     def write(self, query: str, target: Path, kind: FileFormat) -> Written:
         """Write the rows of a query to a file: by one task, beside the target at first."""
+        with self._written(target, query) as folder:
+            return self._move(folder, target, kind)
+
+    def write_batches(
+        self, query: str, targets: Mapping[int, Path], kind: FileFormat
+    ) -> Mapping[int, Written]:
+        """Write the rows of a query to a file for each batch, in one pass."""
+        first = next(iter(targets.values()))
+        with self._written(first, query, BATCH) as folder:
+            return {
+                batch: self._move(next(folder.glob(f"*={batch}")), target, kind)
+                for batch, target in targets.items()
+            }
+
+    @contextmanager
+    def _written(self, target: Path, query: str, *by: str) -> Iterator[Path]:
+        """A folder beside the target, with the Parquet files of a query; by columns, if any."""
         if not target.parent.is_dir() or (target.exists() and not target.is_file()):
             raise _unwritable(target, "its folder is missing, or it is no regular file")
-        folder = target.with_name(f".{target.name}.spark")
-        try:
+        with beside(target) as folder:
             with self._explaining(target):
-                self._session.sql(query).coalesce(1).write.mode("overwrite").parquet(str(folder))
-            (written,) = folder.glob("part-*.parquet")
-            if kind is not FileFormat.PARQUET:
-                return self._local.convert(written, target)
-            os.replace(written, target)  # noqa: PTH105  (the target may be there from a try before)
+                rows = self._session.sql(query).coalesce(1)
+                rows.write.partitionBy(*by).parquet(str(folder))
+            yield folder
+
+    def _move(self, folder: Path, target: Path, kind: FileFormat) -> Written:
+        """Make the one Parquet file in a folder the target, in its format."""
+        (written,) = folder.glob("part-*.parquet")
+        if kind is not FileFormat.PARQUET:
+            return self._local.convert(written, target)
+        try:
+            written.replace(target)
         except OSError as error:
             raise _unwritable(target, error.strerror or str(error)) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return self._local.count(target)
 
     def reached(self, done: float) -> None:
