@@ -101,7 +101,7 @@ def test_an_interrupted_sample_ends_quietly_and_leaves_nothing(
     segexport: Segexport, tmp_path: Path
 ) -> None:
     store = tmp_path / "sampled"
-    sample = ("profiles", "sample", "-n", "3000000", "--store", str(store))
+    sample = ("profiles", "sample", "-n", "1000000", "--store", str(store))
     with segexport.running(*sample) as process:
         wait_until(lambda: any(store.glob(".staging-*/people")), 30, "DuckDB is at work")
         process.send_signal(signal.SIGINT)

@@ -78,15 +78,17 @@ class DuckDBDesk:
     def write_batches(
         self, query: str, targets: Mapping[int, Path], kind: FileFormat
     ) -> Mapping[int, Written]:
-        """Write the rows of a query to a file for each batch, in one pass."""
+        """Write the rows of a query to a file for each batch that has some, in one pass."""
         first = next(iter(targets.values()))
         options = f"{COPY_OPTIONS[kind]}, PARTITION_BY ({identifier(BATCH)})"
         with beside(first) as folder:
             self._run(f"COPY ({query}) TO {literal(folder)} ({options})", first)
+            written = {}
             for batch, target in targets.items():
-                (file,) = folder.glob(f"*={batch}/*")
-                file.replace(target)
-        return {batch: self.measured(target, kind) for batch, target in targets.items()}
+                for file in folder.glob(f"*={batch}/*"):
+                    file.replace(target)
+                    written[batch] = self.measured(target, kind)
+        return written
 
     def measured(self, file: Path, kind: FileFormat) -> Written:
         """The rows and the size of a file."""

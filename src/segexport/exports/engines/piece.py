@@ -35,9 +35,9 @@ class Desk(Protocol):
     def write_batches(
         self, query: str, targets: Mapping[int, Path], kind: FileFormat
     ) -> Mapping[int, Written]:
-        """Write the rows of a query to a file for each number in its column `BATCH`.
+        """Write the rows of a query to a file for each number that its column `BATCH` has.
 
-        The column is not written; each of the `targets` gets at least one row.
+        The column itself is not written.
         """
         ...
 

@@ -30,7 +30,7 @@ _DAMAGED: Final = re.compile(
     r"CANNOT_READ_FILE_FOOTER|not a Parquet file|corrupted file|^Caused by: org\.apache\.parquet\.",
     re.MULTILINE,
 )
-_UNREADABLE: Final = re.compile(r"\[(?:FAILED_READ_FILE|PATH_NOT_FOUND)")
+_UNREADABLE: Final = re.compile(r"\[(?:FAILED_READ_FILE|PATH_NOT_FOUND).*")
 _MEMORY: Final = re.compile(r"OutOfMemoryError|UNABLE_TO_ACQUIRE_MEMORY")
 _UNWRITABLE: Final = re.compile(r"No space left on device|Mkdirs failed|Permission denied")
 
@@ -101,12 +101,13 @@ class SparkDesk:
     def write_batches(
         self, query: str, targets: Mapping[int, Path], kind: FileFormat
     ) -> Mapping[int, Written]:
-        """Write the rows of a query to a file for each batch, in one pass."""
+        """Write the rows of a query to a file for each batch that has some, in one pass."""
         first = next(iter(targets.values()))
         with self._written(first, query, BATCH) as folder:
             return {
-                batch: self._move(next(folder.glob(f"*={batch}")), target, kind)
+                batch: self._move(part, target, kind)
                 for batch, target in targets.items()
+                for part in folder.glob(f"*={batch}")
             }
 
     @contextmanager
@@ -164,7 +165,8 @@ class SparkDesk:
         if self._is_stopped():
             return ExportCancelled("the export was told to stop")
         whole, said = str(error), first_line(error)
-        if _UNREADABLE.search(whole):
+        if unreadable := _UNREADABLE.search(whole):
+            said = unreadable[0]  # with the file's name
             if _DAMAGED.search(whole):
                 return ProfileStoreCorrupt(
                     f"a file of snapshot {self._snapshot} is damaged ({said}); load the snapshot "
