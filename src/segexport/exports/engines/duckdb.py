@@ -22,6 +22,10 @@ from segexport.sql import identifier, parquet
 
 BUCKETS_AT_ONCE: Final = 16
 """Buckets that are searched for keys in one query: a bucket alone keeps one thread busy."""
+KEYS_AT_ONCE: Final = 2_000_000
+"""Of about so many keys those that are shared are searched in one query, which holds them."""
+DIGESTS: Final = 1 << 128
+"""So many digests are possible."""
 
 
 class DuckDBEngine:
@@ -83,8 +87,12 @@ class DuckDBRun:
                     sources = self._sources(buckets[first : first + BUCKETS_AT_ONCE])
                     select(queries, desk, sources)
                     desk.rows(f"INSERT INTO {keys} {queries.keys(sources)}")
-                shared = queries.duplicates(keys)
-                desk.rows(f"CREATE OR REPLACE TABLE {self._duplicates} AS {shared}")
+                desk.rows(
+                    f"CREATE OR REPLACE TABLE {self._duplicates} (digest UHUGEINT, winner BIGINT)"
+                )
+                for part in _parts(self._plan.snapshot.persons):
+                    shared = queries.duplicates(f"(FROM {keys} WHERE {part}) AS keys")
+                    desk.rows(f"INSERT INTO {self._duplicates} {shared}")
             finally:
                 self._drop(keys)
 
@@ -180,3 +188,11 @@ class DuckDBRun:
             finally:
                 with self._lock:
                     self._desks.discard(desk)
+
+
+def _parts(keys: int) -> Iterator[str]:
+    """Conditions that part so many digests, which are spread evenly, into ranges."""
+    parts = max(1, keys // KEYS_AT_ONCE)
+    bounds = [part * DIGESTS // parts for part in range(parts + 1)]
+    for low, high in itertools.pairwise(bounds):
+        yield f"digest BETWEEN {low}::UHUGEINT AND {high - 1}::UHUGEINT"
