@@ -9,7 +9,6 @@ from typing import Any
 
 import duckdb
 import pytest
-from py4j.protocol import Py4JError
 
 from segexport.errors import SettingsError
 from segexport.exports.dataset import Batch, Datasets
@@ -159,7 +158,7 @@ async def test_a_job_fails_at_its_beginning_when_no_cluster_can_be_reached(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nobody(*_: object) -> None:
-        raise Py4JError("nobody answers")
+        raise RuntimeError("nobody answers")
 
     # Not by an address where nobody is: other tests of this process may be connected already.
     monkeypatch.setattr(spark_cluster._Connection, "_opened", nobody)

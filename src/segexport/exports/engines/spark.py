@@ -54,7 +54,7 @@ class SparkEngine:
 
     def close(self) -> None:
         """Disconnect from the cluster."""
-        self._canceller.shutdown()
+        self._canceller.shutdown(wait=False, cancel_futures=True)
         self._cluster.close()
         self._local.close()
 

@@ -67,12 +67,10 @@ class SparkCluster:
         """
         connection = self._connected()
         try:
-            session = connection.spark(is_stopped).newSession()
-            if session.sparkContext._jsc.sc().isStopped():  # noqa: SLF001  (PySpark does not tell)
-                raise Py4JError("the connection was lost")
-            for name, value in (*options.items(), *FOR_QUERIES.items()):
-                session.conf.set(name, value)
-        except FAULTS as error:
+            return connection.session(options, is_stopped)
+        except ExportCancelled:
+            raise
+        except Exception as error:  # also what nobody has foreseen: the next try connects anew
             with self._lock:
                 if self._connection is connection:
                     self._connection = None
@@ -82,7 +80,6 @@ class SparkCluster:
                 "check that it runs, that its version is PySpark's, and that Java 17 or newer "
                 "is installed here"
             ) from error
-        return session
 
     def close(self) -> None:
         """Disconnect; what runs ends."""
@@ -110,13 +107,18 @@ class _Connection:
         self._made: Future[SparkSession] = Future()
         threading.Thread(target=self._make, name="spark-connect", daemon=True).start()
 
-    def spark(self, is_stopped: Callable[[], bool]) -> SparkSession:
-        """The session that all others come from. Raises as `SparkCluster.session`, and `FAULTS`."""
+    def session(self, options: Mapping[str, str], is_stopped: Callable[[], bool]) -> SparkSession:
+        """A session of its own. Raises `ExportCancelled`, and whatever goes wrong."""
         while not self._made.done():
             if is_stopped():
                 raise ExportCancelled("the export was told to stop")
             wait([self._made], timeout=BETWEEN_LOOKS)
-        return self._made.result()
+        session = self._made.result().newSession()
+        if session.sparkContext._jsc.sc().isStopped():  # noqa: SLF001  (PySpark does not tell)
+            raise Py4JError("the connection was lost")
+        for name, value in (*options.items(), *FOR_QUERIES.items()):
+            session.conf.set(name, value)
+        return session
 
     def close(self) -> None:
         """Let go, once it is made; a connection that others have made stays open."""
