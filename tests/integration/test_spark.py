@@ -1,6 +1,7 @@
 """Exports on Spark, by a worker: what the contract of engines does not ask."""
 
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -143,7 +144,17 @@ async def test_a_query_on_spark_is_cancelled_within_a_second(place: Workplace) -
     assert not place.left_behind()
 
 
-async def test_a_cancel_does_not_wait_for_spark_to_start(place: Workplace) -> None:
+async def test_a_cancel_does_not_wait_for_spark_to_start(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = threading.Event()
+
+    def starting(*_: object) -> None:
+        given_up.wait(30)
+        raise RuntimeError("nobody answers")
+
+    monkeypatch.setattr(spark_cluster._Connection, "_opened", starting)
+    monkeypatch.setattr(spark_cluster, "_existing", starting)
     write_snapshot(place.settings.profiles_folder, [Person(1)])
     async with place.working():
         job = await place.submit(request_for())
@@ -152,6 +163,7 @@ async def test_a_cancel_does_not_wait_for_spark_to_start(place: Workplace) -> No
         await place.commands.cancel(SCOPE, job.id)
         await place.reached(job, JobState.CANCELLED)
         assert time.monotonic() - asked < 1
+        given_up.set()
 
 
 async def test_a_job_fails_at_its_beginning_when_no_cluster_can_be_reached(
