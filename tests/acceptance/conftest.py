@@ -1,6 +1,7 @@
 """A folder with a small sample store, and the command line over it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -93,6 +94,14 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
         resources=Resources(threads=2),
     )
     return store
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c() -> Iterator[None]:
+    """Programs heed Ctrl-C, even if these tests run in the background, where shells ignore it."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
 
 
 @pytest.fixture
