@@ -23,24 +23,13 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
 from segexport.jobs.request import parse_request
 from segexport.profiles.builder import Resources
-from support.people import Identity, Person, write_snapshot
+from support.people import write_snapshot
 from support.plain_export import plain_export
 from support.s3 import SECRET, Bucket
-from support.stuck import Gate, GatedEngine, Through
+from support.stuck import Gate, Through, gated, is_reached
 from support.waiting import until
-from support.workplace import DATASET, SCOPE, Workplace, request_for
+from support.workplace import DATASET, GOLD, JOURNEY, PEOPLE, SCOPE, Workplace, request_for
 
-GOLD = ("ups", "gold")
-PEOPLE = [
-    Person(
-        number,
-        [{"person.name.lastName": f"n{number}"}],
-        {"Email": [Identity(f"m{number % 9}")]} if number % 5 else None,
-        memberships={GOLD: "realized"} if number % 2 else {},
-    )
-    for number in range(1, 41)
-]
-JOURNEY = {"versionId": "v1", "namespace": "Email"}
 ONE_BY_ONE = {"pieces_in_flight": 1}
 
 
@@ -62,14 +51,6 @@ async def mortal_place(mortal_bucket: Bucket, tmp_path: Path) -> AsyncIterator[W
     place = await place_on(mortal_bucket, tmp_path, **ONE_BY_ONE)
     yield place
     await place.store.close()
-
-
-def gated(gate: Gate) -> Callable[[Workbench], Workbench]:
-    return lambda bench: replace(bench, engine=GatedEngine(bench.engine, gate))
-
-
-async def is_reached(gate: Gate) -> None:
-    assert await asyncio.to_thread(gate.reached.wait, 20)
 
 
 def elsewhere(place: Workplace) -> Callable[[Workbench], Workbench]:

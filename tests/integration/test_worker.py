@@ -28,23 +28,12 @@ from segexport.profiles.snapshots import ProfileStore
 from segexport.settings import Settings
 from segexport.store.discards import DiscardReader
 from segexport.store.store import JobStore
-from support.people import Identity, Person, write_crowd, write_snapshot
-from support.stuck import Blind, Failing, Gate, GatedEngine, Through
+from support.people import Person, write_crowd, write_snapshot
+from support.stuck import Blind, Failing, Gate, Through, gated, is_reached
 from support.waiting import until, wait_until
-from support.workplace import SCOPE, Workplace, request_for
+from support.workplace import GOLD, JOURNEY, PEOPLE, SCOPE, Workplace, request_for
 
-GOLD = ("ups", "gold")
-PEOPLE = [
-    Person(
-        number,
-        [{"person.name.lastName": f"n{number}"}],
-        {"Email": [Identity(f"m{number % 9}")]} if number % 5 else None,
-        memberships={GOLD: "realized"} if number % 2 else {},
-    )
-    for number in range(1, 41)
-]
 ELSEWHERE = Scope("elsewhere", "prod")
-JOURNEY = {"versionId": "v1", "namespace": "Email"}
 NEVER = datetime.max.replace(tzinfo=UTC)
 NEWER = "00000002-20260301T130000Z"
 WHOLE_LIFE = ["queued", "started", "finished"]
@@ -63,19 +52,10 @@ def query(sql: str) -> list[Any]:
         return database.execute(sql).fetchall()
 
 
-def gated(gate: Gate) -> Callable[[Workbench], Workbench]:
-    """The change of a workbench that puts a gate before its engine."""
-    return lambda bench: replace(bench, engine=GatedEngine(bench.engine, gate))
-
-
 def with_exports(place: Workplace, **changes: Any) -> Settings:
     """The settings of the place with other ones for exports."""
     exports = place.settings.exports.model_copy(update=changes)
     return place.settings.model_copy(update={"exports": exports})
-
-
-async def is_reached(gate: Gate) -> None:
-    assert await asyncio.to_thread(gate.reached.wait, 20)
 
 
 async def assert_published_once(place: Workplace, job: Job) -> None:

@@ -1,5 +1,6 @@
 """Engines and stores that stand still at a chosen place, until a test lets them go."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,16 @@ class GatedEngine:
 
     def close(self) -> None:
         self.engine.close()
+
+
+def gated(gate: Gate) -> Callable[[Workbench], Workbench]:
+    """The change of a workbench that puts a gate before its engine."""
+    return lambda bench: replace(bench, engine=GatedEngine(bench.engine, gate))
+
+
+async def is_reached(gate: Gate) -> None:
+    """Wait until somebody stands at the gate."""
+    assert await asyncio.to_thread(gate.reached.wait, 20)
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,29 @@ from segexport.exports.worker import Worker, worker_of
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest, parse_request
+from segexport.profiles import subjects
 from segexport.profiles.builder import Resources
 from segexport.profiles.snapshots import ProfileStore
-from segexport.profiles.subjects import Identity
 from segexport.service import check
 from segexport.settings import ExportSettings, Settings
 from segexport.store.sqlite import SqliteStore
 from segexport.store.store import Store
-from support.people import NOW
+from support.people import NOW, Identity, Person
 from support.waiting import until
 
 SCOPE = Scope("acme", "prod")
+GOLD = ("ups", "gold")
+PEOPLE = [
+    Person(
+        number,
+        [{"person.name.lastName": f"n{number}"}],
+        {"Email": [Identity(f"m{number % 9}")]} if number % 5 else None,
+        memberships={GOLD: "realized"} if number % 2 else {},
+    )
+    for number in range(1, 41)
+]
+"""Forty, of whom twenty are in `GOLD`; of these some have no identity or share one."""
+JOURNEY = {"versionId": "v1", "namespace": "Email"}
 RESOURCES = Resources(threads=2, memory_limit="256MB")
 DATASET = "audience"
 NO_OTHERS: Mapping[str, Any] = {}
@@ -152,7 +164,7 @@ class Workplace:
         assert epoch is not None
         await self.store.mark_delivered("relay", epoch, (await self.store.backlog()).last)
 
-    async def erased(self, identity: Identity, *, everybody: bool = False) -> Erasure:
+    async def erased(self, identity: subjects.Identity, *, everybody: bool = False) -> Erasure:
         """What comes of erasing the person who has this identity."""
         places = Places(
             profiles=self.settings.profiles_folder,

@@ -77,7 +77,11 @@ def explaining(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DatasetError(
-            f"{error.filename or path} cannot be written ({error.strerror or error}); "
-            "check the folder's permissions and the free space"
-        ) from error
+        raise unwritable(error.filename or path, error.strerror or str(error)) from error
+
+
+def unwritable(path: Path | str, why: str) -> DatasetError:
+    """The error of a file that cannot be written, with what to do about it."""
+    return DatasetError(
+        f"{path} cannot be written ({why}); check the folder's permissions and the free space"
+    )

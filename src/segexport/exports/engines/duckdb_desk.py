@@ -9,13 +9,13 @@ from typing import Any, Final
 import duckdb
 
 from segexport.errors import (
-    DatasetError,
     EngineError,
     ExportCancelled,
     ProfileStoreCorrupt,
     ProfileStoreError,
     SegexportError,
 )
+from segexport.exports.disk import explaining, unwritable
 from segexport.exports.engine import Column, Written
 from segexport.exports.engines.beside import beside
 from segexport.exports.engines.queries import BATCH
@@ -86,7 +86,8 @@ class DuckDBDesk:
             written = {}
             for batch, target in targets.items():
                 for file in folder.glob(f"*={batch}/*"):
-                    file.replace(target)
+                    with explaining(target):
+                        file.replace(target)
                     written[batch] = self.measured(target, kind)
         return written
 
@@ -146,8 +147,5 @@ class DuckDBDesk:
                 f"a file of snapshot {self._snapshot} is damaged ({said}); load the snapshot again"
             )
         if isinstance(error, duckdb.IOException) and target is not None:
-            return DatasetError(
-                f"{target} cannot be written ({said}); check the folder's permissions "
-                "and the free space"
-            )
+            return unwritable(target, said)
         return EngineError(f"a query of the export went wrong ({type(error).__name__}: {said})")

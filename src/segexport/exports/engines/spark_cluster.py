@@ -31,6 +31,7 @@ FOR_QUERIES: Mapping[str, str] = MappingProxyType(
         "spark.sql.caseSensitive": "true",
         "spark.sql.files.ignoreCorruptFiles": "false",
         "spark.sql.files.ignoreMissingFiles": "false",
+        "spark.sql.files.maxRecordsPerFile": "0",
         "spark.sql.legacy.parquet.nanosAsLong": "false",
         "spark.sql.parquet.inferTimestampNTZ.enabled": "true",
         "spark.sql.parser.escapedStringLiterals": "false",

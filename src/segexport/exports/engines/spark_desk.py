@@ -10,13 +10,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from segexport.errors import (
-    DatasetError,
     EngineError,
     ExportCancelled,
     ProfileStoreCorrupt,
     ProfileStoreError,
     SegexportError,
 )
+from segexport.exports.disk import explaining, unwritable
 from segexport.exports.engine import Written
 from segexport.exports.engines.beside import beside
 from segexport.exports.engines.duckdb import DuckDBRun
@@ -78,7 +78,9 @@ class SparkDesk:
     def make(self, table: str, query: str) -> None:
         """Keep the rows of a query, from when they are first needed, in a view of the session."""
         with self._explaining():
-            self._keep(query).createOrReplaceTempView(table)
+            frame = self._session.sql(query).persist()
+            self._kept.append(frame)
+            frame.createOrReplaceTempView(table)
 
     def share(self, table: str, query: str) -> DataFrame:
         """Keep the rows of a query for all sessions, as `global_temp.<table>`, until forgotten."""
@@ -114,7 +116,7 @@ class SparkDesk:
     def _written(self, target: Path, query: str, *by: str) -> Iterator[Path]:
         """A folder beside the target, with the Parquet files of a query; by columns, if any."""
         if not target.parent.is_dir() or (target.exists() and not target.is_file()):
-            raise _unwritable(target, "its folder is missing, or it is no regular file")
+            raise unwritable(target, "its folder is missing, or it is no regular file")
         with beside(target) as folder:
             with self._explaining(target):
                 rows = self._session.sql(query).coalesce(1)
@@ -126,10 +128,8 @@ class SparkDesk:
         (written,) = folder.glob("part-*.parquet")
         if kind is not FileFormat.PARQUET:
             return self._local.convert(written, target)
-        try:
+        with explaining(target):
             written.replace(target)
-        except OSError as error:
-            raise _unwritable(target, error.strerror or str(error)) from error
         return self._local.count(target)
 
     def reached(self, done: float) -> None:
@@ -145,11 +145,6 @@ class SparkDesk:
         """Forget what was kept."""
         for frame in self._kept:
             forget(frame)
-
-    def _keep(self, query: str) -> DataFrame:
-        frame = self._session.sql(query).persist()
-        self._kept.append(frame)
-        return frame
 
     @contextmanager
     def _explaining(self, target: Path | None = None) -> Iterator[None]:
@@ -177,7 +172,7 @@ class SparkDesk:
                 "profile store is mounted and whole, on all executors"
             )
         if target is not None and _UNWRITABLE.search(whole):
-            return _unwritable(target, said)
+            return unwritable(target, said)
         hint = "; raise spark.executor.memory, or spark.driver.memory where the master is local"
         return EngineError(
             f"a query of the export went wrong ({type(error).__name__}: {said})"
@@ -189,9 +184,3 @@ def forget(frame: DataFrame) -> None:
     """Let go of the rows that are kept of a query."""
     with suppress(*FAULTS):  # with the driver, they are gone already
         frame.unpersist()
-
-
-def _unwritable(target: Path, why: str) -> DatasetError:
-    return DatasetError(
-        f"{target} cannot be written ({why}); check the folder's permissions and the free space"
-    )
