@@ -1,0 +1,51 @@
+"""The kinds of values that settings have."""
+
+import re
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", max_length=128)]
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,240}$")]
+
+
+def seconds(value: object) -> object:
+    """Environment variables are text: take `15` and `0.5` for seconds there as well."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
+
+
+def _root(value: object) -> object:
+    """Tell a URL from a folder, whose name may look like anything else."""
+    if not isinstance(value, str) or "://" not in value:
+        return value if value is None else Path(str(value))
+    if not re.fullmatch(r"s3://[^/?#@]+(/[^?#]*)?", value):
+        raise ValueError("name a folder, or s3://bucket/prefix")
+    return value
+
+
+DatasetsRoot = Annotated[Path | str, BeforeValidator(_root)]
+"""A folder, or `s3://bucket/prefix`."""
+
+SIZE = r"^(\d+(?:\.\d+)?) ?([KMGT])(i?)B$"
+Size = Annotated[str, Field(pattern=SIZE)]
+"""Bytes in DuckDB's notation: 2GB, 512MiB."""
+Duration = Annotated[timedelta, BeforeValidator(seconds), Field(gt=timedelta(0))]
+
+
+def bytes_of(size: str) -> int:
+    found = re.fullmatch(SIZE, size)
+    assert found is not None  # noqa: S101  (checked when the setting was read)
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (1 + "KMGT".index(unit)))
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,166 @@
+"""Everything that can be set, with its default, from the environment and a TOML file.
+
+Order of precedence: command-line options, environment (`SEGEXPORT_KAFKA__TOPIC=…`, two
+underscores between section and name), the TOML file (`segexport.toml` in the working
+directory, or the one that `SEGEXPORT_CONFIG` names), the defaults below.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as UnreadableSettings,
+)
+
+from segexport.errors import SettingsError
+from segexport.settings.exports import ExportSettings, S3Settings
+from segexport.settings.http import HttpSettings, PinpointSettings
+from segexport.settings.kafka import EventSettings, KafkaSettings
+from segexport.settings.kinds import DatasetsRoot, FolderName
+
+CONFIG_VARIABLE = "SEGEXPORT_CONFIG"
+DEFAULT_CONFIG = Path("segexport.toml")
+_TESTS = "SEGEXPORT_TEST_"
+"""Variables that begin so are about this project's own tests."""
+_SIZES = {"memory_limit", "disk_budget", "max_body"}
+
+
+class Settings(BaseSettings):
+    """The settings in effect. `organization` and `sandbox` are what the command line acts for."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SEGEXPORT_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data: Path = Path(".segexport")
+    profiles: Path | None = None
+    datasets: DatasetsRoot | None = None
+    s3: S3Settings = S3Settings()
+    organization: FolderName = "local"
+    sandbox: FolderName = "prod"
+    kafka: KafkaSettings = KafkaSettings()
+    events: EventSettings = EventSettings()
+    exports: ExportSettings = Field(default_factory=ExportSettings)
+    http: HttpSettings = HttpSettings()
+    pinpoint: PinpointSettings = PinpointSettings()
+    log_format: Literal["auto", "console", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def store_file(self) -> Path:
+        """The SQLite file with jobs and events."""
+        return self.data / "jobs.sqlite"
+
+    @property
+    def profiles_folder(self) -> Path:
+        """The profile store."""
+        return self.profiles or self.data / "profiles"
+
+    @property
+    def datasets_root(self) -> Path | str:
+        """The root of all datasets: a folder, or `s3://bucket/prefix`."""
+        return self.datasets or self.data / "datasets"
+
+    @property
+    def datasets_folder(self) -> Path:
+        """Where exports write on this machine: the root of all datasets, or, where that is on
+        S3, what is on its way there."""
+        root = self.datasets_root
+        return root if isinstance(root, Path) else self.data / "uploads"
+
+    @property
+    def journeys_folder(self) -> Path:
+        """The live instances of journeys."""
+        return self.data / "journeys"
+
+    @property
+    def keys_file(self) -> Path:
+        """The API keys."""
+        return self.http.keys or self.data / "keys.json"
+
+    @property
+    def master_key_file(self) -> Path:
+        """What secrets are derived from, unless the settings say it."""
+        return self.data / "master.key"
+
+    @property
+    def discards_folder(self) -> Path:
+        """Where the discard files of finished jobs are kept."""
+        return self.data / "discards"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic-settings' signature)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (as above)
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        named = os.environ.get(CONFIG_VARIABLE)
+        file = TomlConfigSettingsSource(settings_cls, Path(named) if named else DEFAULT_CONFIG)
+        return init_settings, env_settings, file
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` win over environment and file.
+
+    Raises `SettingsError` that names every setting that is wrong.
+    """
+    _refuse_unknown(os.environ)
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named and not Path(named).is_file():
+        raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}, which is not a file")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, found['loc']))}: {_in_plain_words(found)}"
+            for found in error.errors(include_url=False, include_input=False)
+        )
+        raise SettingsError(f"these settings are wrong: {wrong}") from error
+    except (UnreadableSettings, ValueError) as error:
+        raise SettingsError(f"the settings cannot be read: {error}") from error
+
+
+def _refuse_unknown(variables: Mapping[str, str]) -> None:
+    """Raise for a variable of ours that names no setting: it would do nothing, silently."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = [prefix + name.upper() for name in Settings.model_fields]
+    for variable in sorted(variables):
+        name = variable.upper()
+        if not name.startswith(prefix) or name == CONFIG_VARIABLE or name.startswith(_TESTS):
+            continue
+        if name.split("__")[0] not in known:
+            section = next((each for each in known if name.startswith(f"{each}_")), None)
+            # Without the prefix, which makes all of them look alike.
+            bare = [each.removeprefix(prefix) for each in known]
+            like = difflib.get_close_matches(name.removeprefix(prefix), bare, n=1, cutoff=0.8)
+            hint = "`segexport settings` shows those there are"
+            if section is not None:
+                hint = f"did you mean {section}__{name.removeprefix(section + '_')}?"
+            elif like:
+                hint = f"did you mean {prefix}{like[0]}?"
+            raise SettingsError(f"{variable}: there is no such setting; {hint}")
+
+
+def _in_plain_words(found: Mapping[str, Any]) -> str:
+    match found["type"]:
+        case "extra_forbidden":
+            return "there is no such setting"
+        case "string_pattern_mismatch" if found["loc"][-1] in _SIZES:
+            return "give a size such as 2GB or 512MiB"
+        case "time_delta_parsing":
+            return "give seconds, or an ISO 8601 duration such as PT15S"
+        case _:
+            return str(found["msg"])
