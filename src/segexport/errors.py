@@ -31,6 +31,11 @@
     ├── EngineError
     ├── PieceFailed               a piece is out of tries, and its job with it
     ├── ExportCancelled           a running query was told to stop
+    ├── KeysError                 the file of API keys, or the master key
+    │   └── UnknownKey
+    ├── TokenRefused
+    ├── ProviderUnreachable       whether a token is good cannot be said now
+    ├── SignatureRefused
     └── DeliveryError
         ├── BrokerUnreachable
         ├── NotAuthorized
@@ -252,6 +257,44 @@ class ExportCancelled(SegexportError):
     """A running piece was interrupted on request; nothing of it is kept."""
 
     code = "export.cancelled"
+
+
+class KeysError(SegexportError):
+    """The file of API keys, or the master key, cannot be read or written."""
+
+    code = "keys"
+
+
+class UnknownKey(KeysError):
+    """There is no API key of this client id."""
+
+    code = "keys.unknown"
+
+
+class TokenRefused(SegexportError):
+    """A bearer token that is not believed."""
+
+    code = "token.refused"
+
+
+class ProviderUnreachable(SegexportError):
+    """The identity provider's keys cannot be had, so nothing can be said of its tokens."""
+
+    code = "token.provider"
+
+
+class SignatureRefused(SegexportError):
+    """A request whose AWS signature is not believed.
+
+    `error_type` is what AWS calls that, `status` the HTTP status that it answers with.
+    """
+
+    code = "signature.refused"
+
+    def __init__(self, error_type: str, status: int, message: str) -> None:
+        self.error_type = error_type
+        self.status = status
+        super().__init__(message)
 
 
 class DeliveryError(SegexportError):
