@@ -1,0 +1,270 @@
+"""Requests signed as AWS clients sign them: Signature Version 4, for Amazon Pinpoint.
+
+What is signed is the request as it was on the wire; so its path and query are needed as they
+came, before anything has decoded them. Refusals carry the error types that AWS services with a
+JSON protocol answer with, which clients tell one from another by.
+"""
+
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
+
+from segexport.errors import SignatureRefused
+from segexport.http.keys import Key, KeyRing
+
+ALGORITHM: Final = "AWS4-HMAC-SHA256"
+SERVICE: Final = "mobiletargeting"
+"""What Amazon Pinpoint is called in signatures."""
+TERMINATOR: Final = "aws4_request"
+TOLERANCE: Final = timedelta(minutes=5)
+"""By how much the clocks of client and server may differ."""
+
+MAX_AUTHORIZATION: Final = 8_192
+"""Bytes in the Authorization header."""
+MAX_TARGET: Final = 16_384
+"""Bytes in path and query."""
+MAX_SIGNED_HEADERS: Final = 64
+
+_TIME: Final = "%Y%m%dT%H%M%SZ"
+_DATE_HEADER: Final = "x-amz-date"
+_CONTENT_HEADER: Final = "x-amz-content-sha256"
+_ALWAYS_SIGNED: Final = ("host", _DATE_HEADER)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """A request as it came: path and query still encoded, headers in their order."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Authorization:
+    """What the Authorization header says. `scope` is date, region, service and terminator."""
+
+    access_key_id: str
+    scope: tuple[str, ...]
+    signed_headers: tuple[str, ...]
+    signature: str
+
+
+def verify(request: SignedRequest, ring: KeyRing, *, region: str, now: datetime) -> Key:
+    """The key that this request is signed with.
+
+    Raises `SignatureRefused`. The work is bounded by the size of the request, of which all but
+    the body is limited here; the body is looked at last.
+    """
+    headers = _by_name(request.headers)
+    given = _authorization(headers)
+    _require_scope(given, region)
+    _require_signed(given, headers)
+    signed_at = _signing_time(given, headers, now)
+    if "x-amz-security-token" in headers:
+        raise _unknown("session tokens are not used here; unset AWS_SESSION_TOKEN")
+    key = ring.by_access_key(given.access_key_id)
+    if key is None:
+        raise _unknown(f"there is no access key {given.access_key_id}, or it was revoked")
+    described = _canonical(request, given, headers)
+    to_sign = f"{ALGORITHM}\n{signed_at}\n{'/'.join(given.scope)}\n{described}"
+    signature = _signature(ring.secret_access_key(key), given, to_sign)
+    if not hmac.compare_digest(signature, given.signature):
+        raise _wrong(
+            "the signature is not that of this request with the secret access key of "
+            f"{given.access_key_id}: either the secret is another, or the request was changed "
+            f"on its way (the SHA-256 of its canonical form here is {described})"
+        )
+    return key
+
+
+def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[str, Sequence[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for name, value in headers:
+        found.setdefault(name.decode("latin-1").lower(), []).append(value)
+    return found
+
+
+def _only(headers: Mapping[str, Sequence[bytes]], name: str) -> str:
+    """The value of a header that may be there just once."""
+    values = headers[name]
+    if len(values) > 1:
+        raise _incomplete(f"the header {name} is there {len(values)} times")
+    return values[0].decode("latin-1").strip()
+
+
+def _authorization(headers: Mapping[str, Sequence[bytes]]) -> _Authorization:
+    if "authorization" not in headers:
+        raise SignatureRefused(
+            "MissingAuthenticationTokenException",
+            403,
+            "the request has no Authorization header; sign it with an access key "
+            "(AWS Signature Version 4)",
+        )
+    text = _only(headers, "authorization")
+    if len(text) > MAX_AUTHORIZATION:
+        raise _incomplete(f"Authorization has more than {MAX_AUTHORIZATION} bytes")
+    algorithm, _, rest = text.partition(" ")
+    if algorithm != ALGORITHM:
+        raise _incomplete(f"Authorization has to begin with {ALGORITHM}; that alone is taken")
+    parts = [part.strip().partition("=") for part in rest.split(",")]
+    named = {name: value for name, _, value in parts}
+    if len(named) < len(parts) or named.keys() != {"Credential", "SignedHeaders", "Signature"}:
+        raise _incomplete(
+            "Authorization needs Credential, SignedHeaders and Signature, each once, "
+            "with commas between them"
+        )
+    access_key_id, *scope = named["Credential"].split("/")
+    if not re.fullmatch(r"[A-Za-z0-9]{1,128}", access_key_id) or len(scope) != 4:  # noqa: PLR2004
+        raise _incomplete("Credential has to be ACCESS-KEY-ID/DATE/REGION/SERVICE/aws4_request")
+    if not re.fullmatch(r"[0-9a-f]{64}", named["Signature"]):
+        raise _incomplete("Signature has to be 64 hexadecimal digits, letters in lower case")
+    return _Authorization(
+        access_key_id=access_key_id,
+        scope=tuple(scope),
+        signed_headers=tuple(named["SignedHeaders"].split(";")),
+        signature=named["Signature"],
+    )
+
+
+def _require_scope(given: _Authorization, region: str) -> None:
+    expected = (region, SERVICE, TERMINATOR)
+    if given.scope[1:] != expected:
+        raise _wrong(f"Credential should end with /{'/'.join(expected)}")
+
+
+def _require_signed(given: _Authorization, headers: Mapping[str, Sequence[bytes]]) -> None:
+    signed = given.signed_headers
+    if len(signed) > MAX_SIGNED_HEADERS:
+        raise _incomplete(f"more than {MAX_SIGNED_HEADERS} headers are signed")
+    if list(signed) != sorted(set(signed)):
+        raise _incomplete("SignedHeaders has to be sorted, each name once")
+    for name in signed:
+        if name not in headers:
+            raise _wrong(f"the header {name[:128]!r} is signed, but not there")
+    for name in (*_ALWAYS_SIGNED, *(name for name in headers if name.startswith("x-amz-"))):
+        if name not in signed:
+            raise _wrong(f"the header {name[:128]!r} has to be signed")
+
+
+def _signing_time(
+    given: _Authorization, headers: Mapping[str, Sequence[bytes]], now: datetime
+) -> str:
+    text = _only(headers, _DATE_HEADER)
+    try:
+        # strptime by itself is content with fewer digits.
+        moment = datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        moment = None
+    if moment is None or not re.fullmatch(r"\d{8}T\d{6}Z", text, re.ASCII):
+        raise _incomplete(f"{_DATE_HEADER} has to be a time such as 20260131T235959Z")
+    if given.scope[0] != text[:8]:
+        raise _wrong(f"the date in Credential is not that of {_DATE_HEADER}")
+    # Clients know by the first words that it is their clock which has to be set right.
+    earliest, latest = now - TOLERANCE, now + TOLERANCE
+    minutes = f"{TOLERANCE.total_seconds() / 60:.0f} min."
+    if moment < earliest:
+        raise _wrong(
+            f"Signature expired: {text} is now earlier than {earliest:{_TIME}} "
+            f"({now:{_TIME}} - {minutes})"
+        )
+    if moment > latest:
+        raise _wrong(
+            f"Signature not yet current: {text} is still later than {latest:{_TIME}} "
+            f"({now:{_TIME}} + {minutes})"
+        )
+    return text
+
+
+def _canonical(
+    request: SignedRequest, given: _Authorization, headers: Mapping[str, Sequence[bytes]]
+) -> str:
+    """The SHA-256 of the request's canonical form."""
+    if len(request.raw_path) + len(request.query) > MAX_TARGET:
+        raise _wrong(f"path and query have more than {MAX_TARGET} bytes")
+    lines = [
+        request.method.encode("latin-1", "replace"),
+        _canonical_path(request.raw_path),
+        _canonical_query(request.query),
+        *(
+            name.encode("latin-1") + b":" + b",".join(map(_trimmed, headers[name]))
+            for name in given.signed_headers
+        ),
+        b"",
+        ";".join(given.signed_headers).encode("latin-1"),
+        _content_hash(request.body, headers).encode(),
+    ]
+    return sha256(b"\n".join(lines)).hexdigest()
+
+
+def _canonical_path(raw: bytes) -> bytes:
+    """The path with each segment encoded once more, as it is for all services but S3.
+
+    Signers leave out empty segments and dots, and routes do not: such a path would be signed
+    as another than it leads to.
+    """
+    segments = raw.split(b"/")
+    if not raw.startswith(b"/") or b"" in segments[1:-1] or {b".", b".."} & set(segments):
+        raise _wrong("the path has to begin with / and be free of //, /./ and /../")
+    return quote(raw, safe="/~").encode()
+
+
+def _canonical_query(raw: bytes) -> bytes:
+    """The parameters, each encoded in the one way that is canonical, sorted by name and value.
+
+    A bare + is a space to some readers and a plus to others, so a signature that covers it
+    says nothing.
+    """
+    if not raw:
+        return b""
+    if b"+" in raw:
+        raise _wrong("the query has a bare +; encode a space as %20 and a plus as %2B")
+    pairs = (pair.partition(b"=") for pair in raw.split(b"&"))
+    encoded = sorted((_encoded(name), _encoded(value)) for name, _, value in pairs)
+    return "&".join(f"{name}={value}" for name, value in encoded).encode()
+
+
+def _encoded(text: bytes) -> str:
+    return quote(unquote_to_bytes(text), safe="-_.~")
+
+
+def _trimmed(value: bytes) -> bytes:
+    return b" ".join(value.split())
+
+
+def _content_hash(body: bytes, headers: Mapping[str, Sequence[bytes]]) -> str:
+    """The SHA-256 of the body, always by our own count."""
+    content = sha256(body).hexdigest()
+    if _CONTENT_HEADER in headers:
+        told = _only(headers, _CONTENT_HEADER)
+        if told.startswith(("UNSIGNED-", "STREAMING-")):
+            raise _wrong("the body has to be signed, as a whole")
+        if told != content:
+            raise _wrong(f"{_CONTENT_HEADER} is not the SHA-256 of the body")
+    return content
+
+
+def _signature(secret: str, given: _Authorization, to_sign: str) -> str:
+    key = f"AWS4{secret}".encode()
+    for part in given.scope:
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.digest(key, to_sign.encode(), "sha256").hex()
+
+
+def _incomplete(message: str) -> SignatureRefused:
+    return SignatureRefused("IncompleteSignatureException", 403, message)
+
+
+def _unknown(message: str) -> SignatureRefused:
+    return SignatureRefused("UnrecognizedClientException", 403, message)
+
+
+def _wrong(message: str) -> SignatureRefused:
+    return SignatureRefused("InvalidSignatureException", 403, message)
