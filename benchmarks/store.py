@@ -100,6 +100,7 @@ INSERT_REQUEST: Final = insert(
     "requests",
     ("organization", "sandbox", "request_id", "fingerprint", "job_id", "accepted_at"),
 )
+INSERT_SEGMENT: Final = insert("job_segments", columns.SEGMENT_COLUMNS)
 INSERT_ROW: Final = insert("outbox", columns.ROW_COLUMNS)
 UPDATE_JOB: Final = (
     f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in columns.CHANGING_COLUMNS)} "
@@ -126,7 +127,8 @@ def _job_statements(transitions: Sequence[Transition]) -> Batch:
             (*SCOPE_KEY, job.request_id, "f", job.id, columns.to_micros(job.created_at))
             for job in jobs
         ]
-        return [(INSERT_JOB, values), (INSERT_REQUEST, keys)]
+        segments = [named for job in jobs for named in columns.segment_values(job)]
+        return [(INSERT_JOB, values), (INSERT_SEGMENT, segments), (INSERT_REQUEST, keys)]
     compared = [
         (*columns.changing_values(step.after), step.before.id, step.before.state, step.before.epoch)
         for step in transitions

@@ -6,22 +6,29 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from alembic import command
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 
 from segexport.errors import StoreError, StoreTooNew, StoreUnavailable
+from segexport.events.outbox import OutboxRow
+from segexport.jobs.job import Transition
 from segexport.store import migrations
+from segexport.store import rows as columns
 from segexport.store.migrations import HEAD, REVISIONS, upgrade
 from segexport.store.sqlite import SqliteStore, file
-from support.job_stories import SCOPE, submitted
+from support.job_stories import SCOPE, naming, new_job, submitted
+
+to_revision = command.upgrade
 
 
 @pytest.fixture
@@ -235,6 +242,63 @@ def test_the_scripts_also_speak_postgresql() -> None:
     assert "id BIGINT GENERATED ALWAYS AS IDENTITY" in sql
     assert "event_id UUID NOT NULL" in sql
     assert "WHERE finished_at IS NULL" in sql
+    assert "WHERE finished_at IS NOT NULL" in sql
+    assert "(organization, sandbox, number) WHERE discards IS NULL" in sql
+
+
+class TestFilesOfVersion0002:
+    """From before jobs were noted by their segments."""
+
+    @pytest.fixture(autouse=True)
+    def older(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file as that version left it, without jobs."""
+        with monkeypatch.context() as then:
+            then.setattr(file, "HEAD", "0002")
+            then.setattr(command, "upgrade", lambda config, _: to_revision(config, "0002"))
+            file.prepare(path, patience=timedelta(seconds=1), new_id=uuid4)
+        assert execute(path, "SELECT version_num FROM alembic_version") == [("0002",)]
+
+    def write(self, path: Path, *transitions: tuple[Transition, Sequence[OutboxRow]]) -> None:
+        """Store new jobs in the words of that version."""
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for transition, rows in transitions:
+                job = transition.after
+                values = columns.fixed_values(job) + columns.changing_values(job)
+                names = columns.FIXED_COLUMNS + columns.CHANGING_COLUMNS
+                insert(connection, "jobs", names, values)
+                for row in rows:
+                    insert(connection, "outbox", columns.ROW_COLUMNS, columns.event_values(row))
+
+    async def test_jobs_and_events_are_kept(self, path: Path) -> None:
+        first, second = new_job(), new_job()
+        self.write(path, first, second)
+        store = await SqliteStore.open(path)
+        for transition, rows in (first, second):
+            job = transition.after
+            assert await store.get(SCOPE, job.id) == job
+            found = await store.rows_of_job(job.id, after=0, through=9)
+            assert [numbered.row for numbered in found] == rows
+        assert len(await store.job_events(SCOPE, after=0, limit=9)) == 2
+        await store.close()
+
+    async def test_their_jobs_are_found_by_segment_beside_new_ones(self, path: Path) -> None:
+        requests = (naming("gold", "silver"), naming(), naming("silver", ("aam", "gold")))
+        self.write(path, *(new_job(request=request) for request in requests))
+        self.write(path, *(new_job(request=naming("bronze")) for _ in range(2_500)))
+        store = await SqliteStore.open(path)
+        new = await submitted(store, request=naming("gold"))
+        gold = await store.jobs(SCOPE, segment="gold")
+        assert [job.request for job in gold] == [new.request, requests[2], requests[0]]
+        assert len(await store.jobs(SCOPE, segment="silver")) == 2
+        assert len(await store.jobs(SCOPE, segment="bronze", limit=9_999)) == 2_500
+        await store.close()
+
+
+def insert(
+    connection: sqlite3.Connection, table: str, names: Sequence[str], values: Sequence[Any]
+) -> None:
+    marks = ", ".join("?" * len(names))
+    connection.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", values)
 
 
 class TestOlderFiles:

@@ -10,7 +10,7 @@ from segexport.events.outbox import OutboxRow
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Scope, Step, Transition
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
-from segexport.jobs.request import parse_request
+from segexport.jobs.request import ExportRequest, parse_request
 from segexport.store.store import JobStore
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -23,6 +23,19 @@ REQUEST = parse_request(
         "journey": {"versionId": "v1", "namespace": "ECID", "testMode": True, "name": "Grüße"},
     }
 )
+
+
+def naming(*segments: str | tuple[str, str]) -> ExportRequest:
+    """A request of these segments: each an id, or a namespace and an id."""
+    named = [("ups", each) if isinstance(each, str) else each for each in segments]
+    return parse_request(
+        {
+            "filter": {"segments": [{"segmentNs": ns, "segmentId": name} for ns, name in named]},
+            "destination": {"datasetId": "audience"},
+        }
+    )
+
+
 PUBLICATION = Publication(
     batches=(
         PublishedBatch(
@@ -79,12 +92,13 @@ def new_job(
     now: datetime = NOON,
     deadline: datetime | None = None,
     retry_of: int | None = None,
+    request: ExportRequest = REQUEST,
 ) -> tuple[Transition, list[OutboxRow]]:
     """The first transition of a job, with its row."""
     number = next(_ids)
     return announced(
         steps.submit(
-            REQUEST,
+            request,
             job_id=job_id or number,
             scope=scope,
             request_id=request_id or f"request {number}",
@@ -102,9 +116,12 @@ async def submitted(
     scope: Scope = SCOPE,
     request_id: str | None = None,
     now: datetime = NOON,
+    request: ExportRequest = REQUEST,
 ) -> Job:
     """A stored job in state CREATED."""
-    transition, rows = new_job(job_id=job_id, scope=scope, request_id=request_id, now=now)
+    transition, rows = new_job(
+        job_id=job_id, scope=scope, request_id=request_id, now=now, request=request
+    )
     return (await store.submit(transition, rows, fingerprint="f")).job
 
 
@@ -128,6 +145,11 @@ def start(job: Job, now: datetime) -> Transition:
 def publish(job: Job, now: datetime) -> Transition:
     """`steps.publish` with facts."""
     return steps.publish(job, now, PUBLICATION)
+
+
+def postpone(job: Job, now: datetime) -> Transition:
+    """`steps.postpone` until now."""
+    return steps.postpone(job, now, until=now)
 
 
 def fail(job: Job, now: datetime) -> Transition:

@@ -70,6 +70,9 @@ ROW_COLUMNS: Final = (
     "discards",
 )
 
+SEGMENT_COLUMNS: Final = ("organization", "sandbox", "segment", "created_at", "job_id")
+"""A segment that a job's request names, with the key that lists of jobs are sorted by."""
+
 PIECE_COLUMNS: Final = ("piece", "epoch", "parts", "discards", "saved_at")
 
 
@@ -128,6 +131,14 @@ def changing_values(job: Job) -> tuple[Any, ...]:
         if job.fault is None
         else _text({"kind": job.fault.kind, "message": job.fault.message}),
     )
+
+
+def segment_values(job: Job) -> Sequence[tuple[Any, ...]]:
+    """The values of `SEGMENT_COLUMNS`, for each id that the request names in any namespace."""
+    organization, sandbox = job.scope.organization, job.scope.sandbox
+    created_at = to_micros(job.created_at)
+    named = dict.fromkeys(segment.segment_id for segment in job.request.filter.segments)
+    return [(organization, sandbox, segment, created_at, job.id) for segment in named]
 
 
 def read_job(values: Sequence[Any]) -> Job:

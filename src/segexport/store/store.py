@@ -150,10 +150,17 @@ class JobStore(Protocol):
         scope: Scope,
         *,
         states: Collection[JobState] | None = None,
+        started: bool | None = None,
+        segment: str | None = None,
         before: tuple[datetime, int] | None = None,
         limit: int = 100,
     ) -> Sequence[Job]:
-        """Jobs, newest first by (created_at, id); `before` is the key of a page's last job."""
+        """Jobs, newest first by (created_at, id); `before` is the key of a page's last job.
+
+        Only those in one of `states`; only those that have `started`, or have not: whose
+        pieces began to run once; only those whose request names a `segment` of this id, in
+        whatever namespace.
+        """
         ...
 
     async def unfinished(self) -> Sequence[Job]:
@@ -284,6 +291,14 @@ class Outbox(Protocol):
 
     async def rows_of_job(self, job_id: int, *, after: int, through: int) -> Sequence[NumberedRow]:
         """A job's rows numbered above `after` up to `through`, in order."""
+        ...
+
+    async def job_events(self, scope: Scope, *, after: int, limit: int) -> Sequence[NumberedRow]:
+        """A scope's rows numbered above `after` that are about whole jobs, in order.
+
+        Rows of discard files are left out. For followers of one organization and sandbox;
+        as with `rows_after`, no lower number appears any more once one was returned.
+        """
         ...
 
     async def row(self, number: int) -> NumberedRow:

@@ -1,6 +1,7 @@
 """Event rows in the order of delivery."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -15,14 +16,17 @@ from segexport.errors import (
     StoreError,
 )
 from segexport.events.outbox import NumberedRow
-from segexport.jobs.job import Job
+from segexport.jobs.job import Job, Scope
 from segexport.store.store import Store
 from support.job_stories import (
     NOON,
+    PUBLICATION,
+    SCOPE,
     WAY_TO_SUCCESS,
     advanced,
     announced,
     cancel,
+    event_row,
     submitted,
 )
 from support.waiting import until
@@ -74,6 +78,21 @@ class OutboxContract(Suite):
         assert await store.rows_of_job(job.id, after=0, through=last) == own
         assert await store.rows_of_job(job.id, after=first, through=last - 1) == own[1:-1]
         assert await store.rows_of_job(job.id, after=last, through=last + 9) == []
+
+    async def test_a_scope_can_be_followed_in_what_happens_to_its_jobs(self, store: Store) -> None:
+        elsewhere = Scope("acme", "stage")
+        for scope in (SCOPE, elsewhere, Scope("zenith", "prod"), SCOPE):
+            job = await submitted(store, scope=scope)
+        discards = event_row(job, 2, discards=PUBLICATION.discards)
+        ended = replace(cancel(job, NOON), after=replace(cancel(job, NOON).after, events=12))
+        await store.commit(ended, [discards, event_row(job, 12)])
+        rows = [numbered for numbered in await all_rows(store) if numbered.row.scope == SCOPE]
+        told = [numbered for numbered in rows if numbered.row != discards]
+        assert (len(rows), len(told)) == (4, 3)
+        assert await store.job_events(SCOPE, after=0, limit=MANY) == told
+        assert await store.job_events(SCOPE, after=told[0].number, limit=1) == told[1:2]
+        assert await store.job_events(SCOPE, after=told[-1].number, limit=MANY) == []
+        assert len(await store.job_events(elsewhere, after=0, limit=MANY)) == 1
 
     async def test_a_row_that_is_not_there_is_an_error(self, store: Store) -> None:
         with pytest.raises(StoreError, match="17"):

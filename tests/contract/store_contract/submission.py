@@ -1,7 +1,9 @@
 """New jobs and their request ids; one job, and lists of them."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,15 +20,20 @@ from segexport.errors import (
     StoreError,
 )
 from segexport.jobs import job as steps
-from segexport.jobs.job import Job, Scope
+from segexport.jobs.job import Job, Scope, Step
 from segexport.jobs.lifecycle import JobState
 from segexport.store.store import Store
 from support.job_stories import (
     NOON,
     SCOPE,
+    WAY_TO_FAILURE,
     advanced,
     cancel,
+    initialize,
+    naming,
     new_job,
+    postpone,
+    start,
     submitted,
 )
 
@@ -165,3 +172,54 @@ class ReadingContract(Suite):
         assert {job.id for job in await store.jobs(SCOPE, states=both)} == {waiting.id, running.id}
         assert await store.jobs(SCOPE, states={JobState.FAILED}) == []
         assert await store.jobs(SCOPE, states=()) == []
+
+    async def test_jobs_of_several_states_come_in_one_order(self, store: Store) -> None:
+        lives: Sequence[Sequence[Step]] = ([], [cancel], WAY_TO_FAILURE, [steps.claim])
+        wanted = list[int]()
+        for n in range(12):
+            job = await submitted(store, now=NOON + (n // 2) * SECOND)
+            for step in lives[n % 4]:
+                job = await advanced(store, job, step)
+            if job.state is not JobState.PREPARING_FOR_INITIALIZATION:
+                wanted.append(job.id)
+        states = [JobState.FAILED, JobState.CREATED, JobState.CANCELLED, JobState.FAILED]
+        assert await self.walked(store, states=states, limit=4) == wanted[::-1]
+
+    async def test_jobs_can_be_listed_by_whether_they_have_started(self, store: Store) -> None:
+        waiting = await submitted(store)
+        claimed_again = await submitted(store)
+        for step in (steps.claim, initialize, start, postpone, steps.claim):
+            claimed_again = await advanced(store, claimed_again, step)
+        claimed_once = await advanced(store, await submitted(store), steps.claim)
+        states = {JobState.CREATED, JobState.PREPARING_FOR_INITIALIZATION}
+        new = await store.jobs(SCOPE, states=states, started=False)
+        assert {job.id for job in new} == {waiting.id, claimed_once.id}
+        assert await store.jobs(SCOPE, states=states, started=True) == [claimed_again]
+        assert await store.jobs(SCOPE, started=True) == [claimed_again]
+
+    async def test_jobs_can_be_listed_by_a_segment_that_their_request_names(
+        self, store: Store
+    ) -> None:
+        gold = await submitted(store, request=naming("gold"))
+        await submitted(store, request=naming("silver"))
+        both = await submitted(store, request=naming("silver", "gold"), now=NOON + SECOND)
+        twice = await submitted(store, request=naming("gold", ("aam", "gold")), now=NOON - SECOND)
+        await submitted(store, request=naming())
+        elsewhere = Scope("acme", "stage")
+        other = await submitted(store, request=naming("gold"), scope=elsewhere)
+        assert await store.jobs(SCOPE, segment="gold") == [both, gold, twice]
+        assert await store.jobs(elsewhere, segment="gold") == [other]
+        assert await store.jobs(SCOPE, segment="bronze") == []
+        assert await self.walked(store, segment="gold", limit=1) == [both.id, gold.id, twice.id]
+        await advanced(store, gold, cancel)
+        ended = await store.jobs(SCOPE, segment="gold", states={JobState.CANCELLED})
+        assert [job.id for job in ended] == [gold.id]
+
+    @staticmethod
+    async def walked(store: Store, **wanted: Any) -> list[int]:
+        """The ids on all pages."""
+        ids, before = list[int](), None
+        while page := await store.jobs(SCOPE, before=before, **wanted):
+            ids += [job.id for job in page]
+            before = (page[-1].created_at, page[-1].id)
+        return ids

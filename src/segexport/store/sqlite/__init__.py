@@ -5,6 +5,7 @@ file.py     opening, creating and upgrading the file; what went wrong, in words
 writer.py   the one thread that writes, and groups the commits of concurrent callers
 readers.py  the threads that read
 jobs.py     statements about jobs, leases and pieces
+lists.py    statements that read pages of jobs
 outbox.py   statements about event rows, the relay, parked rows and replays
 """
 

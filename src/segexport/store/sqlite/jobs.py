@@ -5,9 +5,9 @@ or raises. `now` is the store's clock, read by the caller within that transactio
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from segexport.errors import JobNotFound, LeaseLost, RequestConflict, StoreError
 from segexport.events.outbox import OutboxRow
@@ -44,6 +44,10 @@ _REMEMBER_REQUEST = """
     INSERT OR REPLACE INTO requests
         (organization, sandbox, request_id, fingerprint, job_id, accepted_at)
     VALUES (?, ?, ?, ?, ?, ?)
+"""
+_NAME_SEGMENT = f"""
+    INSERT INTO job_segments ({", ".join(columns.SEGMENT_COLUMNS)})
+    VALUES ({_values(len(columns.SEGMENT_COLUMNS))})
 """
 _ADVANCE = f"""
     UPDATE jobs SET {", ".join(f"{column} = ?" for column in columns.CHANGING_COLUMNS)}
@@ -119,6 +123,7 @@ def submit(
             )
         return Submission(get(connection, job.scope, job_id), created=False)
     connection.execute(_INSERT_JOB, columns.fixed_values(job) + columns.changing_values(job))
+    connection.executemany(_NAME_SEGMENT, columns.segment_values(job))
     connection.execute(_REMEMBER_REQUEST, (*key, fingerprint, job.id, columns.to_micros(now)))
     _insert_rows(connection, rows)
     return Submission(job, created=True)
@@ -150,30 +155,6 @@ def get(connection: sqlite3.Connection, scope: Scope, job_id: int) -> Job:
             f"sandbox {scope.sandbox}; list the jobs there"
         )
     return columns.read_job(found)
-
-
-def listing(
-    connection: sqlite3.Connection,
-    scope: Scope,
-    states: Collection[JobState] | None,
-    before: tuple[datetime, int] | None,
-    limit: int,
-) -> Sequence[Job]:
-    """A page of jobs, newest first."""
-    conditions = ["organization = ?", "sandbox = ?"]
-    values: list[Any] = [scope.organization, scope.sandbox]
-    if states is not None:
-        conditions.append(f"state IN ({_values(len(states))})")
-        values += [state.value for state in states]
-    if before is not None:
-        conditions.append("(created_at, id) < (?, ?)")
-        values += [columns.to_micros(before[0]), before[1]]
-    found = connection.execute(
-        f"SELECT {_JOB} FROM jobs WHERE {' AND '.join(conditions)} "
-        "ORDER BY created_at DESC, id DESC LIMIT ?",
-        (*values, limit),
-    )
-    return [columns.read_job(values) for values in found]
 
 
 def unfinished(connection: sqlite3.Connection) -> Sequence[Job]:

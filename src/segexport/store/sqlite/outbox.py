@@ -11,6 +11,7 @@ from typing import Any
 
 from segexport.errors import DiscardsWaiting, JobNotFound, RelayFenced, StoreError
 from segexport.events.outbox import NumberedRow
+from segexport.jobs.job import Scope
 from segexport.jobs.publication import DiscardFile
 from segexport.store import rows as columns
 from segexport.store.store import Backlog, Parked, Replay
@@ -95,6 +96,19 @@ def rows_of_job(
             f"SELECT {_ROW} FROM outbox WHERE job_id = ? AND number > ? AND number <= ? "
             "ORDER BY sequence",
             (job_id, after, through),
+        )
+    )
+
+
+def job_events(
+    connection: sqlite3.Connection, scope: Scope, after: int, limit: int
+) -> Sequence[NumberedRow]:
+    """A scope's rows in a range of numbers, without those of discard files."""
+    return _events(
+        connection.execute(
+            f"SELECT {_ROW} FROM outbox WHERE organization = ? AND sandbox = ? AND number > ? "
+            "AND discards IS NULL ORDER BY number LIMIT ?",
+            (scope.organization, scope.sandbox, after, limit),
         )
     )
 

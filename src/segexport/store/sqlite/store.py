@@ -15,7 +15,7 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DiscardFile
 from segexport.store.changes import Changes
 from segexport.store.rows import require_matching
-from segexport.store.sqlite import file, jobs, outbox
+from segexport.store.sqlite import file, jobs, lists, outbox
 from segexport.store.sqlite.readers import Readers
 from segexport.store.sqlite.writer import Writer
 from segexport.store.store import (
@@ -146,13 +146,15 @@ class SqliteStore:
         scope: Scope,
         *,
         states: Collection[JobState] | None = None,
+        started: bool | None = None,
+        segment: str | None = None,
         before: tuple[datetime, int] | None = None,
         limit: int = 100,
     ) -> Sequence[Job]:
         """A page of jobs, newest first."""
-        return await self._readers.run(
-            lambda connection: jobs.listing(connection, scope, states, before, limit)
-        )
+        among = None if states is None else frozenset(states)
+        wanted = lists.Wanted(scope, among, started, segment, before)
+        return await self._readers.run(lambda connection: lists.page(connection, wanted, limit))
 
     async def unfinished(self) -> Sequence[Job]:
         """All jobs that have not ended."""
@@ -224,6 +226,12 @@ class SqliteStore:
         """A job's rows in a range of numbers."""
         return await self._readers.run(
             lambda connection: outbox.rows_of_job(connection, job_id, after, through)
+        )
+
+    async def job_events(self, scope: Scope, *, after: int, limit: int) -> Sequence[NumberedRow]:
+        """A scope's rows about whole jobs."""
+        return await self._readers.run(
+            lambda connection: outbox.job_events(connection, scope, after, limit)
         )
 
     async def row(self, number: int) -> NumberedRow:
