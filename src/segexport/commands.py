@@ -9,23 +9,26 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import orjson
 import structlog
 
-from segexport.errors import InvalidRequest, LeaseLost, Problem, StoreUnavailable
+from segexport.errors import InvalidRequest, JobNotFound, LeaseLost, Problem, StoreUnavailable
 from segexport.events.announcement import Voice, announce
 from segexport.events.outbox import OutboxRow
+from segexport.events.record import milliseconds
 from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Step
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import MAX_NAME, ExportRequest
+from segexport.store.rows import from_micros
 from segexport.store.store import Failure, FinishedPiece, JobStore, Submission, Work
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
+_LAST_MILLISECOND: Final = milliseconds(datetime.max.replace(tzinfo=UTC))
 CANCEL_ATTEMPTS: Final = 10
 """A cancel that keeps meeting other changes of the job gives up after so many."""
 
@@ -122,7 +125,9 @@ class Commands:
         problems = [*_request_id_problems(request_id), *checked.problems]
         if problems:
             raise InvalidRequest(problems)
-        now = await self.store.now()
+        # Without what is finer than a millisecond: cursors of Experience Platform name a job by
+        # that and its id, and are to have the order of lists.
+        now = from_micros(1000 * milliseconds(await self.store.now()))
         transition, rows = announce(
             steps.submit(
                 checked.request,
@@ -206,6 +211,22 @@ class Commands:
             _status(job, work.get(job.id, Work()), failures.get(job.id, ()), now) for job in jobs
         ]
 
+    async def before(self, scope: Scope, created_ms: int, job_id: int) -> tuple[datetime, int]:
+        """The place in a list behind the job that a cursor names, for `before` of lists.
+
+        `created_ms`: milliseconds since 1970. Where this scope has no such job, the place
+        behind which the jobs of that millisecond, and all older ones, stand.
+        """
+        try:
+            job = await self.store.get(scope, job_id)
+        except JobNotFound:
+            pass
+        else:
+            # Jobs of older stores were created at finer times.
+            if milliseconds(job.created_at) == created_ms:
+                return job.created_at, job.id
+        return _after_millisecond(created_ms), 0
+
     async def list(
         self,
         scope: Scope,
@@ -216,6 +237,11 @@ class Commands:
     ) -> Sequence[Job]:
         """Jobs, newest first; `before` is (created_at, id) of the last job already seen."""
         return await self.store.jobs(scope, states=states, before=before, limit=limit)
+
+
+def _after_millisecond(number: int) -> datetime:
+    """When a millisecond since 1970 is over; bounded by what a time can be."""
+    return from_micros(1000 * min(max(number, 0) + 1, _LAST_MILLISECOND))
 
 
 def _status(job: Job, work: Work, failures: Sequence[Failure], now: datetime) -> JobStatus:
