@@ -6,25 +6,29 @@ The command line, the HTTP interfaces and Python callers all come through here; 
 
 import hashlib
 import secrets
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import orjson
 import structlog
 
-from segexport.errors import InvalidRequest, LeaseLost, Problem, StoreUnavailable
+from segexport.errors import InvalidRequest, JobNotFound, LeaseLost, Problem, StoreUnavailable
 from segexport.events.announcement import Voice, announce
 from segexport.events.outbox import OutboxRow
+from segexport.events.record import milliseconds
 from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Step
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import MAX_NAME, ExportRequest
-from segexport.store.store import Failure, FinishedPiece, JobStore, Submission
+from segexport.store.rows import from_micros
+from segexport.store.store import Failure, FinishedPiece, JobStore, Submission, Work
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
+_LAST_MILLISECOND: Final = milliseconds(datetime.max.replace(tzinfo=UTC))
 CANCEL_ATTEMPTS: Final = 10
 """A cancel that keeps meeting other changes of the job gives up after so many."""
 
@@ -58,7 +62,10 @@ class JobStatus:
 
     `rate` is in rows a second since its pieces began to run, `remaining` the seconds until
     they have run at that rate; both None while there is nothing to tell them from. Rows are
-    selected profiles. `failures` are the first that its pieces have met.
+    selected profiles. `failures` are the first that its pieces have met. `exported` are the
+    profiles that finished pieces have written, without discards, and `namespaces` counts
+    those that hold an identity in each namespace; in the end they are what was published,
+    nothing where a job has failed or was cancelled.
     """
 
     job: Job
@@ -68,6 +75,8 @@ class JobStatus:
     rate: float | None = None
     remaining: float | None = None
     failures: Sequence[Failure] = ()
+    exported: int = 0
+    namespaces: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,9 @@ class Commands:
         problems = [*_request_id_problems(request_id), *checked.problems]
         if problems:
             raise InvalidRequest(problems)
-        now = await self.store.now()
+        # Without what is finer than a millisecond: cursors of Experience Platform name a job by
+        # that and its id, and are to have the order of lists.
+        now = from_micros(1000 * milliseconds(await self.store.now()))
         transition, rows = announce(
             steps.submit(
                 checked.request,
@@ -169,22 +180,52 @@ class Commands:
         return await self.submit(scope, job.request, request_id=request_id, retry_of=job.id)
 
     async def status(self, scope: Scope, job_id: int) -> JobStatus:
-        """A job and its progress. Raises `JobNotFound`."""
-        job = await self.store.get(scope, job_id)
-        pieces, failures = await self.store.pieces(job_id), await self.store.failures(job_id)
-        rows = sum(piece.selected for piece in pieces)
-        if job.state is JobState.COMPLETED:
-            return JobStatus(job, 1.0, job.pieces or 0, rows, failures=failures)
-        rate, remaining = _pace(job, pieces, await self.store.now())
-        return JobStatus(
-            job,
-            await self.store.progress(job_id),
-            len(pieces),
-            rows,
-            rate,
-            remaining,
-            failures,
+        """A job and how far it is. Raises `JobNotFound`."""
+        (status,) = await self._statuses([await self.store.get(scope, job_id)])
+        return status
+
+    async def statuses(
+        self,
+        scope: Scope,
+        *,
+        states: Collection[JobState] | None = None,
+        started: bool | None = None,
+        segment: str | None = None,
+        before: tuple[datetime, int] | None = None,
+        limit: int = 100,
+    ) -> Sequence[JobStatus]:
+        """Jobs and how far they are, newest first; which ones, see `JobStore.jobs`."""
+        return await self._statuses(
+            await self.store.jobs(
+                scope, states=states, started=started, segment=segment, before=before, limit=limit
+            )
         )
+
+    async def _statuses(self, jobs: Sequence[Job]) -> Sequence[JobStatus]:
+        failures = await self.store.failures([job.id for job in jobs])
+        # What a job has published says all about its pieces.
+        running = [job.id for job in jobs if job.state is not JobState.COMPLETED]
+        work = await self.store.work(running) if running else {}
+        now = await self.store.now()
+        return [
+            _status(job, work.get(job.id, Work()), failures.get(job.id, ()), now) for job in jobs
+        ]
+
+    async def before(self, scope: Scope, created_ms: int, job_id: int) -> tuple[datetime, int]:
+        """The place in a list behind the job that a cursor names, for `before` of lists.
+
+        `created_ms`: milliseconds since 1970. Where this scope has no such job, the place
+        behind which the jobs of that millisecond, and all older ones, stand.
+        """
+        try:
+            job = await self.store.get(scope, job_id)
+        except JobNotFound:
+            pass
+        else:
+            # Jobs of older stores were created at finer times.
+            if milliseconds(job.created_at) == created_ms:
+                return job.created_at, job.id
+        return _after_millisecond(created_ms), 0
 
     async def list(
         self,
@@ -196,6 +237,41 @@ class Commands:
     ) -> Sequence[Job]:
         """Jobs, newest first; `before` is (created_at, id) of the last job already seen."""
         return await self.store.jobs(scope, states=states, before=before, limit=limit)
+
+
+def _after_millisecond(number: int) -> datetime:
+    """When a millisecond since 1970 is over; bounded by what a time can be."""
+    return from_micros(1000 * min(max(number, 0) + 1, _LAST_MILLISECOND))
+
+
+def _status(job: Job, work: Work, failures: Sequence[Failure], now: datetime) -> JobStatus:
+    outcome = job.publication
+    if outcome is not None:
+        return JobStatus(
+            job,
+            1.0 if job.is_terminal else work.progress,
+            job.pieces or 0,
+            outcome.counts.total,
+            failures=failures,
+            exported=outcome.counts.realized,
+            namespaces=outcome.namespaces,
+        )
+    rate, remaining = _pace(job, work.pieces, now)
+    parts = [] if job.is_terminal else [part for piece in work.pieces for part in piece.parts]
+    namespaces: Counter[str] = Counter()
+    for part in parts:
+        namespaces.update(part.namespaces)
+    return JobStatus(
+        job,
+        work.progress,
+        len(work.pieces),
+        sum(piece.selected for piece in work.pieces),
+        rate,
+        remaining,
+        failures,
+        exported=sum(part.exported for part in parts),
+        namespaces=dict(sorted(namespaces.items())),
+    )
 
 
 def _pace(

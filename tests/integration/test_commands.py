@@ -2,8 +2,11 @@
 
 import asyncio
 import itertools
+import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -29,6 +32,7 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts, Publication, PublishedBatch
 from segexport.jobs.request import ExportRequest, parse_request
 from segexport.store.sqlite import SqliteStore
+from segexport.store.store import Failure, FinishedPart, FinishedPiece, Lease
 
 HERE = Scope("acme", "prod")
 ELSEWHERE = Scope("other", "prod")
@@ -89,6 +93,46 @@ async def publishing(commands: Commands, job: Job) -> Job:
     ):
         job = await advance(commands.store, commands.voice, job, step)
     return job
+
+
+async def processing(commands: Commands) -> Job:
+    """A new job whose pieces run, as "worker" in its first epoch."""
+    job = await claimed(commands, (await commands.submit(HERE, request())).job.id)
+    for step in (
+        partial(steps.initialize, snapshot="s1"),
+        partial(steps.start, pieces=2, estimate=10),
+    ):
+        job = await advance(commands.store, commands.voice, job, step)
+    return job
+
+
+def piece(index: int) -> FinishedPiece:
+    """Five were selected: three exported to two batches, two discarded."""
+    return FinishedPiece(
+        index=index,
+        epoch=1,
+        parts=(
+            FinishedPart(selected=2, discarded=0, data=None, namespaces={"ECID": 2, "Email": 1}),
+            FinishedPart(selected=3, discarded=2, data=None, namespaces={"ECID": 1}),
+        ),
+    )
+
+
+OUTCOME = Publication(
+    batches=(
+        PublishedBatch(
+            id="b1",
+            files=(),
+            counts=Counts(total=7, realized=7, failed=0),
+            namespaces={"ECID": 7},
+        ),
+    )
+)
+
+
+async def exported(commands: Commands, job_id: int) -> tuple[int, Mapping[str, int]]:
+    status = await commands.status(HERE, job_id)
+    return status.exported, status.namespaces
 
 
 def test_random_job_ids_are_numbers_that_javascript_holds_exactly() -> None:
@@ -326,6 +370,81 @@ async def test_status_tells_progress_and_pieces(commands: Commands, store: Sqlit
         1,
         Counts(total=2, realized=2, failed=0),
     )
+
+
+async def test_what_is_exported_grows_while_a_job_runs_and_ends_as_what_was_published(
+    commands: Commands, store: SqliteStore
+) -> None:
+    job = await processing(commands)
+    seen = [await exported(commands, job.id)]
+    for index in range(2):
+        await store.save_piece(Lease(job.id, "worker", 1), piece(index))
+        seen.append(await exported(commands, job.id))
+    assert seen == [(0, {}), (3, {"ECID": 3, "Email": 1}), (6, {"ECID": 6, "Email": 2})]
+    job = await advance(store, commands.voice, job, partial(steps.publish, publication=OUTCOME))
+    assert await exported(commands, job.id) == (7, {"ECID": 7})
+    await advance(store, commands.voice, job, steps.complete)
+    assert await exported(commands, job.id) == (7, {"ECID": 7})
+
+
+async def test_a_job_that_has_failed_has_exported_nothing_though_its_pieces_count(
+    commands: Commands, store: SqliteStore
+) -> None:
+    job = await processing(commands)
+    await store.save_piece(Lease(job.id, "worker", 1), piece(0))
+    fault = Fault(FaultKind.FAILED, "disk full")
+    for step in (partial(steps.fail, fault=fault), steps.clean_up):
+        job = await advance(store, commands.voice, job, step)
+    status = await commands.status(HERE, job.id)
+    assert (status.exported, status.namespaces) == (0, {})
+    assert (status.pieces_done, status.rows) == (1, 5)
+
+
+async def test_a_page_says_of_each_job_what_its_status_says(
+    commands: Commands, store: SqliteStore
+) -> None:
+    failure = Failure(piece=3, attempt=1, failed_at=await store.now(), message="it hurts")
+    running = await processing(commands)
+    lease = Lease(running.id, "worker", 1)
+    await store.save_piece(lease, piece(0))
+    await store.save_failure(lease, failure)
+    await store.renew(lease, LEASE, progress=0.5)
+    done = await processing(commands)
+    for step in (partial(steps.publish, publication=OUTCOME), steps.complete):
+        done = await advance(store, commands.voice, done, step)
+    cancelled = (await commands.submit(HERE, request())).job
+    await commands.cancel(HERE, cancelled.id)
+    await commands.submit(ELSEWHERE, request())
+    page = await commands.statuses(HERE)
+    assert {status.job.id for status in page} == {running.id, done.id, cancelled.id}
+    for status in page:
+        alone = await commands.status(HERE, status.job.id)
+        assert replace(status, rate=None, remaining=None) == replace(
+            alone, rate=None, remaining=None
+        )
+        assert (status.rate is None) == (alone.rate is None)
+    (told,) = await commands.statuses(HERE, segment="gold", started=True, states=[running.state])
+    assert (told.job.id, told.failures, told.progress) == (running.id, [failure], 0.5)
+
+
+async def test_a_page_is_read_in_as_many_statements_whatever_it_shows(
+    commands: Commands, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = store._readers.run, 0
+
+    async def counted(function: Callable[[sqlite3.Connection], Any]) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(function)
+
+    monkeypatch.setattr(store._readers, "run", counted)
+    costs = []
+    for _ in range(3):
+        await processing(commands)
+        reads = 0
+        page = await commands.statuses(HERE)
+        costs.append((len(page), reads))
+    assert costs == [(1, 3), (2, 3), (3, 3)]
 
 
 async def test_stored_events_are_json_of_their_own_job(

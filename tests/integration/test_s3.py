@@ -309,12 +309,12 @@ async def test_a_store_that_is_away_while_pieces_run_is_a_failure_that_passes(
         gate.opened.set()
 
         async def has_failed() -> bool:
-            return bool(await place.store.failures(job.id))
+            return bool(await place.store.failures([job.id]))
 
         await until(has_failed, 20, "a piece has failed")
         mortal_bucket.server.come_back()
         job = await place.ended(job)
-    failure = (await place.store.failures(job.id))[0]
+    failure = (await place.store.failures([job.id]))[job.id][0]
     assert failure.piece == 1
     assert f"s3://{mortal_bucket.name}/exports/acme/prod/audience" in failure.message
     assert "cannot be reached" in failure.message

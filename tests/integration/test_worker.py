@@ -244,7 +244,7 @@ async def test_progress_is_told_while_a_job_runs(place: Workplace) -> None:
         job = await place.submit(request_for(GOLD))
 
         async def is_told() -> bool:
-            return await place.store.progress(job.id) == 3 / 4
+            return (await place.store.work([job.id]))[job.id].progress == 3 / 4
 
         await until(is_told, 10, "three of four pieces are noted")
         gate.opened.set()
@@ -362,7 +362,8 @@ async def test_a_piece_that_fails_now_and_then_is_run_again(place: Workplace) ->
     assert job.attempts == 1
     await assert_published_once(place, job)
     assert failing.calls == 2 + 4 + 2
-    assert [(each.piece, each.attempt) for each in await place.store.failures(job.id)] == [
+    failures = (await place.store.failures([job.id]))[job.id]
+    assert [(each.piece, each.attempt) for each in failures] == [
         (2, 1),
         (2, 2),
         (2, 3),
@@ -406,7 +407,7 @@ async def test_tries_of_a_piece_are_further_and_further_apart(
 
     async with place.working(place.new_worker(change=steady)):
         job = await place.ended(await place.submit(request_for(GOLD)))
-    moments = [each.failed_at for each in await place.store.failures(job.id)]
+    moments = [each.failed_at for each in (await place.store.failures([job.id]))[job.id]]
     first, second = (later - earlier for earlier, later in itertools.pairwise(moments))
     longer = delay * (1 + jitter / 2)
     assert longer <= first
@@ -489,6 +490,9 @@ async def test_status_tells_rows_pace_and_what_is_left(place: Workplace) -> None
         rows = sum(piece.selected for piece in await place.store.pieces(job.id))
         assert (status.pieces_done, status.rows) == (2, rows)
         assert rows > 0
+        assert status.exported == rows
+        assert set(status.namespaces.values()) <= set(range(1, rows + 1))
+        assert status.namespaces
         assert status.rate is not None
         assert status.remaining is not None
         estimate = status.job.estimate or 0
@@ -497,6 +501,12 @@ async def test_status_tells_rows_pace_and_what_is_left(place: Workplace) -> None
         await place.ended(job)
     status = await place.commands.status(SCOPE, job.id)
     assert (status.rate, status.remaining, status.progress) == (None, None, 1.0)
+    publication = status.job.publication
+    assert publication is not None
+    assert (status.exported, status.namespaces) == (
+        publication.counts.realized,
+        publication.namespaces,
+    )
 
 
 async def test_a_job_that_takes_too_long_ends_at_its_deadline(place: Workplace) -> None:

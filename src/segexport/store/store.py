@@ -65,6 +65,11 @@ class FinishedPart:
     data: DataFile | None
     namespaces: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def exported(self) -> int:
+        """Profiles in `data`."""
+        return self.selected - self.discarded
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedPiece:
@@ -84,6 +89,17 @@ class FinishedPiece:
     def selected(self) -> int:
         """Profiles; with several batches, once per profile and batch."""
         return sum(part.selected for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is done for a job: its finished pieces, by index, and how far all of it is.
+
+    `progress`, 0 to 1, is what its worker has noted last.
+    """
+
+    progress: float = 0.0
+    pieces: Sequence[FinishedPiece] = ()
 
 
 MAX_FAILURES: Final = 100
@@ -204,16 +220,16 @@ class JobStore(Protocol):
         """Remember that a piece has failed; the first 100 of a job are kept. Raises `LeaseLost`."""
         ...
 
-    async def failures(self, job_id: int) -> Sequence[Failure]:
-        """The failures of a job's pieces, as they came."""
-        ...
-
     async def pieces(self, job_id: int) -> Sequence[FinishedPiece]:
         """The finished pieces of a job, by index."""
         ...
 
-    async def progress(self, job_id: int) -> float:
-        """How far a running job is, 0 to 1, as last renewed. Raises `JobNotFound`."""
+    async def work(self, job_ids: Collection[int]) -> Mapping[int, Work]:
+        """What is done for each of these jobs, without those that are not there."""
+        ...
+
+    async def failures(self, job_ids: Collection[int]) -> Mapping[int, Sequence[Failure]]:
+        """The failures of each of these jobs' pieces, as they came; only jobs that have some."""
         ...
 
     async def wait_for_change(self, seen: int, patience: timedelta) -> int:

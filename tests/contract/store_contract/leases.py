@@ -16,14 +16,13 @@ from contract.store_contract.suite import (
     claimed,
 )
 from segexport.errors import (
-    JobNotFound,
     LeaseLost,
 )
 from segexport.jobs import job as steps
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DataFile
-from segexport.store.store import Failure, FinishedPart, FinishedPiece, Store
+from segexport.store.store import Failure, FinishedPart, FinishedPiece, Store, Work
 from support.job_stories import (
     CANCELLATION,
     NOON,
@@ -116,18 +115,14 @@ class LeaseContract(Suite):
         self, store: Store, database: Database
     ) -> None:
         job = await submitted(store)
-        assert await store.progress(job.id) == 0
+        assert await store.work([job.id]) == {job.id: Work()}
         _, lease = await claimed(store)
         database.advance(LEASE - SECOND)
         renewed = await store.renew(lease, LEASE, progress=0.25)
         database.advance(LEASE - SECOND)
         assert await store.claim("other", LEASE, limit=100) is None
         assert renewed == await store.get(SCOPE, job.id)
-        assert await store.progress(job.id) == 0.25
-
-    async def test_progress_of_a_job_that_is_not_there_is_not_found(self, store: Store) -> None:
-        with pytest.raises(JobNotFound):
-            await store.progress(1)
+        assert await store.work([job.id]) == {job.id: Work(progress=0.25)}
 
     async def test_renewing_shows_that_somebody_cancelled(self, store: Store) -> None:
         await submitted(store)
@@ -160,8 +155,7 @@ class LeaseContract(Suite):
             await store.save_piece(lost, _piece(0, epoch=1))
         await store.release(lost)
         assert await store.get(SCOPE, job.id) == held
-        assert await store.progress(job.id) == 0
-        assert await store.pieces(job.id) == []
+        assert await store.work([job.id]) == {job.id: Work()}
 
     async def test_the_same_owner_that_claims_again_has_lost_its_first_lease(
         self, store: Store, database: Database
@@ -251,6 +245,24 @@ class PieceContract(Suite):
             await store.save_piece(lease, _piece(0, epoch=1, rows=rows))
         assert await store.pieces(job.id) == [_piece(0, epoch=1, rows=8)]
 
+    async def test_what_is_done_for_several_jobs_is_read_at_once(self, store: Store) -> None:
+        first, second, _ = [await submitted(store, now=NOON + n * SECOND) for n in range(3)]
+        failure = Failure(piece=1, attempt=1, failed_at=NOON, message="it hurts")
+        for job, indexes in ((first, (1, 0)), (second, (2,))):
+            claimed_job, lease = await claimed(store)
+            assert claimed_job.id == job.id
+            for index in indexes:
+                await store.save_piece(lease, _piece(index, epoch=1))
+            await store.renew(lease, LEASE, progress=len(indexes) / 4)
+        await store.save_failure(lease, failure)
+        asked = [first.id, second.id, second.id + 1000]
+        assert await store.work(asked) == {
+            first.id: Work(progress=0.5, pieces=[_piece(0, epoch=1), _piece(1, epoch=1)]),
+            second.id: Work(progress=0.25, pieces=[_piece(2, epoch=1)]),
+        }
+        assert await store.failures(asked) == {second.id: [failure]}
+        assert (await store.work([]), await store.failures([])) == ({}, {})
+
 
 class CapacityContract(Suite):
     """How many jobs of an organization run at once, and whose turn it is."""
@@ -334,8 +346,7 @@ class CapacityContract(Suite):
         ]
         for failure in told:
             await store.save_failure(lease, failure)
-        assert await store.failures(job.id) == told[:100]
-        assert await store.failures(job.id + 1) == []
+        assert await store.failures([job.id, job.id + 1]) == {job.id: told[:100]}
         database.advance(LEASE)
         await claimed(store, "other")
         with pytest.raises(LeaseLost):

@@ -135,9 +135,10 @@ class ReadingContract(Suite):
         self, store: Store, number: int
     ) -> None:
         await submitted(store)
-        for asked in (store.get(SCOPE, number), store.progress(number)):
-            with pytest.raises(JobNotFound, match=str(number)):
-                await asked
+        with pytest.raises(JobNotFound, match=str(number)):
+            await store.get(SCOPE, number)
+        assert await store.work([number]) == {}
+        assert await store.failures([number]) == {}
         with pytest.raises(JobNotFound, match=str(number)):
             await store.request_replay(number)
 

@@ -4,7 +4,8 @@ store.py    the store's two protocols over the parts below
 file.py     opening, creating and upgrading the file; what went wrong, in words
 writer.py   the one thread that writes, and groups the commits of concurrent callers
 readers.py  the threads that read
-jobs.py     statements about jobs, leases and pieces
+jobs.py     statements about jobs and leases
+work.py     statements about pieces, failures and progress
 lists.py    statements that read pages of jobs
 outbox.py   statements about event rows, the relay, parked rows and replays
 """

@@ -1,4 +1,4 @@
-"""Statements about jobs, their leases and their pieces.
+"""Statements about jobs and their leases.
 
 Each function is one whole operation inside the caller's transaction: it writes everything
 or raises. `now` is the store's clock, read by the caller within that transaction.
@@ -14,12 +14,11 @@ from segexport.events.outbox import OutboxRow
 from segexport.jobs.job import Job, Scope, Transition
 from segexport.jobs.lifecycle import JobState
 from segexport.store import rows as columns
-from segexport.store.store import MAX_FAILURES, Failure, FinishedPiece, Lease, Submission
+from segexport.store.store import Lease, Submission
 
 REQUEST_IDS_KEPT: Final = timedelta(hours=24)
 
 _JOB = ", ".join(columns.JOB_COLUMNS)
-_PIECE = ", ".join(columns.PIECE_COLUMNS)
 
 _ENDING = (JobState.COMPLETING, JobState.FAILING, JobState.CANCELLING)
 
@@ -86,19 +85,10 @@ _HELD_BACK = f"""
         AND running.jobs >= :limit
     ORDER BY created_at, id LIMIT 100
 """
-_HELD = "id = ? AND owner = ? AND epoch = ?"
-_RENEW = f"UPDATE jobs SET lease_until = ?, progress = ? WHERE {_HELD} RETURNING {_JOB}"
-_RELEASE = f"UPDATE jobs SET owner = NULL, lease_until = NULL WHERE {_HELD}"
-_SAVE_PIECE = f"""
-    INSERT OR REPLACE INTO pieces (job_id, {_PIECE})
-    SELECT {_values(1 + len(columns.PIECE_COLUMNS))} FROM jobs WHERE {_HELD}
-"""
-_HOLDS = f"SELECT 1 FROM jobs WHERE {_HELD}"
-_SAVE_FAILURE = f"""
-    INSERT INTO failures (job_id, number, piece, attempt, failed_at, message)
-    SELECT :job, count(*) + 1, :piece, :attempt, :failed_at, :message
-    FROM failures WHERE job_id = :job HAVING count(*) < {MAX_FAILURES}
-"""
+HELD: Final = "id = ? AND owner = ? AND epoch = ?"
+"""Whether a lease is still held, with the values that `holder` gives."""
+_RENEW = f"UPDATE jobs SET lease_until = ?, progress = ? WHERE {HELD} RETURNING {_JOB}"
+_RELEASE = f"UPDATE jobs SET owner = NULL, lease_until = NULL WHERE {HELD}"
 
 
 def submit(
@@ -196,78 +186,16 @@ def renew(
 ) -> Job:
     """Extend a lease that is still held."""
     found = connection.execute(
-        _RENEW, (columns.to_micros(now + duration), progress, *_holder(lease))
+        _RENEW, (columns.to_micros(now + duration), progress, *holder(lease))
     ).fetchone()
     if found is None:
-        raise _lost(lease)
+        raise lost(lease)
     return columns.read_job(found)
 
 
 def release(connection: sqlite3.Connection, lease: Lease) -> None:
     """End a lease, if it is still held."""
-    connection.execute(_RELEASE, _holder(lease))
-
-
-def save_failure(connection: sqlite3.Connection, lease: Lease, failure: Failure) -> None:
-    """Remember one of the first failures."""
-    if connection.execute(_HOLDS, _holder(lease)).fetchone() is None:
-        raise _lost(lease)
-    connection.execute(
-        _SAVE_FAILURE,
-        {
-            "job": lease.job_id,
-            "piece": failure.piece,
-            "attempt": failure.attempt,
-            "failed_at": columns.to_micros(failure.failed_at),
-            "message": failure.message,
-        },
-    )
-
-
-def failures(connection: sqlite3.Connection, job_id: int) -> Sequence[Failure]:
-    """The failures of a job, as they came."""
-    found = connection.execute(
-        "SELECT piece, attempt, failed_at, message FROM failures WHERE job_id = ? ORDER BY number",
-        (columns.job_key(job_id),),
-    )
-    return [
-        Failure(
-            piece=piece,
-            attempt=attempt,
-            failed_at=columns.from_micros(failed_at),
-            message=message,
-        )
-        for piece, attempt, failed_at, message in found
-    ]
-
-
-def save_piece(
-    connection: sqlite3.Connection, lease: Lease, piece: FinishedPiece, now: datetime
-) -> None:
-    """Remember a piece, in place of an earlier one of the same index."""
-    saved = connection.execute(
-        _SAVE_PIECE, (lease.job_id, *columns.piece_values(piece, now), *_holder(lease))
-    ).rowcount
-    if not saved:
-        raise _lost(lease)
-
-
-def pieces(connection: sqlite3.Connection, job_id: int) -> Sequence[FinishedPiece]:
-    """The pieces of a job, by index."""
-    found = connection.execute(
-        f"SELECT {_PIECE} FROM pieces WHERE job_id = ? ORDER BY piece", (job_id,)
-    )
-    return [columns.read_piece(values) for values in found]
-
-
-def progress(connection: sqlite3.Connection, job_id: int) -> float:
-    """What was last noted."""
-    found = connection.execute(
-        "SELECT progress FROM jobs WHERE id = ?", (columns.job_key(job_id),)
-    ).fetchone()
-    if found is None:
-        raise JobNotFound(f"there is no job {job_id}")
-    return float(found[0])
+    connection.execute(_RELEASE, holder(lease))
 
 
 def _insert_rows(connection: sqlite3.Connection, rows: Sequence[OutboxRow]) -> None:
@@ -281,11 +209,13 @@ def _insert_rows(connection: sqlite3.Connection, rows: Sequence[OutboxRow]) -> N
             ) from error
 
 
-def _holder(lease: Lease) -> tuple[int, str, int]:
+def holder(lease: Lease) -> tuple[int, str, int]:
+    """The values of `HELD`."""
     return lease.job_id, lease.owner, lease.epoch
 
 
-def _lost(lease: Lease) -> LeaseLost:
+def lost(lease: Lease) -> LeaseLost:
+    """What is raised where a lease is not held."""
     return LeaseLost(
         f"{lease.owner} no longer holds job {lease.job_id} (epoch {lease.epoch}): "
         "stop working on it; nothing was written"

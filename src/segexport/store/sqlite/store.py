@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DiscardFile
 from segexport.store.changes import Changes
 from segexport.store.rows import require_matching
-from segexport.store.sqlite import file, jobs, lists, outbox
+from segexport.store.sqlite import file, jobs, lists, outbox, work
 from segexport.store.sqlite.readers import Readers
 from segexport.store.sqlite.writer import Writer
 from segexport.store.store import (
@@ -27,6 +27,7 @@ from segexport.store.store import (
     Replay,
     StoreIdentity,
     Submission,
+    Work,
 )
 
 PATIENCE: Final = timedelta(seconds=10)
@@ -185,24 +186,24 @@ class SqliteStore:
     async def save_piece(self, lease: Lease, piece: FinishedPiece) -> None:
         """Remember a finished piece."""
         await self._writer.run(
-            lambda connection: jobs.save_piece(connection, lease, piece, self._clock())
+            lambda connection: work.save_piece(connection, lease, piece, self._clock())
         )
 
     async def save_failure(self, lease: Lease, failure: Failure) -> None:
         """Remember that a piece has failed."""
-        await self._writer.run(lambda connection: jobs.save_failure(connection, lease, failure))
-
-    async def failures(self, job_id: int) -> Sequence[Failure]:
-        """The first failures of a job."""
-        return await self._readers.run(lambda connection: jobs.failures(connection, job_id))
+        await self._writer.run(lambda connection: work.save_failure(connection, lease, failure))
 
     async def pieces(self, job_id: int) -> Sequence[FinishedPiece]:
         """The finished pieces of a job."""
-        return await self._readers.run(lambda connection: jobs.pieces(connection, job_id))
+        return await self._readers.run(lambda connection: work.pieces(connection, job_id))
 
-    async def progress(self, job_id: int) -> float:
-        """How far a job is."""
-        return await self._readers.run(lambda connection: jobs.progress(connection, job_id))
+    async def work(self, job_ids: Collection[int]) -> Mapping[int, Work]:
+        """What is done for each of these jobs."""
+        return await self._readers.run(lambda connection: work.work(connection, job_ids))
+
+    async def failures(self, job_ids: Collection[int]) -> Mapping[int, Sequence[Failure]]:
+        """The first failures of each of these jobs."""
+        return await self._readers.run(lambda connection: work.failures(connection, job_ids))
 
     # Outbox
 
