@@ -132,6 +132,7 @@ class _Document:
 
 
 _documents: Final = TypeAdapter(_Document)
+_key: Final = TypeAdapter(Key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +301,7 @@ def _hash(client_secret: str) -> str:
 
 def _require_valid(key: Key) -> None:
     try:
-        _documents.validate_python(_Document(1, (key,)))
+        _key.validate_python(key)
     except ValidationError as error:
         raise KeysError(f"there can be no such key: {_words(error)}") from None
 

