@@ -4,6 +4,7 @@ The command line, the HTTP interfaces and Python callers all come through here; 
 `advance`, which is the one way for a job to change.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections import Counter
@@ -95,7 +96,8 @@ class Checked:
 class Commands:
     """The commands over one store.
 
-    `check` holds a request against the profile store (segments, fields, merge policies);
+    `check` holds a request against the profile store (segments, fields, merge policies), in
+    a thread, for it may read files;
     `deadline` is the time that a job may take from its creation to its end.
     """
 
@@ -121,7 +123,7 @@ class Commands:
         Raises `InvalidRequest` with every problem, or `RequestConflict` where the request
         id came with another body before.
         """
-        checked = self.check(scope, request)
+        checked = await asyncio.to_thread(self.check, scope, request)
         problems = [*_request_id_problems(request_id), *checked.problems]
         if problems:
             raise InvalidRequest(problems)

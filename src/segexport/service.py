@@ -23,7 +23,6 @@ from segexport.exports.worker import worker_of
 from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest
 from segexport.kafka import ensure_topics
-from segexport.profiles.catalogue import open_catalogue
 from segexport.profiles.snapshots import ProfileStore
 from segexport.relay.embedded import EmbeddedBroker
 from segexport.relay.idempotent import EmbeddedPublishers
@@ -83,9 +82,10 @@ def check(
 ) -> Checked:
     """Hold a request against the newest snapshot, what is defined, and its dataset.
 
+    Reads files, and with datasets on an object store asks it for one: not for the event loop.
     Raises `ProfileStoreMissing` where there is no snapshot, and `ProfileStoreCorrupt`.
     """
-    catalogue = open_catalogue(profiles.folder)
+    catalogue = profiles.catalogue()
     dataset = datasets.dataset(scope, request.destination.dataset_id)
     problems = [
         *check_request(request, profiles.latest(), catalogue),

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -179,6 +180,22 @@ async def test_an_unknown_segment_is_refused_and_nothing_is_stored(
         await commands.submit(HERE, wanted)
     assert await commands.list(HERE) == []
     assert (await store.backlog()).last == 0
+
+
+async def test_other_work_goes_on_while_a_request_is_held_against_the_profile_store(
+    commands: Commands,
+) -> None:
+    read = threading.Event()
+
+    def slow(scope: Scope, wanted: ExportRequest) -> Checked:
+        assert read.wait(10), "nothing else went on"
+        return only_gold(scope, wanted)
+
+    submitting = asyncio.create_task(replace(commands, check=slow).submit(HERE, request()))
+    others = [(await commands.submit(HERE, request())).job.id for _ in range(3)]
+    assert [job.id for job in await commands.list(HERE)] == others[::-1]
+    read.set()
+    assert (await submitting).created
 
 
 @pytest.mark.parametrize("request_id", ["", "x" * 129, "a\nb"])

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from segexport.commands import Checked
-from segexport.errors import StoreUnavailable
+from segexport.errors import InvalidRequest, StoreUnavailable
 from segexport.jobs.job import FaultKind, Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
@@ -19,8 +19,9 @@ from segexport.jobs.request import ExportRequest
 from segexport.profiles.builder import Resources, draft
 from segexport.profiles.catalogue import CATALOGUE
 from segexport.profiles.definitions import define_segment
+from segexport.profiles.evaluation import evaluate
 from segexport.profiles.snapshots import ProfileStore
-from support.fragments import NOW, fragment, load_records
+from support.fragments import NOW, RESOURCES, fragment, load_records
 from support.people import SNAPSHOT_ID, write_crowd
 from support.stuck import Failing
 from support.waiting import until
@@ -135,6 +136,21 @@ async def test_a_worker_that_dies_before_the_snapshot_is_pinned_evaluates_only_o
     assert len(store.ids()) == 2
     (size,) = store.latest().segments
     assert (size.realized, size.existing) == (6, 0)
+
+
+async def test_a_new_definition_and_a_new_snapshot_count_from_the_next_submission_on(
+    place: Workplace,
+) -> None:
+    points(place, FIRST)
+    for wanted in (evaluated(GOLD), request_for(GOLD, fields="number")):
+        with pytest.raises(InvalidRequest):
+            await place.submit(wanted)
+    defined = define_segment(profiles_of(place), "gold", "loyalty.points > 10")
+    await place.submit(evaluated(GOLD))
+    with pytest.raises(InvalidRequest, match="never evaluated"):
+        await place.submit(request_for(GOLD, fields="number"))
+    evaluate(profiles_of(place), [defined], now=NOW, resources=RESOURCES)
+    await place.submit(request_for(GOLD, fields="number"))
 
 
 async def test_another_attempt_keeps_the_snapshot_and_needs_no_definitions(tmp_path: Path) -> None:

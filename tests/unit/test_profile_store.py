@@ -9,6 +9,9 @@ import pytest
 
 from segexport.errors import ProfileStoreCorrupt, ProfileStoreMissing
 from segexport.profiles.builder import FRAGMENTS_PER_BUCKET, buckets_for
+from segexport.profiles.catalogue import Catalogue, Merging
+from segexport.profiles.definitions import define_policy
+from segexport.profiles.remembered import Remembered
 from segexport.profiles.snapshots import FORMAT, MANIFEST, ProfileStore, Snapshot, next_snapshot_id
 from support.people import NOW, Person, write_snapshot
 
@@ -46,6 +49,46 @@ def test_a_store_sees_a_snapshot_that_was_made_after_it_was_opened(tmp_path: Pat
 def test_a_snapshot_is_checked_once_and_then_remembered(snapshot: Snapshot) -> None:
     store = ProfileStore(snapshot.folder.parent)
     assert store.snapshot(snapshot.id) is store.snapshot(snapshot.id)
+
+
+def test_a_snapshot_in_the_place_of_one_with_its_id_is_opened_anew(snapshot: Snapshot) -> None:
+    store = ProfileStore(snapshot.folder.parent)
+    store.latest()
+    snapshot.folder.rename(snapshot.folder.with_name("away"))
+    other = write_snapshot(snapshot.folder.parent, PEOPLE[:2], snapshot_id=snapshot.id)
+    assert store.latest() == other != snapshot
+
+
+def test_what_is_defined_is_seen_at_once_however_quickly_it_changes(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path)
+    assert store.catalogue() == Catalogue()
+    for number in range(30):
+        datasets = [f"d{number}"]
+        defined = define_policy(tmp_path, "m", Merging.DATASET_PRECEDENCE, datasets)
+        assert store.catalogue().policy("m") == defined
+        assert store.catalogue() is store.catalogue()
+
+
+def test_a_file_is_read_again_only_when_it_was_replaced(tmp_path: Path) -> None:
+    file, following = tmp_path / "file", tmp_path / "following"
+    reads: list[str] = []
+
+    def read(path: Path) -> str:
+        reads.append(path.read_text())
+        return reads[-1]
+
+    remembered = Remembered(read)
+    with pytest.raises(FileNotFoundError):
+        remembered.get(file)
+    for content in ("one", "two", "six"):
+        # As long, and within the same tick of the file system's clock.
+        following.write_text(content)
+        following.rename(file)
+        assert [remembered.get(file) for _ in range(3)] == [content] * 3
+    assert reads == ["one", "two", "six"]
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        remembered.get(file)
 
 
 def test_without_a_store_the_error_says_how_to_make_one(tmp_path: Path) -> None:

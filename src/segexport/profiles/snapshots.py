@@ -52,6 +52,8 @@ from typing import Any, Final
 import orjson
 
 from segexport.errors import ProfileStoreCorrupt, ProfileStoreMissing
+from segexport.profiles.catalogue import CATALOGUE, Catalogue, open_catalogue
+from segexport.profiles.remembered import Remembered
 
 MANIFEST: Final = "snapshot.json"
 GRAPH: Final = "graph.parquet"
@@ -148,16 +150,18 @@ class Snapshot:
 
 
 class ProfileStore:
-    """Opens snapshots.
+    """Opens snapshots, and the catalogue of what is defined.
 
     Raises `ProfileStoreMissing` where there is no store or no snapshot, and
-    `ProfileStoreCorrupt` where a manifest cannot be read or a file that it implies is
-    missing. A snapshot is checked when it is first opened, then remembered.
+    `ProfileStoreCorrupt` where a manifest or the catalogue cannot be read, or a file that a
+    manifest implies is missing. A snapshot is checked when it is first opened; it and the
+    catalogue are remembered until their files are replaced. May be used from several threads.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._opened: dict[str, Snapshot] = {}
+        self._snapshots = Remembered(_open)
+        self._catalogue = Remembered(lambda file: open_catalogue(file.parent))
 
     @property
     def folder(self) -> Path:
@@ -166,13 +170,14 @@ class ProfileStore:
 
     def latest(self) -> Snapshot:
         """The newest snapshot."""
-        ids = self.ids()
-        if not ids:
-            raise ProfileStoreMissing(
-                f"{self._folder} holds no snapshot of profiles; make one with "
-                "`segexport profiles load` or `segexport profiles sample`"
-            )
-        return self.snapshot(ids[-1])
+        for name in reversed(self._names()):
+            manifest = self._folder / name / MANIFEST
+            if manifest.is_file():
+                return self._snapshots.get(manifest)
+        raise ProfileStoreMissing(
+            f"{self._folder} holds no snapshot of profiles; make one with "
+            "`segexport profiles load` or `segexport profiles sample`"
+        )
 
     def snapshot(self, snapshot_id: str) -> Snapshot:
         """The snapshot with this id."""
@@ -182,9 +187,11 @@ class ProfileStore:
                 f"the profile store {self._folder} has no snapshot {snapshot_id!r}; "
                 f"it has: {', '.join(self.ids()) or 'none'}"
             )
-        if snapshot_id not in self._opened:
-            self._opened[snapshot_id] = _open(manifest)
-        return self._opened[snapshot_id]
+        return self._snapshots.get(manifest)
+
+    def catalogue(self) -> Catalogue:
+        """What is defined now."""
+        return self._catalogue.get(self._folder / CATALOGUE)
 
     def evaluated_for(self, job: int) -> Snapshot | None:
         """The snapshot that was made by evaluating segments for this job, if there is one."""
@@ -195,10 +202,15 @@ class ProfileStore:
 
     def ids(self) -> Sequence[str]:
         """The ids of all visible snapshots, oldest first; none where there is no store."""
-        if not self._folder.is_dir():
+        return tuple(name for name in self._names() if (self._folder / name / MANIFEST).is_file())
+
+    def _names(self) -> Sequence[str]:
+        """Of all folders that may hold a snapshot, oldest first."""
+        try:
+            names = [entry.name for entry in self._folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
             return ()
-        found = (entry for entry in self._folder.iterdir() if _SNAPSHOT_ID.fullmatch(entry.name))
-        return tuple(sorted(entry.name for entry in found if (entry / MANIFEST).is_file()))
+        return sorted(filter(_SNAPSHOT_ID.fullmatch, names))
 
 
 def next_snapshot_id(ids: Sequence[str], now: datetime) -> str:
