@@ -254,3 +254,19 @@ def test_python_m_is_the_same_as_the_command() -> None:
         for call in ([str(script)], [sys.executable, "-m", "segexport"])
     ]
     assert both[0] == both[1] != []
+
+
+def test_keys_are_private_and_a_damaged_file_is_named(segexport: Segexport, tmp_path: Path) -> None:
+    made = segexport("keys", "create", "nightly", "--organization", "acme", "--format", "json")
+    assert made.returncode == 0, made.stderr
+    key = json.loads(made.stdout)
+    for name in ("keys.json", "master.key"):
+        assert (tmp_path / "data" / name).stat().st_mode & 0o777 == 0o600
+    assert key["clientId"] in segexport("keys", "list").stdout
+
+    (tmp_path / "data" / "keys.json").write_text("{")
+    damaged = segexport("keys", "list")
+    assert damaged.returncode == 2
+    assert "[keys]" in damaged.stderr
+    assert "keys.json is damaged" in damaged.stderr
+    assert "Traceback" not in damaged.stderr

@@ -5,6 +5,7 @@ from segexport.cli import demo as demo
 from segexport.cli import erase as erase
 from segexport.cli import jobs as jobs
 from segexport.cli import journeys as journeys
+from segexport.cli import keys as keys
 from segexport.cli import outbox as outbox
 from segexport.cli import policies as policies
 from segexport.cli import profiles as profiles

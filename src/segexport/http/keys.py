@@ -111,7 +111,7 @@ class MasterKey:
 
     def secret_access_key(self, access_key_id: str) -> str:
         """The AWS secret access key that belongs to this id: 40 characters, 240 bits."""
-        return base64.urlsafe_b64encode(self._derive("aws", access_key_id)[:30]).decode()
+        return base64.b64encode(self._derive("aws", access_key_id)[:30]).decode()
 
     @property
     def signing_key(self) -> bytes:
@@ -160,7 +160,7 @@ class KeyFile:
         now: datetime,
     ) -> IssuedKey:
         """Add a key. Names are for people, and need not differ. Raises `KeysError`."""
-        client_secret = secrets.token_urlsafe(_SECRET_BYTES)
+        client_secret = secrets.token_hex(_SECRET_BYTES)
         key = Key(
             client_id=secrets.token_hex(16),
             name=name,
