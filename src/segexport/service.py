@@ -18,6 +18,7 @@ from segexport.errors import BrokerUnreachable, StoreUnavailable
 from segexport.events.announcement import Voice
 from segexport.events.record import store_source
 from segexport.exports.dataset import Datasets, schema_problems
+from segexport.exports.outlets import Outlets
 from segexport.exports.plan import check_request, resolve_policy
 from segexport.exports.worker import worker_of
 from segexport.jobs.job import Scope
@@ -72,15 +73,20 @@ def commands_of(settings: Settings, store: SqliteStore) -> Commands:
             check,
             ProfileStore(settings.profiles_folder),
             Datasets.of(settings),
+            Outlets.of(settings),
         ),
         deadline=settings.exports.deadline,
     )
 
 
 def check(
-    profiles: ProfileStore, datasets: Datasets, scope: Scope, request: ExportRequest
+    profiles: ProfileStore,
+    datasets: Datasets,
+    outlets: Outlets,
+    scope: Scope,
+    request: ExportRequest,
 ) -> Checked:
-    """Hold a request against the newest snapshot, what is defined, and its dataset.
+    """Hold a request against the newest snapshot, what is defined, and where it is to go.
 
     Reads files, and with datasets on an object store asks it for one: not for the event loop.
     Raises `ProfileStoreMissing` where there is no snapshot, and `ProfileStoreCorrupt`.
@@ -90,6 +96,7 @@ def check(
     problems = [
         *check_request(request, profiles.latest(), catalogue),
         *schema_problems(request, dataset),
+        *outlets.problems(scope, request),
     ]
     if problems:
         return Checked(request, problems)

@@ -41,6 +41,14 @@ from segexport.settings import SparkSettings
 from segexport.sql import literal, parquet
 from segexport.store.discards import COLUMNS
 from support.crowds import DATASETS, KEYS, MOMENTS, MOST_PEOPLE, NAMESPACES, SEGMENTS, some_people
+from support.endpoints import (
+    APPLICATION,
+    ENDPOINT_ATTRIBUTES,
+    REACHABLE,
+    endpoints_of,
+    in_order,
+    read_endpoints,
+)
 from support.people import (
     ATTRIBUTES,
     EVENT_ATTRIBUTES,
@@ -669,3 +677,64 @@ def test_a_full_disk_is_a_fault_of_the_dataset(engine: Engine, tmp_path: Path) -
     with pytest.raises(DatasetError, match="free space"):
         run.run_piece(0, data=[Path("/dev/full")], discards=tmp_path / "discards")
     run.close()
+
+
+# Endpoints of Pinpoint
+
+
+@pytest.mark.parametrize("kind", list(FileFormat))
+def test_endpoints_are_the_identities_that_a_channel_reaches(
+    engine: Engine, tmp_path: Path, kind: FileFormat
+) -> None:
+    snapshot = write_snapshot(
+        tmp_path / "profiles", REACHABLE, buckets=1, attributes=ENDPOINT_ATTRIBUTES
+    )
+    found, ids = read_endpoints(endpoint_file(engine, snapshot, tmp_path, kind))
+    assert in_order(found) == in_order(endpoints_of(REACHABLE))
+    assert len(set(ids)) == len(ids) == 12
+    assert all(len(id_) == 32 and int(id_, 16) for id_ in ids)
+
+
+def test_the_id_of_an_endpoint_does_not_depend_on_what_else_is_known(
+    engine: Engine, tmp_path: Path
+) -> None:
+    ids = []
+    for number, values in enumerate(({}, {"person.name.lastName": "new"})):
+        person = Person(1, [values], {"Email": [Identity("one@example.com")]})
+        snapshot = write_snapshot(tmp_path / str(number), [person], buckets=1)
+        ids.append(read_endpoints(endpoint_file(engine, snapshot, tmp_path, FileFormat.PARQUET))[1])
+    assert ids[0] == ids[1]
+
+
+def test_profiles_that_no_channel_reaches_have_no_file(engine: Engine, tmp_path: Path) -> None:
+    people = [Person(1, [{}]), Person(2, [{}], {"ECID": [Identity("4711")]})]
+    snapshot = write_snapshot(tmp_path / "profiles", people, buckets=1)
+    assert not endpoint_file(engine, snapshot, tmp_path, FileFormat.PARQUET)
+
+
+def endpoint_file(engine: Engine, snapshot: Snapshot, folder: Path, kind: FileFormat) -> bytes:
+    """The endpoints of everybody in the one bucket of a snapshot; nothing without a file."""
+    request = parse_request(
+        {
+            "destination": {"datasetId": "d", "format": kind},
+            "pinpoint": {
+                "applicationId": APPLICATION,
+                "roleArn": "arn:aws:iam::111122223333:role/export",
+                "s3UrlPrefix": "s3://bucket/",
+            },
+        }
+    )
+    run = engine.begin(plan_export(request, snapshot, TIMESTAMP_ORDERED))
+    data, target = folder / f"data.{kind}", folder / "endpoints.json.gz"
+    try:
+        run.prepare()
+        run.run_piece(0, data=[data], discards=folder / "discards")
+        written = run.write_endpoints(data, target)
+    finally:
+        run.close()
+    assert (written is not None) == target.exists()
+    if written is None:
+        return b""
+    assert written.size == target.stat().st_size
+    assert written.rows == gzip.decompress(target.read_bytes()).count(b"\n")
+    return target.read_bytes()

@@ -15,14 +15,16 @@ from segexport.exports import on_disk, publishing
 from segexport.exports import staging as stagings
 from segexport.exports.dataset import Dataset, Datasets
 from segexport.exports.engine import Column
+from segexport.exports.location import Location
 from segexport.exports.object_store import ObjectStore
+from segexport.exports.on_disk import OnDisk
 from segexport.exports.publishing import DiscardFolder, fixed, manifest_of, publish, stage_manifest
 from segexport.exports.staging import Staging
 from segexport.jobs.job import Job
 from segexport.jobs.publication import Counts, DataFile, Publication, PublishedBatch
 from segexport.store.discards import fingerprint
 from support.job_stories import NOON, SCOPE, new_job
-from support.s3 import Root
+from support.s3 import Bucket, Root
 
 BATCH = "0123456789abcdef"
 
@@ -35,13 +37,14 @@ class Prepared:
     staging: Staging
     discards: DiscardFolder
     publication: Publication
+    outlet: Location
 
     @property
     def dataset(self) -> Dataset:
         return self.staging.dataset
 
     def publish(self) -> None:
-        publish(self.publication, self.staging, self.discards)
+        publish(self.publication, self.staging, self.discards, self.outlet)
 
     def require_published(self) -> None:
         (batch,) = self.dataset.batches()
@@ -54,6 +57,9 @@ class Prepared:
         file = self.publication.discards
         assert file is not None
         assert Path(file.path).read_text() == "discards"
+        endpoints = [f"endpoints-{self.job.id}-part-{index:05d}.json.gz" for index in (0, 1)]
+        assert sorted(self.outlet.sizes()) == endpoints
+        assert [(self.outlet / name).read() for name in endpoints] == [b"first", b"second"]
         assert not self.staging.folder.exists()
         assert not self.staging.folder.on_disk(self.staging.scratch).exists()
         assert not any((self.discards.folder / ".staging").iterdir())
@@ -64,7 +70,18 @@ def prepared(tmp_path: Path, root: Root) -> Prepared:
     return prepare(tmp_path, root.datasets)
 
 
-def prepare(folder: Path, datasets: Datasets, name: str = "audience") -> Prepared:
+@pytest.fixture
+def crossing(tmp_path: Path, root: Root, bucket: Bucket) -> Prepared:
+    """Endpoints that leave a folder for a bucket, or a bucket for a folder."""
+    outlet = (
+        OnDisk(tmp_path / "out") if root.bucket else Datasets(bucket.root, **bucket.options).root
+    )
+    return prepare(tmp_path, root.datasets, outlet=outlet)
+
+
+def prepare(
+    folder: Path, datasets: Datasets, name: str = "audience", outlet: Location | None = None
+) -> Prepared:
     job = replace(new_job()[0].after, snapshot="s1")
     dataset = datasets.dataset(SCOPE, name)
     discards = DiscardFolder(folder / "discards")
@@ -84,7 +101,13 @@ def prepare(folder: Path, datasets: Datasets, name: str = "audience") -> Prepare
                     sha256=fingerprint(path),
                 )
             )
-    staging.keep(files)
+    endpoints = []
+    for index, content in ((0, b"first"), (3, b"second")):
+        path = staging.endpoints(index)
+        path.write_bytes(content)
+        size, sha256 = len(content), fingerprint(path)
+        endpoints.append(DataFile(name=path.name, rows=1, size=size, sha256=sha256))
+    staging.keep([*files, *endpoints])
     lost = replace(staging, epoch=1).data(1).name
     (staging.folder / lost).replace(b"left by a worker that was lost")
     staged = discards.staged(job.id, BATCH)
@@ -99,10 +122,12 @@ def prepare(folder: Path, datasets: Datasets, name: str = "audience") -> Prepare
             ),
         ),
         discards=fixed(staged, rows=2, final=discards.file(job.id)),
+        endpoints=tuple(endpoints),
     )
     manifest = manifest_of(job, publication.batches[0], [Column("n", "BIGINT")], NOON)
     stage_manifest(staging, manifest)
-    return Prepared(job, staging, discards, publication)
+    outlet = outlet or datasets.root / "out" / name
+    return Prepared(job, staging, discards, publication, outlet)
 
 
 def test_exactly_the_files_of_the_publication_become_the_batch(prepared: Prepared) -> None:
@@ -116,6 +141,30 @@ def test_publishing_again_changes_nothing(prepared: Prepared, root: Root) -> Non
     before = root.moments
     prepared.publish()
     assert root.moments == before
+    prepared.require_published()
+
+
+def test_endpoints_cross_from_a_folder_to_a_bucket_and_back(crossing: Prepared) -> None:
+    crossing.publish()
+    crossing.publish()
+    crossing.require_published()
+
+
+def test_endpoints_that_were_fetched_do_not_come_again(prepared: Prepared) -> None:
+    prepared.publish()
+    prepared.outlet.remove()
+    prepared.publish()
+    assert not prepared.outlet.exists()
+
+
+def test_without_its_endpoints_nothing_of_a_job_is_visible(prepared: Prepared) -> None:
+    file = prepared.staging.folder / prepared.publication.endpoints[1].name
+    file.unlink()
+    with pytest.raises(DatasetError, match=file.name):
+        prepared.publish()
+    assert not prepared.dataset.batches()
+    file.replace(b"second")
+    prepared.publish()
     prepared.require_published()
 
 
@@ -146,7 +195,7 @@ def count(countdown: Countdown, patches: pytest.MonkeyPatch) -> None:
     """Every rename, deletion and forcing to disk is a step, and every request to a store."""
     for owner, names in (
         (publishing, ("force_to_disk", "move")),
-        (on_disk, ("force_to_disk", "move", "remove", "_gather")),
+        (on_disk, ("force_to_disk", "move", "remove", "discard", "_gather")),
         (stagings, ("remove",)),
         (ObjectStore, ("request",)),
     ):

@@ -85,6 +85,10 @@ class GatedRun:
         self.gate.passing("run_piece")
         return self.run.run_piece(index, data=data, discards=discards)
 
+    def write_endpoints(self, data: Path, target: Path) -> Written | None:
+        self.gate.passing("write_endpoints")
+        return self.run.write_endpoints(data, target)
+
     def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:
         self.gate.passing("join_discards")
         return self.run.join_discards(pieces, target)

@@ -14,6 +14,7 @@ from segexport.events.announcement import Voice
 from segexport.events.outbox import OutboxRow
 from segexport.exports.dataset import Dataset, Datasets
 from segexport.exports.erasure import Erasure, Places, erase
+from segexport.exports.outlets import Outlets
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker, worker_of
@@ -97,7 +98,7 @@ class Workplace:
         commands = Commands(
             store=store,
             voice=voice,
-            check=partial(check, profiles, Datasets.of(settings)),
+            check=partial(check, profiles, Datasets.of(settings), Outlets.of(settings)),
             deadline=settings.exports.deadline,
         )
         return cls(folder, settings, store, voice, commands)

@@ -256,3 +256,54 @@ def test_requests_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         request.fields = "other"  # type: ignore[misc]  # what the test is about
     assert isinstance(request, ExportRequest)
+
+
+# Pinpoint
+
+
+def pinpoint(**changes: Any) -> dict[str, Any]:
+    part = {"applicationId": "shop", "roleArn": "arn:x", "s3UrlPrefix": "s3://bucket/x"}
+    return body(fields=" , ", pinpoint=part | changes)
+
+
+def test_a_pinpoint_job_is_kept_as_it_came_but_for_the_slash_at_the_end() -> None:
+    request = parse_request(pinpoint(segmentId="s", segmentVersion=3))
+    assert request.document()["pinpoint"] == {
+        "applicationId": "shop",
+        "roleArn": "arn:x",
+        "s3UrlPrefix": "s3://bucket/x/",
+        "segmentId": "s",
+        "segmentVersion": 3,
+    }
+    assert parse_request(request.document()) == request
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("bucket/x", "https://bucket/x", "s3://", "s3:///x", "s3://B/x", "s3://bucket/x?y"),
+        *("s3://bucket/../x", "s3://bucket/a//b", "s3://bucket/x/.", "s3://bucket//"),
+        *("s3://bucket/a\nb", f"s3://bucket/{'x' * 1024}"),
+    ],
+)
+def test_a_prefix_leads_below_a_bucket_and_nowhere_else(url: str) -> None:
+    assert paths_of(pinpoint(s3UrlPrefix=url)) == ["pinpoint.s3UrlPrefix"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fields": "person"},
+        {"destination": {"datasetId": "d", "segmentPerBatch": True}},
+    ],
+)
+def test_endpoints_need_whole_profiles_once(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="pinpoint"):
+        parse_request(pinpoint() | changes)
+
+
+@pytest.mark.parametrize(
+    "part", [{"applicationId": "../x"}, {"roleArn": "x" * 2_049}, {"segmentVersion": -1}]
+)
+def test_every_word_of_a_pinpoint_job_is_bounded(part: dict[str, Any]) -> None:
+    assert paths_of(pinpoint(**part)) == [f"pinpoint.{next(iter(part))}"]

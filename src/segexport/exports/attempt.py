@@ -169,6 +169,9 @@ class Attempt:
         plan = await self._plan(job, snapshot)
         await self._bench.in_thread(self._bench.staging(job).open)
         await self._bench.in_thread(self._bench.discards.open)
+        if pinpoint := job.request.pinpoint:
+            probe = partial(self._bench.outlets.probe, job.scope, pinpoint, job.id)
+            await self._bench.in_thread(probe)
         run = self._bench.engine.begin(plan)
         try:
             await self._bench.in_thread(run.reach, run.interrupt)
@@ -188,11 +191,15 @@ class Attempt:
     async def _publish(self, job: Job) -> Step:
         publication = job.publication
         assert publication is not None  # noqa: S101  (COMPLETING is only entered with one)
-        staging = self._bench.staging(job)
-        going_forward = partial(publish, publication, staging, self._bench.discards)
+        bench, staging, pinpoint = self._bench, self._bench.staging(job), job.request.pinpoint
+
+        def go_forward() -> None:
+            outlet = bench.outlets.location(job.scope, pinpoint) if pinpoint else None
+            publish(publication, staging, bench.discards, outlet)
+
         while True:
             try:
-                await self._bench.in_thread(going_forward)
+                await self._bench.in_thread(go_forward)
             except DatasetError as error:
                 # There is no way back from here, and another worker would fare no better.
                 log.error("the publication cannot go on", error=str(error))  # noqa: TRY400

@@ -81,6 +81,14 @@ class Run(Protocol):
         """
         ...
 
+    def write_endpoints(self, data: Path, target: Path) -> Written | None:
+        """Write the endpoint definitions of the plan's application to a gzipped NDJSON file.
+
+        `data` is what a piece has written of its profiles. None, and no file, where they have
+        no endpoint.
+        """
+        ...
+
     def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:
         """Write the rows of these discard files to one, in their order."""
         ...

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import duckdb
@@ -17,6 +17,9 @@ from segexport.errors import DatasetError
 from segexport.exports.disk import discard, explaining
 from segexport.exports.layout import MANIFEST
 from segexport.exports.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from segexport.exports.location import Location
 
 PART: Final = 8 * 2**20
 """Bytes that are sent at a time. What has less than twice as many goes in one request."""
@@ -73,6 +76,15 @@ class InBucket:
                 database.unregister_filesystem(protocol)
         database.register_filesystem(self.store.filesystem)
 
+    def probe(self, name: str) -> None:
+        # An upload that is begun and broken off is never an object, whoever is killed between.
+        key = (self / name).key
+        bucket, _, below = key.partition("/")
+        begun = self.store.request(
+            key, "call_s3", "create_multipart_upload", Bucket=bucket, Key=below
+        )
+        self.store.request(key, "abort_mpu", bucket, below, begun["UploadId"])
+
     def open(self, mark: str) -> None:
         # The mark stays: it shows everybody that somebody has begun something here.
         (self / mark).replace(b"")
@@ -112,6 +124,21 @@ class InBucket:
                     f"{staging}; bring them back, the publication then goes on by itself"
                 ) from error
 
+    def receive(self, source: "Location", name: str, scratch: Path) -> None:
+        target = self / name
+        if target.exists():
+            return
+        if isinstance(source, InBucket) and source.store == self.store:
+            try:
+                self.store.request(target.key, "cp_file", source.key, target.key)
+            except FileNotFoundError as error:
+                raise DatasetError(f"{source} is missing; bring it back") from error
+            return
+        try:
+            self._upload(name, source.get(scratch), "overwrite")
+        finally:
+            source.forget(scratch)
+
     def on_disk(self, scratch: Path) -> Path:
         return scratch / self.key
 
@@ -130,18 +157,17 @@ class InBucket:
 
     def put(self, names: Sequence[str], scratch: Path) -> None:
         for name in names:
-            self._upload(name, scratch, "overwrite")
+            self._upload(name, (self / name).on_disk(scratch), "overwrite")
 
     def put_first(self, name: str, scratch: Path) -> None:
         with suppress(FileExistsError):
-            self._upload(name, scratch, "create")
+            self._upload(name, (self / name).on_disk(scratch), "create")
 
     def forget(self, scratch: Path) -> None:
         discard(self.on_disk(scratch))
 
-    def _upload(self, name: str, scratch: Path, mode: str) -> None:
+    def _upload(self, name: str, path: Path, mode: str) -> None:
         file = self / name
-        path = file.on_disk(scratch)
         try:
             self.store.request(
                 file.key,

@@ -72,6 +72,10 @@ class Location(Protocol):
 
     # Changing
 
+    def probe(self, name: str) -> None:
+        """See that files can be written below, and leave nothing there; `name` is for that."""
+        ...
+
     def open(self, mark: str) -> None:
         """See that files can be written below; `mark` may be a file's name for that."""
         ...
@@ -93,6 +97,14 @@ class Location(Protocol):
 
         `manifest` is the name of the staged manifest. Idempotent, also where several do it
         at once: whatever was done before is found and kept, and readers see all or nothing.
+        """
+        ...
+
+    def receive(self, source: "Location", name: str, scratch: Path) -> None:
+        """Make a file `name` below that has the content of `source`, wherever that lies.
+
+        It appears whole or not at all. One that is there already stays, so that it may be
+        repeated, also by several at once.
         """
         ...
 

@@ -1,16 +1,29 @@
 """Datasets in a folder: a batch appears by the renaming of its folder."""
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import duckdb
 
 from segexport.errors import DatasetError
-from segexport.exports.disk import explaining, force_to_disk, make_folder, move, remove
+from segexport.exports.disk import (
+    discard,
+    explaining,
+    force_to_disk,
+    make_folder,
+    move,
+    remove,
+)
 from segexport.exports.layout import MANIFEST
+
+if TYPE_CHECKING:
+    from segexport.exports.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,19 @@ class OnDisk:
     def attach(self, database: duckdb.DuckDBPyConnection) -> None:
         del database  # it reads files anyway
 
+    def probe(self, name: str) -> None:
+        missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        probe = self.path / f".{name}"
+        with explaining(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                probe.write_bytes(b"\0")
+                probe.unlink()
+            finally:
+                with suppress(OSError):  # not all were made, or somebody has begun to use one
+                    for folder in missing:
+                        folder.rmdir()
+
     def open(self, mark: str) -> None:
         make_folder(self.path)
         with explaining(self.path):
@@ -104,6 +130,29 @@ class OnDisk:
                 if not self.path.exists():
                     raise
             force_to_disk(self.path.parent)
+
+    def receive(self, source: "Location", name: str, scratch: Path) -> None:
+        target = self.path / name
+        if target.exists():
+            return
+        make_folder(self.path)
+        arriving = self.path / f".{name}.{uuid4().hex}"
+        try:
+            path = source.get(scratch)
+            with explaining(target):
+                shutil.copyfile(path, arriving)
+            force_to_disk(arriving)
+            move(arriving, target)
+        except DatasetError:
+            # Another worker that believes to hold the job may have been faster.
+            if not target.exists():
+                raise
+        else:
+            discard(*self.path.glob(f".{name}.*"))  # of whoever was killed, or is slower
+        finally:
+            discard(arriving)
+            source.forget(scratch)
+        force_to_disk(self.path)
 
     def on_disk(self, scratch: Path) -> Path:
         del scratch

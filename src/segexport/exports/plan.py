@@ -106,7 +106,8 @@ class ExportPlan:
     is asked for beside attributes: `identity_map`, the parts of `identities`,
     `segment_membership`, `events`. With `delivery`, profiles that it does not allow become
     discards. With `segment_per_batch`, there is a batch for each segment, and whoever stands
-    in several of them is exported, or discarded, once in each.
+    in several of them is exported, or discarded, once in each. With `application`, the id of
+    a Pinpoint application, a piece also writes the endpoint definitions of its profiles.
     """
 
     snapshot: Snapshot
@@ -124,6 +125,7 @@ class ExportPlan:
     delivery: Delivery | None = None
     segment_per_batch: bool = False
     format: FileFormat = FileFormat.PARQUET
+    application: str | None = None
 
     @property
     def batches(self) -> int:
@@ -232,6 +234,7 @@ def plan_export(
         delivery=Delivery(journey.namespace, journey.test_mode, instances) if journey else None,
         segment_per_batch=request.destination.segment_per_batch,
         format=request.destination.format,
+        application=request.pinpoint.application_id if request.pinpoint else None,
     )
 
 

@@ -22,7 +22,7 @@ from segexport.errors import (
     ProfileStoreError,
 )
 from segexport.exports.disk import discard
-from segexport.exports.engine import Column, Written
+from segexport.exports.engine import Column, PieceResult, Written
 from segexport.exports.plan import ExportPlan, upper_bound
 from segexport.exports.publishing import fixed, manifest_of, stage_manifest
 from segexport.exports.workbench import Workbench
@@ -142,9 +142,10 @@ class Processing:
             return self._write_files(index)
 
     def _write_files(self, index: int) -> FinishedPiece:
-        *data, discards = self._paths(index)
+        data, discards = self._data(index), self._staging.discards(index)
         try:
             result = self._run.run_piece(index, data=data, discards=discards)
+            endpoints = self._endpoints(index, result)
             piece = FinishedPiece(
                 index=index,
                 epoch=self._job.epoch,
@@ -154,6 +155,7 @@ class Processing:
                         discarded=part.discarded,
                         data=self._recorded(path, part.data),
                         namespaces=part.namespaces,
+                        endpoints=endpoints,
                     )
                     for path, part in zip(data, result.parts, strict=True)
                 ),
@@ -161,9 +163,16 @@ class Processing:
             )
             self._staging.keep(_files(piece))
         except BaseException:
-            discard(*data, discards)
+            discard(*self._paths(index))
             raise
         return piece
+
+    def _endpoints(self, index: int, result: PieceResult) -> DataFile | None:
+        """The endpoint definitions of a piece that has just been run, if it has any."""
+        if self._plan.application is None or result.parts[0].data is None:
+            return None
+        data, target = self._staging.data(index), self._staging.endpoints(index)
+        return self._recorded(target, self._run.write_endpoints(data, target))
 
     def _usual_size(self) -> int | None:
         """Bytes of a finished piece, on the average; None without any."""
@@ -203,6 +212,9 @@ class Processing:
         publication = Publication(
             batches=batches,
             discards=await self._join(batches[0].id, discards) if discards else None,
+            endpoints=tuple(
+                part.endpoints for piece in pieces for part in piece.parts if part.endpoints
+            ),
         )
         columns = await self._bench.in_thread(partial(self._columns, batches[0].files[0].name))
         now = await self._bench.store.now()
@@ -250,9 +262,13 @@ class Processing:
         return file
 
     def _paths(self, index: int) -> Sequence[Path]:
-        """Where a piece is written: its data, a file for each batch, and its discards."""
-        data = [self._staging.data(index, batch) for batch in range(self._plan.batches)]
-        return [*data, self._staging.discards(index)]
+        """Where all that a piece may have is written."""
+        staging = self._staging
+        return [*self._data(index), staging.discards(index), staging.endpoints(index)]
+
+    def _data(self, index: int) -> Sequence[Path]:
+        """Where its profiles are written, a file for each batch."""
+        return [self._staging.data(index, batch) for batch in range(self._plan.batches)]
 
     def _recorded(self, path: Path, written: Written | None) -> DataFile | None:
         """A file that was written, with its checksum."""
@@ -273,5 +289,6 @@ class Processing:
 
 def _files(piece: FinishedPiece) -> Sequence[DataFile]:
     """The files that a piece has, its discards last."""
-    files = [*(part.data for part in piece.parts), piece.discards]
+    parts = [file for part in piece.parts for file in (part.data, part.endpoints)]
+    files = [*parts, piece.discards]
     return [file for file in files if file is not None]

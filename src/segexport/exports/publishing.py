@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from segexport.errors import DatasetError
 from segexport.exports.dataset import (
     Manifest,
     ManifestColumn,
@@ -20,7 +21,9 @@ from segexport.exports.dataset import (
 )
 from segexport.exports.disk import discard, explaining, force_to_disk, make_folder, move
 from segexport.exports.engine import Column
-from segexport.exports.layout import STAGING
+from segexport.exports.layout import MANIFEST, STAGING
+from segexport.exports.location import Location
+from segexport.exports.outlets import endpoint_file
 from segexport.exports.staging import Staging
 from segexport.jobs.job import Job
 from segexport.jobs.publication import DiscardFile, Publication, PublishedBatch
@@ -104,11 +107,19 @@ def stage_manifest(staging: Staging, manifest: Manifest) -> None:
     (staging.folder / _staged_manifest(manifest.batch)).replace(manifest.to_json())
 
 
-def publish(publication: Publication, staging: Staging, discards: DiscardFolder) -> None:
+def publish(
+    publication: Publication,
+    staging: Staging,
+    discards: DiscardFolder,
+    outlet: Location | None = None,
+) -> None:
     """Make exactly what the job's row says visible. Idempotent.
 
-    Raises `DatasetError`; what was done by then stays done, and a repetition goes on there.
+    `outlet` is where endpoint definitions go, if there are some. Raises `DatasetError`; what
+    was done by then stays done, and a repetition goes on there.
     """
+    if outlet is not None:
+        _deliver(publication, staging, outlet)
     if publication.discards is not None:
         staged = discards.staged(staging.job_id, publication.batches[0].id)
         move(staged, Path(publication.discards.path))
@@ -119,6 +130,25 @@ def publish(publication: Publication, staging: Staging, discards: DiscardFolder)
         folder.publish(staging.folder, names, _staged_manifest(batch.id))
     discards.sweep(staging.job_id)
     staging.remove()
+
+
+def _deliver(publication: Publication, staging: Staging, outlet: Location) -> None:
+    """Bring the endpoint definitions out, before the batch is there.
+
+    Once it is, they have been, and whoever fetches them may have moved them away since.
+    """
+    batch = staging.dataset.folder / publication.batches[0].id / MANIFEST
+    if batch.exists():
+        return
+    for index, file in enumerate(publication.endpoints):
+        name = endpoint_file(staging.job_id, index)
+        try:
+            outlet.receive(staging.folder / file.name, name, staging.scratch)
+        except DatasetError:
+            # Another worker that believes to hold the job may have been faster.
+            if not batch.exists():
+                raise
+            return
 
 
 def _staged_manifest(batch_id: str) -> str:

@@ -50,6 +50,10 @@ class Staging:
         """The discards of a piece."""
         return self._path(f"discards-{index:05d}-e{self.epoch}.parquet")
 
+    def endpoints(self, index: int) -> Path:
+        """The endpoint definitions of a piece."""
+        return self._path(f"endpoints-{index:05d}-e{self.epoch}.json.gz")
+
     def keep(self, files: Sequence[DataFile]) -> None:
         """Make files stay that are complete, for whoever takes the job over as well.
 

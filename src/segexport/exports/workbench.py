@@ -14,6 +14,7 @@ from segexport.exports.budget import Budget
 from segexport.exports.dataset import Datasets
 from segexport.exports.engine import Engine
 from segexport.exports.interruption import interruptible
+from segexport.exports.outlets import Outlets
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.staging import Staging
 from segexport.jobs.job import Job
@@ -35,7 +36,8 @@ class Workbench:
     meanwhile. A piece runs while it holds one of the `slots`, which are given in the order
     in which they were asked for: jobs take turns. `jitter` is a number from 0 to 1, by which
     delays are lengthened so that what failed together is not tried again together. Datasets
-    on an object store are written by way of `scratch`, a folder of this machine.
+    on an object store are written by way of `scratch`, a folder of this machine; `outlets` are
+    where endpoint definitions go.
     """
 
     store: JobStore
@@ -44,6 +46,7 @@ class Workbench:
     engine: Engine
     datasets: Datasets
     scratch: Path
+    outlets: Outlets
     budget: Budget
     discards: DiscardFolder
     journeys: Path

@@ -17,6 +17,7 @@ from segexport.exports.attempt import Attempt
 from segexport.exports.budget import Budget
 from segexport.exports.dataset import Datasets
 from segexport.exports.engines.choice import engine_of
+from segexport.exports.outlets import Outlets
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.sweeping import sweep_staging
 from segexport.exports.workbench import Workbench
@@ -54,6 +55,7 @@ def worker_of(settings: Settings, store: JobStore, voice: Voice, *, name: str) -
             engine=engine_of(settings),
             datasets=datasets,
             scratch=settings.datasets_folder,
+            outlets=Outlets.of(settings),
             budget=Budget(datasets.root, settings.datasets_folder, exports.disk_budget_bytes),
             discards=DiscardFolder(settings.discards_folder),
             journeys=settings.journeys_folder,

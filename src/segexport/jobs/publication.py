@@ -25,7 +25,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
-    """One file of a batch, named relative to the batch's folder; `sha256` in hex."""
+    """One file of a batch, named relative to the batch's folder; `sha256` in hex.
+
+    Of a file with endpoint definitions the rows are endpoints.
+    """
 
     name: str
     rows: int
@@ -67,10 +70,12 @@ class Publication:
     """What COMPLETING puts before the public: fixed once, then only carried out.
 
     One batch; with `segmentPerBatch` one for each segment of the request, in its order.
+    `endpoints` are the staged files that go to the prefix of a Pinpoint job.
     """
 
     batches: tuple[PublishedBatch, ...]
     discards: DiscardFile | None = None
+    endpoints: tuple[DataFile, ...] = ()
 
     @property
     def counts(self) -> Counts:

@@ -1,7 +1,8 @@
 """What a caller asks for: the body of an export request.
 
 The shape and the names are those of the Experience Platform Segmentation API's
-`POST /export/jobs`; `journey` and `destination.format` are additions of segexport's own.
+`POST /export/jobs`; `journey`, `pinpoint` and `destination.format` are additions of
+segexport's own.
 Every string is bounded, and free of control characters, so that whatever a request holds
 fits into an event.
 
@@ -35,6 +36,10 @@ MAX_FIELDS = 16_384
 """Characters in the comma-separated list of fields."""
 MAX_SEGMENTS = 500
 """Segments in one request."""
+MAX_ARN = 2_048
+"""Characters in the name of an AWS role, as IAM bounds it."""
+MAX_URL = 1_024
+"""Characters in an S3 URL: a key has no more bytes."""
 
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
@@ -44,7 +49,12 @@ PathName = Annotated[
     str, StringConstraints(max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$")
 ]
 """An identifier that also names a folder: letters, digits, `_ . @ -`, not led by a dot."""
+RoleArn = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_ARN, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
+]
+"""The name of an AWS role."""
 
+_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,62}(/[^?#\x00-\x1f\x7f-\x9f]*)?")
 _RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -260,6 +270,30 @@ class Journey(_Part):
     name: Name | None = None
 
 
+class Pinpoint(_Part):
+    """The Pinpoint export job that the request is: endpoint definitions go to `s3_url_prefix`.
+
+    The prefix ends in a slash. `role_arn`, `segment_id` and `segment_version` are kept as
+    they came, and mean nothing here: who is exported stands in the filter.
+    """
+
+    application_id: PathName
+    role_arn: RoleArn
+    s3_url_prefix: Annotated[str, StringConstraints(max_length=MAX_URL)]
+    segment_id: Name | None = None
+    segment_version: int | None = Field(default=None, ge=0, le=2**31 - 1)
+
+    @field_validator("s3_url_prefix")
+    @classmethod
+    def _leads_downwards(cls, url: str) -> str:
+        if not _S3_URL.fullmatch(url):
+            raise ValueError("give a prefix such as s3://bucket/folder/")
+        url = url if url.endswith("/") else f"{url}/"
+        if {"", ".", ".."} & {*url.removeprefix("s3://").removesuffix("/").split("/")}:
+            raise ValueError("no step of the prefix may be empty, or one of . and ..")
+        return url
+
+
 class ExportRequest(_Part):
     """An export request, checked and frozen."""
 
@@ -271,11 +305,21 @@ class ExportRequest(_Part):
     schema_: SchemaName = Field(default=SchemaName(), alias="schema")
     evaluation_info: EvaluationInfo = EvaluationInfo()
     journey: Journey | None = None
+    pinpoint: Pinpoint | None = None
 
     @model_validator(mode="after")
     def _a_segment_per_batch(self) -> Self:
         if self.destination.segment_per_batch and not self.filter.segments:
             raise ValueError("destination.segmentPerBatch needs filter.segments")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_profiles_once(self) -> Self:
+        if self.pinpoint is not None and self.destination.segment_per_batch:
+            raise ValueError("pinpoint exports each endpoint once; leave out segmentPerBatch")
+        if self.pinpoint is not None and self.field_paths:
+            # Without identities there is no endpoint, and without consents no opting out.
+            raise ValueError("pinpoint takes what it needs of each profile; leave fields blank")
         return self
 
     @property

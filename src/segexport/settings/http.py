@@ -113,6 +113,13 @@ class ApplicationSettings(Section):
     sandbox: FolderName = "prod"
     destinations: Mapping[S3Prefix, str] = {}
 
+    @field_validator("destinations")
+    @classmethod
+    def _are_here(cls, destinations: Mapping[S3Prefix, str]) -> Mapping[S3Prefix, str]:
+        if any(not place or "://" in place for place in destinations.values()):
+            raise ValueError(f"a destination is {S3!r}, or a folder")
+        return destinations
+
 
 class PinpointSettings(Section):
     """The applications that Pinpoint clients name, by their ids."""

@@ -302,16 +302,19 @@ def _part_document(part: FinishedPart) -> dict[str, Any]:
         "discarded": part.discarded,
         "data": None if part.data is None else _file_document(part.data),
         "namespaces": dict(part.namespaces),
+        "endpoints": None if part.endpoints is None else _file_document(part.endpoints),
     }
 
 
 def _part(document: Mapping[str, Any]) -> FinishedPart:
     data = document["data"]
+    endpoints = document.get("endpoints")  # rows of earlier versions lack it
     return FinishedPart(
         selected=document["selected"],
         discarded=document["discarded"],
         data=None if data is None else DataFile(**data),
         namespaces=document["namespaces"],
+        endpoints=None if endpoints is None else DataFile(**endpoints),
     )
 
 
@@ -325,6 +328,7 @@ def _publication_text(publication: Publication) -> str:
         {
             "batches": [_batch_document(batch) for batch in publication.batches],
             "discards": None if discards is None else _discards_document(discards),
+            "endpoints": [_file_document(file) for file in publication.endpoints],
         }
     )
 
@@ -350,6 +354,7 @@ def _publication(text: str) -> Publication:
     return Publication(
         batches=tuple(map(_batch, document["batches"])),
         discards=None if discards is None else DiscardFile(**discards),
+        endpoints=tuple(DataFile(**file) for file in document.get("endpoints", ())),
     )
 
 

@@ -57,13 +57,15 @@ class Lease:
 class FinishedPart:
     """What a finished piece contributes to one batch; no `data` where it exports nobody there.
 
-    Profiles: selected = rows of `data` + discarded.
+    Profiles: selected = rows of `data` + discarded. `endpoints` is made from `data` for a
+    Pinpoint job; it is None without an endpoint.
     """
 
     selected: int
     discarded: int
     data: DataFile | None
     namespaces: Mapping[str, int] = field(default_factory=dict)
+    endpoints: DataFile | None = None
 
     @property
     def exported(self) -> int:

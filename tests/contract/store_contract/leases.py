@@ -205,6 +205,7 @@ def _piece(index: int, *, epoch: int, rows: int = 7) -> FinishedPiece:
                     name=f"part-{index:05d}-{epoch}.parquet", rows=rows, size=999, sha256="ab" * 32
                 ),
                 namespaces={"ECID": rows},
+                endpoints=DataFile(name=f"e-{index}.json.gz", rows=9, size=77, sha256="ef" * 32),
             ),
             FinishedPart(selected=0, discarded=0, data=None),
         ),

@@ -10,15 +10,17 @@ from typing import Final
 import duckdb
 
 from segexport.database import open_database
+from segexport.exports.disk import discard
 from segexport.exports.engine import Column, PieceResult, Written
 from segexport.exports.engines.dialect import DuckDBDialect
 from segexport.exports.engines.duckdb_desk import DuckDBDesk
+from segexport.exports.engines.endpoints import definitions
 from segexport.exports.engines.piece import run_piece, select
 from segexport.exports.engines.queries import Queries, Sources
 from segexport.exports.engines.spill import SpillFolder
 from segexport.exports.plan import ExportPlan
 from segexport.jobs.request import FileFormat
-from segexport.sql import identifier, parquet
+from segexport.sql import identifier, ndjson, parquet
 
 BUCKETS_AT_ONCE: Final = 16
 """Buckets that are searched for keys in one query: a bucket alone keeps one thread busy."""
@@ -101,6 +103,22 @@ class DuckDBRun:
         sources = self._sources(self._plan.buckets(index))
         with self._desk() as desk:
             return run_piece(self._queries, index, desk, sources, data=data, discards=discards)
+
+    def write_endpoints(self, data: Path, target: Path) -> Written | None:
+        """Write the endpoints of the profiles that a piece has written."""
+        plan = self._plan
+        if plan.application is None:
+            raise ValueError("only an export for a Pinpoint application has endpoints")
+        with self._desk() as desk:
+            relation = parquet([data])
+            if plan.format is not FileFormat.PARQUET:
+                relation = ndjson([data], {one.name: one.type for one in self._planned(desk)})
+            query = definitions(relation, plan.attributes, plan.application)
+            written = desk.write_lines(query, target)
+        if not written.rows:
+            discard(target)
+            return None
+        return written
 
     def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:
         """Write the rows of these discard files to one, in their order."""

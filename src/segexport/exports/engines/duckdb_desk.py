@@ -38,6 +38,10 @@ COPY_OPTIONS: Mapping[FileFormat, str] = MappingProxyType(
         FileFormat.NDJSON_GZ: "FORMAT json, COMPRESSION gzip",
     }
 )
+LINE_OPTIONS: Final = (
+    # No quote, and a delimiter that JSON can only hold escaped: the lines stay as they are.
+    "FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER e'\\x01', COMPRESSION gzip"
+)
 BLOCK: Final = 1 << 20
 """Bytes that are read at a time to count lines."""
 
@@ -73,6 +77,11 @@ class DuckDBDesk:
         """Write the rows of a query to a file."""
         copy = f"COPY ({query}) TO {literal(target)} ({COPY_OPTIONS[kind]})"
         ((rows,),) = self._run(copy, target)
+        return Written(rows, target.stat().st_size)
+
+    def write_lines(self, query: str, target: Path) -> Written:
+        """Write the JSON texts that are the one column of a query to a gzipped file."""
+        ((rows,),) = self._run(f"COPY ({query}) TO {literal(target)} ({LINE_OPTIONS})", target)
         return Written(rows, target.stat().st_size)
 
     def write_batches(

@@ -107,6 +107,10 @@ class SparkRun:
             sources = self._sources(desk, self._plan.buckets(index))
             return run_piece(self._queries, index, desk, sources, data=data, discards=discards)
 
+    def write_endpoints(self, data: Path, target: Path) -> Written | None:
+        """Write the endpoints of the profiles that a piece has written."""
+        return self._local.write_endpoints(data, target)
+
     def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:
         """Write the rows of these discard files to one, in their order."""
         return self._local.join_discards(pieces, target)
