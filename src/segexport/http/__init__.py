@@ -1,0 +1,1 @@
+"""The two public APIs over HTTP, and who may use them."""
