@@ -1,7 +1,6 @@
 """Several processes on one SQLite store."""
 
 import asyncio
-import sys
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -11,27 +10,6 @@ from segexport.store.sqlite import SqliteStore
 from support import store_process
 from support.job_stories import SCOPE, submitted
 
-TESTS = Path(store_process.__file__).parents[1]
-
-
-async def start_writer(path: Path, *, callers: int, lives: int) -> asyncio.subprocess.Process:
-    """A process that has the store open, and begins to write when `begin` is called."""
-    # -O, as somebody will run it: nothing may depend on assertions.
-    writer = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-O", "-m", "support.store_process", path, str(callers), str(lives)),
-        cwd=TESTS,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert writer.stdout is not None
-    assert await writer.stdout.readline() == b"open\n"
-    return writer
-
-
-def begin(writer: asyncio.subprocess.Process) -> asyncio.Task[tuple[bytes, bytes]]:
-    """Let it write; the task is done when it has ended."""
-    return asyncio.create_task(writer.communicate(b"\n"))
-
 
 async def test_two_processes_that_write_at_once_number_rows_in_the_order_they_appear(
     store: SqliteStore, tmp_path: Path
@@ -39,9 +17,10 @@ async def test_two_processes_that_write_at_once_number_rows_in_the_order_they_ap
     """A reader that only follows numbers, as the relay does, sees each row once and no gap."""
     callers, lives = 8, 12
     writers = [
-        await start_writer(tmp_path / "jobs.sqlite", callers=callers, lives=lives) for _ in range(2)
+        await store_process.start(tmp_path / "jobs.sqlite", callers=callers, lives=lives)
+        for _ in range(2)
     ]
-    outputs = [begin(writer) for writer in writers]
+    outputs = [store_process.begin(writer) for writer in writers]
     seen: list[NumberedRow] = []
     change, ended = 0, False
     while not ended:
@@ -70,8 +49,8 @@ async def test_two_processes_that_write_at_once_number_rows_in_the_order_they_ap
 async def test_what_another_process_commits_is_noticed_while_it_runs(
     store: SqliteStore, tmp_path: Path
 ) -> None:
-    writer = await start_writer(tmp_path / "jobs.sqlite", callers=1, lives=1)
-    output = begin(writer)
+    writer = await store_process.start(tmp_path / "jobs.sqlite", callers=1, lives=1)
+    output = store_process.begin(writer)
     change = 0
     async with asyncio.timeout(60):
         while not any(job.is_terminal for job in await store.jobs(SCOPE)):
@@ -82,8 +61,8 @@ async def test_what_another_process_commits_is_noticed_while_it_runs(
 async def test_a_process_is_not_starved_by_another_that_never_stops_writing(
     store: SqliteStore, tmp_path: Path
 ) -> None:
-    writer = await start_writer(tmp_path / "jobs.sqlite", callers=32, lives=1000)
-    output = begin(writer)
+    writer = await store_process.start(tmp_path / "jobs.sqlite", callers=32, lives=1000)
+    output = store_process.begin(writer)
     change = await store.wait_for_change(0, timedelta(seconds=60))
     for _ in range(20):
         change = await asyncio.wait_for(store.wait_for_change(change, timedelta(seconds=60)), 30)

@@ -5,7 +5,7 @@
 It prints `open` once it has opened the store, and begins when it is sent a line. Each caller
 takes jobs through their lives, one after the other: every second one fails, the others
 succeed. What the store has acknowledged is printed, `<job id> <state>` a line, so that
-whoever kills the process knows what must be there.
+whoever kills the process knows what must be there. `start` and `begin` do it for a test.
 """
 
 import asyncio
@@ -15,6 +15,25 @@ from pathlib import Path
 from segexport.commands import random_job_id
 from segexport.store.sqlite import SqliteStore
 from support.job_stories import WAY_TO_FAILURE, WAY_TO_SUCCESS, advanced, submitted
+
+
+async def start(path: Path, *, callers: int, lives: int) -> asyncio.subprocess.Process:
+    """A process that has the store open, and begins to write when `begin` is called."""
+    # -O, as somebody will run it: nothing may depend on assertions.
+    writer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-O", "-m", "support.store_process", path, str(callers), str(lives)),
+        cwd=Path(__file__).parents[1],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert writer.stdout is not None
+    assert await writer.stdout.readline() == b"open\n"
+    return writer
+
+
+def begin(writer: asyncio.subprocess.Process) -> asyncio.Task[tuple[bytes, bytes]]:
+    """Let it write; the task is done when it has ended."""
+    return asyncio.create_task(writer.communicate(b"\n"))
 
 
 async def _live(store: SqliteStore, lives: int) -> None:

@@ -8,17 +8,17 @@ class Changes:
     """A counter of commits, on the event loop."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
         self._next = asyncio.get_running_loop().create_future()
 
     def note(self) -> None:
         """Something was committed: wake everybody who waits."""
-        self._count += 1
+        self.count += 1
         self._next.set_result(None)
         self._next = asyncio.get_running_loop().create_future()
 
     async def wait(self, seen: int, patience: timedelta) -> int:
         """The count as soon as it differs from `seen`, or when `patience` has run out."""
-        if self._count == seen:
+        if self.count == seen:
             await asyncio.wait([self._next], timeout=patience.total_seconds())
-        return self._count
+        return self.count
