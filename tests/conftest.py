@@ -7,7 +7,12 @@ import pytest
 
 from segexport.store.sqlite import SqliteStore
 
-pytest_plugins = ["support.kafka.fixtures", "support.s3", "support.spark"]
+pytest_plugins = [
+    "support.kafka.fixtures",
+    "support.s3",
+    "support.spark",
+    "support.interfaces",
+]
 
 
 @pytest.fixture

@@ -66,7 +66,8 @@ class JobStatus:
     selected profiles. `failures` are the first that its pieces have met. `exported` are the
     profiles that finished pieces have written, without discards, and `namespaces` counts
     those that hold an identity in each namespace; in the end they are what was published,
-    nothing where a job has failed or was cancelled.
+    nothing where a job has failed or was cancelled. `failed_pieces` have failed, and were not
+    finished since. `endpoints` are the endpoint definitions that a Pinpoint job has written.
     """
 
     job: Job
@@ -78,6 +79,8 @@ class JobStatus:
     failures: Sequence[Failure] = ()
     exported: int = 0
     namespaces: Mapping[str, int] = field(default_factory=dict)
+    failed_pieces: int = 0
+    endpoints: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,7 @@ def _status(job: Job, work: Work, failures: Sequence[Failure], now: datetime) ->
             failures=failures,
             exported=outcome.counts.realized,
             namespaces=outcome.namespaces,
+            endpoints=sum(file.rows for file in outcome.endpoints),
         )
     rate, remaining = _pace(job, work.pieces, now)
     parts = [] if job.is_terminal else [part for piece in work.pieces for part in piece.parts]
@@ -273,6 +277,10 @@ def _status(job: Job, work: Work, failures: Sequence[Failure], now: datetime) ->
         failures,
         exported=sum(part.exported for part in parts),
         namespaces=dict(sorted(namespaces.items())),
+        endpoints=sum(part.endpoints.rows for part in parts if part.endpoints),
+        failed_pieces=len(
+            {failure.piece for failure in failures} - {piece.index for piece in work.pieces}
+        ),
     )
 
 

@@ -6,6 +6,10 @@
     ├── InvalidDefinition
     │   └── InvalidPredicate
     ├── UnknownSegment
+    ├── AccessRefused             who asks is not known, or may not do this
+    ├── TooManyRequests
+    ├── BodyTooLarge
+    ├── BodyTooLate
     ├── RequestConflict
     ├── JobNotFound
     ├── IllegalTransition
@@ -49,6 +53,7 @@ match on it, and it does not change when the wording does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -101,6 +106,53 @@ class UnknownSegment(SegexportError):
     """No segment of this namespace and id is defined."""
 
     code = "definition.unknown"
+
+
+class AccessFault(StrEnum):
+    """Why somebody was refused; no answer says more than this about a secret."""
+
+    TOKEN_MISSING = "token_missing"  # noqa: S105  (the name of a fault)
+    TOKEN_INVALID = "token_invalid"  # noqa: S105  (as above)
+    KEY_MISSING = "key_missing"
+    KEY_INVALID = "key_invalid"
+    ORGANIZATION_MISSING = "organization_missing"
+    ORGANIZATION_FOREIGN = "organization_foreign"
+    SANDBOX_MISSING = "sandbox_missing"
+    SANDBOX_FOREIGN = "sandbox_foreign"
+    SIGNATURE_INVALID = "signature_invalid"
+    ORIGIN_FOREIGN = "origin_foreign"
+
+
+class AccessRefused(SegexportError):
+    """Whoever asks is not known, or may not do what was asked."""
+
+    code = "access"
+
+    def __init__(self, fault: AccessFault, message: str) -> None:
+        self.fault = fault
+        super().__init__(message)
+
+
+class TooManyRequests(SegexportError):
+    """The organization has used up its rate; `retry_after` is in whole seconds."""
+
+    code = "access.rate"
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"too many requests of this organization; try again in {retry_after} s")
+
+
+class BodyTooLarge(SegexportError):
+    """The body of an HTTP request has more bytes than it may."""
+
+    code = "http.body_too_large"
+
+
+class BodyTooLate(SegexportError):
+    """The body of an HTTP request did not arrive in time."""
+
+    code = "http.body_too_late"
 
 
 class RequestConflict(SegexportError):

@@ -6,7 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,10 @@ from segexport.exports.dataset import Datasets, schema_problems
 from segexport.exports.outlets import Outlets
 from segexport.exports.plan import check_request, resolve_policy
 from segexport.exports.worker import worker_of
+from segexport.http.app import Door, create_app
+from segexport.http.health import Health
+from segexport.http.server import listening
+from segexport.http.tail import Tail
 from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest
 from segexport.kafka import ensure_topics
@@ -32,6 +36,9 @@ from segexport.relay.relay import Relay
 from segexport.relay.transactional import TransactionalPublisher
 from segexport.settings import KafkaSettings, Settings
 from segexport.store.sqlite import SqliteStore
+
+HTTP_ADDRESS: Final = "http-address"
+"""The file, in the data folder, that says where a running service listens."""
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -113,24 +120,25 @@ async def open_commands(settings: Settings) -> AsyncIterator[Commands]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs: over which store, to which Kafka."""
+    """What runs: over which store, to which Kafka, and where its HTTP interfaces listen."""
 
     store: SqliteStore
     kafka: KafkaSettings
     worker: asyncio.Task[None]
     relay: asyncio.Task[None]
+    address: str | None = None
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Parts]:
+async def running(settings: Settings, *, http: bool = False) -> AsyncIterator[Parts]:
     """Worker and relay, and without a configured Kafka the embedded one, during the block.
 
-    At its end, running pieces end or their jobs are handed back, then the relay delivers
-    what is committed; both in bounded time.
+    With `http` the HTTP interfaces as well. At its end these close, then running pieces end or
+    their jobs are handed back, then the relay delivers what is committed; all in bounded time.
 
-    A Kafka that is away is waited for: jobs go on. Raises `SettingsError`, `NotAuthorized`
-    or `TopicUnusable` at the start, and `PositionMismatch` at the end of the block: what
-    only a person can mend.
+    A Kafka that is away is waited for: jobs go on. Raises `SettingsError`, `KeysError`,
+    `NotAuthorized` or `TopicUnusable` at the start, and `PositionMismatch` at the end of the
+    block: what only a person can mend.
     """
     name = process_name()
     async with (
@@ -141,9 +149,15 @@ async def running(settings: Settings) -> AsyncIterator[Parts]:
         worker = worker_of(settings, store, voice_of(settings, store), name=name)
         relaying = asyncio.create_task(relay.run())
         working = asyncio.create_task(worker.run())
-        log.info("serving", owner=name, store=str(settings.store_file), topic=kafka.topic)
+        parts = Parts(store, kafka, working, relaying)
         try:
-            yield Parts(store, kafka, working, relaying)
+            if http:
+                async with _interfaces(settings, parts, relay) as address:
+                    _log_serving(settings, name, parts)
+                    yield replace(parts, address=address)
+            else:
+                _log_serving(settings, name, parts)
+                yield parts
         finally:
             log.info("stopping")
             worker.stop(settings.exports.grace)
@@ -155,12 +169,39 @@ async def running(settings: Settings) -> AsyncIterator[Parts]:
         log.info("stopped")
 
 
+def _log_serving(settings: Settings, name: str, parts: Parts) -> None:
+    log.info("serving", owner=name, store=str(settings.store_file), topic=parts.kafka.topic)
+
+
+@asynccontextmanager
+async def _interfaces(settings: Settings, parts: Parts, relay: Relay) -> AsyncIterator[str]:
+    """The HTTP interfaces; gives their address, which is also in a file of the data folder."""
+    door = Door.of(settings)
+    tail = Tail(parts.store)
+    health = Health(relay.health, lambda: not parts.relay.done())
+    app = create_app(settings, commands_of(settings, parts.store), door, tail, health)
+    following = asyncio.create_task(tail.run())
+    try:
+        async with listening(app, settings.http) as address:
+            told = settings.data / HTTP_ADDRESS
+            told.write_text(address)
+            try:
+                yield address
+            finally:
+                with suppress(OSError):
+                    told.unlink()
+                # The server waits for open answers, and streams have no end of their own.
+                await tail.close()
+    finally:
+        await following
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Run everything until `stop`, or until a part ends by itself, which it does by failing.
 
     Raises as `running` does.
     """
-    async with running(settings) as parts:
+    async with running(settings, http=True) as parts:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait(
             {stopping, parts.worker, parts.relay}, return_when=asyncio.FIRST_COMPLETED

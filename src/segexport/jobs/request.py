@@ -353,10 +353,11 @@ def parse_request(document: Mapping[str, Any] | str | bytes) -> ExportRequest:
             return ExportRequest.model_validate_json(document)
         return ExportRequest.model_validate(document)
     except ValidationError as error:
-        raise InvalidRequest(_problems(error)) from error
+        raise InvalidRequest(problems_of(error)) from error
 
 
-def _problems(error: ValidationError) -> Sequence[Problem]:
+def problems_of(error: ValidationError) -> Sequence[Problem]:
+    """What pydantic has found, in plain words, each with its dotted path."""
     return [
         Problem(".".join(str(step) for step in found["loc"]), _in_plain_words(found))
         for found in error.errors(include_url=False, include_context=False)

@@ -44,13 +44,15 @@ log: Final = structlog.get_logger(__name__)
 class RelayHealth:
     """How the relay is.
 
-    `leads`: it holds the lease. `error`: why events wait, if they do. `delivered`: the
+    `leads`: it holds the lease. `error`: why events wait, if they do, with the `error_code` of
+    that for those who may not read addresses. `delivered`: the
     number up to which they do not. `waiting`: rows behind that. `parked`: records that
     cannot be delivered. `transactions`: deliveries of this process.
     """
 
     leads: bool
     error: str | None
+    error_code: str | None
     delivered: int
     waiting: int
     parked: int
@@ -133,6 +135,7 @@ class Relay:
         return RelayHealth(
             leads=leads,
             error=str(self._error) if self._error else None,
+            error_code=self._error.code if self._error else None,
             delivered=delivered,
             waiting=backlog.last - delivered,
             parked=backlog.parked,

@@ -1,0 +1,101 @@
+"""All interfaces in one application."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from segexport.commands import Commands
+from segexport.errors import SettingsError
+from segexport.http import experience_platform_api, pinpoint_api
+from segexport.http.auth import Caller, Gate
+from segexport.http.experience_platform import platform_app
+from segexport.http.health import Health
+from segexport.http.keys import KeyFile, KeyRing, MasterKey
+from segexport.http.limits import Limits
+from segexport.http.live import EventStream, StreamLimits
+from segexport.http.pinpoint import pinpoint_app
+from segexport.http.problems import Refusal, answering_refusals
+from segexport.http.sign_in import SignIn
+from segexport.http.tail import Tail
+from segexport.http.tokens import Tokens
+from segexport.settings import Settings
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What decides who comes in: the keys, the tokens, and what they are held against."""
+
+    ring: KeyRing
+    tokens: Tokens
+    gate: Gate
+
+    @classmethod
+    def of(cls, settings: Settings, *, clock: Callable[[], datetime] = _utc_now) -> "Door":
+        """The door that the settings describe.
+
+        Raises `KeysError`, and `SettingsError` where others than this machine could come in
+        without a key.
+        """
+        master = MasterKey.of(settings)
+        ring = KeyRing(KeyFile(settings.keys_file), master)
+        if ring.is_empty and not settings.http.is_loopback:
+            raise SettingsError(
+                f"http.host is {settings.http.host}, where others can connect, and there are no "
+                "API keys: make one with `segexport keys create`, or listen on 127.0.0.1"
+            )
+        tokens = Tokens(master, ring, settings.http.tokens)
+        return cls(ring, tokens, Gate(settings, ring, tokens, clock=clock))
+
+
+def create_app(
+    settings: Settings, commands: Commands, door: Door, tail: Tail, health: Health
+) -> ASGIApp:
+    """Everything that is served over HTTP."""
+    app = FastAPI(title="segexport", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    answering_refusals(app, _answer)
+    app.mount(experience_platform_api.BASE, platform_app(commands, door.gate))
+    app.mount(pinpoint_api.BASE, pinpoint_app(commands, door.gate))
+    sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=not settings.http.is_loopback)
+    app.routes.extend([*sign_in.routes(), *health.routes()])
+    stream_limits = StreamLimits.of(settings.http)
+
+    @app.get("/events/stream", response_model=None)
+    async def stream(
+        request: Request, caller: Annotated[Caller, Depends(door.gate.reader)]
+    ) -> Response:
+        """The caller's events as they are committed (Server-Sent Events)."""
+        return EventStream(
+            tail,
+            caller.scope,
+            last_event_id=request.headers.get("last-event-id"),
+            still_allowed=lambda: door.gate.still_allowed(caller),
+            limits=stream_limits,
+        )
+
+    return Limits(app, settings.http)
+
+
+def _answer(refusal: Refusal, request: Request) -> Response:
+    """Problem details (RFC 9457)."""
+    content = {
+        "type": f"urn:segexport:{refusal.code}",
+        "title": refusal.status.phrase,
+        "status": refusal.status.value,
+        "detail": refusal.message,
+        "requestId": request.state.request_id,
+    }
+    return JSONResponse(
+        content,
+        status_code=refusal.status,
+        headers=dict(refusal.headers),
+        media_type="application/problem+json",
+    )

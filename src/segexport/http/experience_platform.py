@@ -1,0 +1,216 @@
+"""Experience Platform's `/data/core/ups/export/jobs`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlencode
+
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from segexport.commands import Commands, JobStatus
+from segexport.errors import AccessFault, InvalidRequest, JobNotFound, Problem
+from segexport.events.record import milliseconds
+from segexport.http import experience_platform_api as api
+from segexport.http.auth import Caller, Gate
+from segexport.http.bodies import read_json
+from segexport.http.experience_platform_job import (
+    Link,
+    Page,
+    PlatformJobs,
+    in_json,
+    platform_job,
+)
+from segexport.http.limits import REQUEST_ID, usable_request_id
+from segexport.http.problems import Refusal, answering_refusals
+from segexport.http.wiring import TheCommands, gate_of, wired
+from segexport.jobs.job import Job, Scope
+from segexport.jobs.lifecycle import STATES
+from segexport.jobs.request import parse_request
+
+GATEWAY_CODES: Final[Mapping[AccessFault, str]] = MappingProxyType(
+    {
+        AccessFault.TOKEN_MISSING: "403010",
+        AccessFault.TOKEN_INVALID: "401013",
+        AccessFault.KEY_MISSING: "403000",
+        AccessFault.KEY_INVALID: "403003",
+        AccessFault.ORGANIZATION_MISSING: "400003",
+        # segexport's own: that gateway's codes for these are not documented.
+        AccessFault.SANDBOX_MISSING: "400901",
+        AccessFault.ORGANIZATION_FOREIGN: "403901",
+        AccessFault.SANDBOX_FOREIGN: "403902",
+        AccessFault.ORIGIN_FOREIGN: "403903",
+    }
+)
+"""What that platform's gateway calls the faults of whoever asks."""
+
+_NUMBERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "request.invalid": "100101",
+        "request.conflict": "100102",
+        "job.not_found": "100201",
+        "job.illegal_transition": "100202",
+        "job.too_late_to_cancel": "100203",
+        "access.rate": "100301",
+    }
+)
+"""The middle of a service error's code; 100000 for all others."""
+
+_OFFSET: Final = re.compile(r"(\d{1,14})_(\d{1,16})", re.ASCII)
+_JOB_ID: Final = re.compile(r"\d{1,16}", re.ASCII)
+
+
+async def _bearer(request: Request) -> Caller:
+    return await gate_of(request).bearer(request)
+
+
+Bearer = Annotated[Caller, Depends(_bearer)]
+
+
+def platform_app(commands: Commands, gate: Gate) -> FastAPI:
+    """The interface, to be mounted at `api.BASE`."""
+    app = FastAPI(openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    answering_refusals(app, _answer)
+    for path, method, endpoint, described in (
+        (api.JOBS, "POST", _create, api.CREATE),
+        (api.JOBS, "GET", _list, api.LIST),
+        (f"{api.JOBS}/{{id}}", "GET", _get, api.GET),
+        (f"{api.JOBS}/{{id}}", "DELETE", _cancel, api.CANCEL),
+    ):
+        app.add_api_route(path, endpoint, methods=[method], **described)
+        app.add_api_route(f"{path}/", endpoint, methods=[method], include_in_schema=False)
+    return wired(api.described(app), commands, gate)
+
+
+async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Response:
+    asked = parse_request(await read_json(request))
+    submission = await commands.submit(caller.scope, asked, request_id=_request_id(request))
+    job = submission.job
+    status = JobStatus(job, 0.0, 0)
+    if not submission.created:
+        status = await commands.status(caller.scope, job.id)
+    return _shown(status, commands, {"X-Location": f"{api.BASE}{api.JOBS}/{job.id}"})
+
+
+async def _list(
+    caller: Bearer,
+    commands: TheCommands,
+    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT)] = 100,
+    offset: Annotated[str, Query()] = "",
+    status: Annotated[Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query()] = None,
+) -> Response:
+    states = [
+        state
+        for state, facts in STATES.items()
+        if status is None or facts.experience_platform == status
+    ]
+    found = await commands.statuses(
+        caller.scope,
+        states=states if status else None,
+        # A job that waits for another try has started, and is no longer new.
+        started=False if status == "NEW" else None,
+        before=await _before(commands, caller.scope, offset) if offset else None,
+        limit=limit + 1,
+    )
+    page = _page(found, limit, offset, status, commands)
+    return Response(in_json(page), media_type="application/json")
+
+
+async def _get(
+    job_id: Annotated[str, Path(alias="id")], caller: Bearer, commands: TheCommands
+) -> Response:
+    return _shown(await commands.status(caller.scope, _number(job_id)), commands)
+
+
+async def _cancel(
+    job_id: Annotated[str, Path(alias="id")], caller: Bearer, commands: TheCommands
+) -> Response:
+    number = _number(job_id)
+    ended = (await commands.store.get(caller.scope, number)).is_terminal
+    await commands.cancel(caller.scope, number)
+    return JSONResponse({"status": True, "message": api.ENDED if ended else api.CANCELLING})
+
+
+def _shown(
+    status: JobStatus, commands: Commands, headers: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    content = in_json(platform_job(status, commands.voice))
+    return Response(content, media_type="application/json", headers=dict(headers))
+
+
+def _request_id(request: Request) -> str:
+    """What makes a creation repeatable: the client's id, or one that is never given again."""
+    if REQUEST_ID in request.headers and usable_request_id(request.headers) is None:
+        problem = Problem(REQUEST_ID, "must be 1 to 128 printable ASCII characters")
+        raise InvalidRequest([problem])
+    return str(request.state.request_id)
+
+
+def _number(text: str) -> int:
+    if not _JOB_ID.fullmatch(text):
+        raise JobNotFound(f"there is no job {text[:32]!r}; a job's id is a number")
+    return int(text)
+
+
+async def _before(commands: Commands, scope: Scope, offset: str) -> tuple[datetime, int]:
+    found = _OFFSET.fullmatch(offset)
+    if found is None:
+        problem = Problem("offset", "must be <creationTime in ms>_<job id>, as link.next has it")
+        raise InvalidRequest([problem])
+    return await commands.before(scope, int(found[1]), int(found[2]))
+
+
+def _page(
+    found: Sequence[JobStatus],
+    limit: int,
+    offset: str,
+    status: str | None,
+    commands: Commands,
+) -> PlatformJobs:
+    shown = found[:limit]
+    following = ""
+    if len(found) > limit:
+        query = {"limit": limit, "offset": _cursor(shown[-1].job)}
+        following = f"{api.JOBS}/?{urlencode(query | ({'status': status} if status else {}))}"
+    if not offset:
+        # Just before the first job: gives this page again, whatever has been created since.
+        offset = f"{milliseconds(shown[0].job.created_at) + 1}_0" if shown else ""
+    return PlatformJobs.model_construct(
+        records=tuple(platform_job(one, commands.voice) for one in shown),
+        page=Page.model_construct(page_offset=offset, page_size=limit),
+        link=Link.model_construct(next=following),
+    )
+
+
+def _cursor(job: Job) -> str:
+    return f"{milliseconds(job.created_at)}_{job.id}"
+
+
+def _answer(refusal: Refusal, request: Request) -> Response:
+    """A gateway's answer to whoever may not come in, otherwise the service's own."""
+    if refusal.fault is not None:
+        content: dict[str, Any] = {
+            "error_code": GATEWAY_CODES[refusal.fault],
+            "message": refusal.message,
+        }
+    else:
+        content = {
+            "requestId": request.state.request_id,
+            "errors": {str(refusal.status.value): list(_entries(refusal))},
+            "type": f"urn:segexport:{refusal.code}",
+            "title": refusal.status.phrase,
+            "status": refusal.status.value,
+        }
+    return JSONResponse(content, status_code=refusal.status, headers=dict(refusal.headers))
+
+
+def _entries(refusal: Refusal) -> Sequence[Mapping[str, str]]:
+    code = f"UPAPI-{_NUMBERS.get(refusal.code, '100000')}-{refusal.status.value}"
+    if not refusal.problems:
+        return [{"code": code, "message": refusal.message}]
+    return [
+        {"code": code, "message": problem.message, "path": problem.path}
+        for problem in refusal.problems
+    ]

@@ -1,0 +1,148 @@
+"""What every request is held to, and every answer carries."""
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from secrets import token_hex
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from segexport.errors import BodyTooLarge, BodyTooLate, TooManyRequests
+from segexport.jobs.request import MAX_NAME
+from segexport.settings import HttpSettings
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+REQUEST_ID: Final = "x-request-id"
+QUIET: Final = frozenset({"/livez", "/readyz"})
+"""Paths that are asked for so often that their log lines are for debugging only."""
+
+_SECURITY: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_ONLY_TLS: Final = "max-age=31536000"
+
+
+class Limits:
+    """ASGI middleware: bounds a request's body in bytes and time, gives each request an id.
+
+    A request's own id (`x-request-id`) is kept where it is usable, and comes back with the
+    answer. An endpoint that reads a body that is too large meets `BodyTooLarge`, one that
+    comes too slowly `BodyTooLate`.
+    """
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+        self._app = app
+        self._max_body = settings.max_body_bytes
+        self._body_timeout = settings.body_timeout.total_seconds()
+        self._headers = {**_SECURITY}
+        if settings.certificate:
+            self._headers["Strict-Transport-Security"] = _ONLY_TLS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        request_id = usable_request_id(Headers(scope=scope)) or token_hex(16)
+        scope["state"]["request_id"] = request_id
+        began = time.perf_counter()
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, self._bounded(receive), answer)
+            except Exception:
+                # Starlette has answered, and raises what an interface has logged already.
+                if not status:
+                    raise
+            tell = log.debug if scope["path"] in QUIET else log.info
+            tell(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round((time.perf_counter() - began) * 1000, 1),
+            )
+
+    def _bounded(self, receive: Receive) -> Receive:
+        read = 0
+        due: float | None = None
+        complete = False
+
+        async def next_part() -> Message:
+            nonlocal read, due, complete
+            if complete:
+                return await receive()
+            clock = asyncio.get_running_loop().time
+            due = due or clock() + self._body_timeout
+            try:
+                async with asyncio.timeout_at(due):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooLate(
+                    f"the body did not arrive within {self._body_timeout:g} s; send it faster"
+                ) from None
+            read += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if read > self._max_body:
+                raise BodyTooLarge(
+                    f"the body is larger than {self._max_body} bytes; make it smaller"
+                )
+            return message
+
+        return next_part
+
+
+def usable_request_id(headers: Headers) -> str | None:
+    """The request id that a client has given, if it can be kept and sent back."""
+    given = headers.get(REQUEST_ID, "")
+    usable = 0 < len(given) <= MAX_NAME and given.isascii() and given.isprintable()
+    return given if usable else None
+
+
+class Rates:
+    """How many requests organizations may make: `rate` a second, `burst` at once.
+
+    One process counts what it serves itself.
+    """
+
+    KEPT: Final = 10_000
+    """Organizations that are remembered; one that is forgotten begins with a full burst."""
+
+    def __init__(
+        self, rate: float, burst: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._left = OrderedDict[str, tuple[float, float]]()  # requests left, as of when
+
+    def take(self, organization: str) -> None:
+        """Count a request. Raises `TooManyRequests`."""
+        now = self._clock()
+        left, since = self._left.pop(organization, (float(self._burst), now))
+        left = min(self._burst, left + (now - since) * self._rate)
+        refused = left < 1
+        self._left[organization] = (left if refused else left - 1, now)
+        if len(self._left) > self.KEPT:
+            self._left.popitem(last=False)
+        if refused:
+            raise TooManyRequests(math.ceil((1 - left) / self._rate))

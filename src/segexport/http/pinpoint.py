@@ -1,0 +1,234 @@
+"""Amazon Pinpoint's export jobs, below `/v1/apps/{application-id}`."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Annotated, Final
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+
+from segexport.commands import Commands, JobStatus
+from segexport.errors import InvalidRequest, JobNotFound, Problem
+from segexport.events.record import milliseconds
+from segexport.http import pinpoint_api as api
+from segexport.http.auth import Caller, Gate
+from segexport.http.bodies import read_json
+from segexport.http.pinpoint_job import (
+    ExportJobRequest,
+    export_job,
+    in_json,
+    jobs_page,
+    platform_request,
+)
+from segexport.http.problems import Refusal, answering_refusals
+from segexport.http.sigv4 import SignedRequest
+from segexport.http.wiring import TheCommands, gate_of, wired
+from segexport.jobs.job import Job, Scope
+from segexport.jobs.request import MAX_NAME, parse_request, problems_of
+
+INVOCATION_ID: Final = "amz-sdk-invocation-id"
+"""AWS's clients keep it while they repeat a call of their own accord."""
+
+ERROR_TYPES: Final[Mapping[HTTPStatus, str]] = MappingProxyType(
+    {
+        HTTPStatus.FORBIDDEN: "ForbiddenException",
+        HTTPStatus.NOT_FOUND: "NotFoundException",
+        HTTPStatus.METHOD_NOT_ALLOWED: "MethodNotAllowedException",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "PayloadTooLargeException",
+        HTTPStatus.TOO_MANY_REQUESTS: "TooManyRequestsException",
+    }
+)
+"""Pinpoint's exceptions; other client errors are BadRequestException, the rest
+InternalServerErrorException."""
+
+_SERVER_ERRORS: Final = HTTPStatus.INTERNAL_SERVER_ERROR
+_TOKEN: Final = re.compile(r"(\d{1,14})_(\d{1,16})", re.ASCII)
+_JOB_ID: Final = re.compile(r"\d{1,16}", re.ASCII)
+_SIGNATURE: Final = re.compile(r"Signature=([0-9a-f]{64})")
+_NAMES: Final = {
+    "pinpoint.roleArn": "RoleArn",
+    "pinpoint.s3UrlPrefix": "S3UrlPrefix",
+    "filter.segments.0.segmentId": "SegmentId",
+}
+"""Where a problem of the platform's request stands in Pinpoint's."""
+
+
+class Paging(BaseModel):
+    """Which part of a list is wanted: so many, after those that a token stands for."""
+
+    page_size: Annotated[int, Field(alias="page-size", ge=1, le=api.MAX_PAGE)] = api.MAX_PAGE
+    token: str | None = None
+
+
+async def _signer(request: Request) -> Caller:
+    application_id = request.path_params["application_id"]
+    return gate_of(request).signed(await _signed(request), application_id)
+
+
+Signer = Annotated[Caller, Depends(_signer)]
+
+
+def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
+    """The interface, to be mounted at `api.BASE`."""
+    app = FastAPI(openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    answering_refusals(app, _answer)
+    for path, method, endpoint, described in (
+        (api.JOBS, "POST", _create, api.CREATE),
+        (api.JOBS, "GET", _list, api.LIST),
+        (f"{api.JOBS}/{{job_id}}", "GET", _get, api.GET),
+        (api.JOBS_OF_SEGMENT, "GET", _list_of_segment, api.LIST_OF_SEGMENT),
+    ):
+        app.add_api_route(path, endpoint, methods=[method], **described)
+    app.add_route("/{rest:path}", _another, methods=api.METHODS, include_in_schema=False)
+    return wired(api.described(app), commands, gate)
+
+
+async def _create(
+    request: Request, application_id: str, caller: Signer, commands: TheCommands
+) -> Response:
+    asked = _parsed(await read_json(request))
+    try:
+        document = parse_request(platform_request(asked, application_id))
+        submission = await commands.submit(caller.scope, document, request_id=_invocation(request))
+    except InvalidRequest as error:
+        raise InvalidRequest([_in_pinpoints_words(one) for one in error.problems]) from error
+    status = JobStatus(submission.job, 0.0, 0)
+    if not submission.created:
+        status = await commands.status(caller.scope, submission.job.id)
+    return _json(in_json(export_job(status, application_id)), HTTPStatus.ACCEPTED)
+
+
+async def _get(
+    application_id: str,
+    job_id: str,
+    caller: Signer,
+    commands: TheCommands,
+) -> Response:
+    if not _JOB_ID.fullmatch(job_id):
+        raise JobNotFound(f"there is no export job {job_id[:32]!r}")
+    status = await commands.status(caller.scope, int(job_id))
+    return _json(in_json(export_job(status, application_id)))
+
+
+async def _list(
+    application_id: str,
+    caller: Signer,
+    commands: TheCommands,
+    paging: Annotated[Paging, Query()],
+) -> Response:
+    return await _page(application_id, caller, commands, paging)
+
+
+async def _list_of_segment(
+    application_id: str,
+    segment_id: str,
+    caller: Signer,
+    commands: TheCommands,
+    paging: Annotated[Paging, Query()],
+) -> Response:
+    return await _page(application_id, caller, commands, paging, segment_id)
+
+
+async def _page(
+    application_id: str,
+    caller: Caller,
+    commands: Commands,
+    paging: Paging,
+    segment_id: str | None = None,
+) -> Response:
+    found = await commands.statuses(
+        caller.scope,
+        segment=segment_id,
+        before=await _before(commands, caller.scope, paging.token),
+        limit=paging.page_size + 1,
+    )
+    shown = found[: paging.page_size]
+    more = _token_of(shown[-1].job) if len(found) > paging.page_size else None
+    return _json(in_json(jobs_page(shown, application_id, more)))
+
+
+async def _another(request: Request) -> Response:
+    """Any other operation of Pinpoint's: there are none."""
+    gate_of(request).signer(await _signed(request))
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
+
+
+async def _signed(request: Request) -> SignedRequest:
+    return SignedRequest(
+        method=request.method,
+        raw_path=request.scope["raw_path"],
+        query=request.scope["query_string"],
+        headers=request.headers.raw,
+        body=await request.body(),
+    )
+
+
+def _parsed(body: bytes) -> ExportJobRequest:
+    try:
+        return ExportJobRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequest(problems_of(error)) from error
+
+
+def _in_pinpoints_words(problem: Problem) -> Problem:
+    return Problem(_NAMES.get(problem.path, problem.path), problem.message)
+
+
+def _invocation(request: Request) -> str:
+    """What makes a creation repeatable: AWS's own id of the call, else its signature.
+
+    So that a request that somebody has recorded and sends again creates nothing either.
+    """
+    given = request.headers.get(INVOCATION_ID, "")
+    if 0 < len(given) <= MAX_NAME and given.isascii() and given.isprintable():
+        return given
+    signature = _SIGNATURE.search(request.headers.get("authorization", ""))
+    return signature[1] if signature else str(request.state.request_id)
+
+
+async def _before(
+    commands: Commands, scope: Scope, token: str | None
+) -> tuple[datetime, int] | None:
+    if token is None:
+        return None
+    try:
+        found = _TOKEN.fullmatch(base64.urlsafe_b64decode(token.encode()).decode())
+    except (binascii.Error, ValueError):
+        found = None
+    if found is None:
+        problem = Problem("token", "is none that a list has given; begin again without one")
+        raise InvalidRequest([problem])
+    return await commands.before(scope, int(found[1]), int(found[2]))
+
+
+def _token_of(job: Job) -> str:
+    cursor = f"{milliseconds(job.created_at)}_{job.id}"
+    return base64.urlsafe_b64encode(cursor.encode()).decode()
+
+
+def _json(content: bytes, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(content, media_type="application/json", status_code=status)
+
+
+def _answer(refusal: Refusal, request: Request) -> Response:
+    """An error in Pinpoint's form; the header is what its clients tell exceptions apart by."""
+    status = refusal.status
+    if status is HTTPStatus.UNAUTHORIZED:
+        status = HTTPStatus.FORBIDDEN  # Pinpoint has no other
+    elif status in {HTTPStatus.CONFLICT, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}:
+        status = HTTPStatus.BAD_REQUEST
+    other = "BadRequestException" if status < _SERVER_ERRORS else "InternalServerErrorException"
+    headers = {
+        **refusal.headers,
+        "x-amzn-ErrorType": ERROR_TYPES.get(status, other),
+        "x-amzn-RequestId": request.state.request_id,
+    }
+    content = {"Message": refusal.message, "RequestID": request.state.request_id}
+    return JSONResponse(content, status_code=status, headers=headers)

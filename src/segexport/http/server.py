@@ -1,0 +1,154 @@
+"""Listening: uvicorn, with a time limit on whatever a client may leave half done."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+
+from segexport.errors import SettingsError
+from segexport.http.connection import Connection
+from segexport.settings import HttpSettings
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+MAX_HEAD: Final = 16 * 1024
+"""Bytes of a request's first line and headers."""
+KEEP_ALIVE: Final = 75
+"""Seconds that a connection may be idle between two requests."""
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted."""
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
+    """Serve `app` during the block; gives the address, such as `http://127.0.0.1:8080`.
+
+    At its end, open requests have `settings.grace` to be answered. Raises `SettingsError` if
+    the address cannot be taken, or the certificate cannot be used.
+    """
+    listener = _bound(settings)
+    server = _Server(_config(app, settings))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.certificate else "http"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    log.info("listening", address=address)
+    try:
+        yield address
+    finally:
+        server.should_exit = True
+        await serving
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
+
+
+def _bound(settings: HttpSettings) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, address = found[0]
+        return socket.create_server(
+            (str(address[0]), int(address[1])), family=family, backlog=BACKLOG
+        )
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error}); "
+            "set http.host and http.port to others, or end what uses them"
+        ) from error
+
+
+def _config(app: ASGIApp, settings: HttpSettings) -> uvicorn.Config:
+    def protocol(**options: Any) -> Connection:
+        return _Connection(settings, **options)
+
+    config = uvicorn.Config(
+        app,
+        http=protocol,  # type: ignore[arg-type]  # called with what a protocol class is made of
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, round(settings.grace.total_seconds())),
+        h11_max_incomplete_event_size=MAX_HEAD,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.private_key,
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise SettingsError(
+            f"the certificate {settings.certificate} cannot be used ({error}); check "
+            "http.certificate and http.private_key"
+        ) from error
+    return config
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals to the service."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Connection(Connection):
+    """Closes a connection on which a request does not arrive, or an answer is not taken.
+
+    uvicorn itself only limits how long a connection may be silent between two requests.
+    """
+
+    def __init__(self, settings: HttpSettings, **options: Any) -> None:
+        super().__init__(**options)
+        self._head_timeout = settings.head_timeout.total_seconds()
+        self._patience = settings.stream_patience.total_seconds()
+        self._arrival: asyncio.TimerHandle | None = None
+        self._departure: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_a_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._has_arrived()
+        elif self._arrival is None:
+            self._await_a_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_arrived()
+        self._is_taken()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._departure = self.loop.call_later(self._patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._is_taken()
+
+    def _await_a_head(self) -> None:
+        self._arrival = self.loop.call_later(self._head_timeout, self.transport.abort)
+
+    def _has_arrived(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+    def _is_taken(self) -> None:
+        if self._departure is not None:
+            self._departure.cancel()
+            self._departure = None

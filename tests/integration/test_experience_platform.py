@@ -1,0 +1,364 @@
+"""Experience Platform's interface: what clients of the documented API send and receive."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from segexport.http.experience_platform_api import CANCELLING, ENDED
+from segexport.jobs import job as steps
+from segexport.jobs.lifecycle import JobState
+from segexport.jobs.publication import DataFile
+from segexport.store.store import FinishedPart, FinishedPiece, Lease
+from support.interfaces import BODY, JOBS, Interfaces
+from support.job_stories import advanced, initialize, publish, start
+from support.waiting import until
+from support.workplace import SCOPE
+
+
+async def created(client: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
+    """A new job as the answer to its creation shows it."""
+    answer = await client.post(JOBS, json={**BODY, **changes})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def ended(client: httpx.AsyncClient, job_id: int) -> dict[str, Any]:
+    """A job as it is shown once it has ended."""
+    shown: dict[str, Any] = {}
+
+    async def has() -> bool:
+        shown.update((await client.get(f"{JOBS}/{job_id}")).json())
+        return shown["status"] in {"SUCCEEDED", "FAILED"}
+
+    await until(has, 30, f"job {job_id} has ended")
+    return shown
+
+
+def without_times(shown: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in shown.items()
+        if key not in {"creationTime", "updateTime", "metrics"}
+    }
+
+
+# Creating
+
+
+async def test_a_new_job_is_shown_as_the_documents_show_it(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        answer = await client.post(
+            JOBS,
+            json={
+                **BODY,
+                "fields": "identities.id,person.name",
+                "mergePolicy": {"id": "timestampOrdered-none-mp", "version": 1},
+                "filter": {**BODY["filter"], "fromIngestTimestamp": "2018-01-01T00:00:00Z"},
+                "additionalFields": {
+                    "eventList": {"filter": {"fromIngestTimestamp": "2018-01-01T00:00:00Z"}}
+                },
+            },
+            headers={"x-request-id": "nightly-1"},
+        )
+    job = answer.json()
+    assert answer.status_code == 200
+    assert answer.headers["x-location"] == f"{JOBS}/{job['id']}"
+    assert answer.headers["x-request-id"] == "nightly-1"
+    assert isinstance(job["id"], int)
+    assert without_times(job) == {
+        "id": job["id"],
+        "jobType": "BATCH",
+        "destination": {"datasetId": "audience", "segmentPerBatch": False},
+        "fields": "identities.id,person.name",
+        "schema": {"name": "_xdm.context.profile"},
+        "imsOrgId": "acme",
+        "status": "NEW",
+        "filter": {
+            "segments": [{"segmentId": "gold", "segmentNs": "ups", "status": ["realized"]}],
+            "fromIngestTimestamp": "2018-01-01T00:00:00Z",
+        },
+        "additionalFields": {
+            "eventList": {"fields": "", "filter": {"fromIngestTimestamp": "2018-01-01T00:00:00Z"}}
+        },
+        "mergePolicy": {"id": "timestampOrdered-none-mp", "version": 1},
+        "profileInstanceId": "ups",
+        "computeGatewayJobId": {"exportJob": ""},
+        "requestId": "nightly-1",
+    }
+    assert job["metrics"] == {"totalTime": {"startTimeInMs": job["creationTime"]}}
+    assert job["creationTime"] == job["updateTime"] > 1_700_000_000_000
+
+
+async def test_a_creation_that_is_sent_again_answers_with_the_same_job(
+    open_house: Interfaces,
+) -> None:
+    async with open_house.client() as client:
+        answers = [
+            await client.post(JOBS, json=BODY, headers={"x-request-id": "again"}) for _ in range(3)
+        ]
+        other = await client.post(
+            JOBS, json={**BODY, "fields": "person.name"}, headers={"x-request-id": "again"}
+        )
+        without = [(await created(client))["id"] for _ in range(2)]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert other.status_code == 409
+    assert other.json()["errors"]["409"][0]["code"] == "UPAPI-100102-409"
+    assert without[0] != without[1]
+
+
+async def test_what_is_wrong_with_a_body_is_told_at_once(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        answer = await client.post(
+            JOBS,
+            json={
+                "filter": {"segments": [{"segmentNs": "ups"}], "emptyProfiles": "perhaps"},
+                "destination": {},
+                "surprise": 1,
+            },
+        )
+        unknown = await client.post(
+            JOBS,
+            json={**BODY, "filter": {"segments": [{"segmentId": "nope"}]}, "fields": "no.such"},
+        )
+    assert answer.status_code == 400
+    body = answer.json()
+    assert (body["status"], body["title"]) == (400, "Bad Request")
+    assert body["requestId"] == answer.headers["x-request-id"]
+    assert {entry["path"] for entry in body["errors"]["400"]} == {
+        "filter.segments.0.segmentId",
+        "filter.emptyProfiles",
+        "destination.datasetId",
+        "surprise",
+    }
+    assert [entry["path"] for entry in unknown.json()["errors"]["400"]] == [
+        "filter.segments.0.segmentId",
+        "fields",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b"a=b", "application/x-www-form-urlencoded", 415),
+        (json.dumps(BODY).encode(), "application/json; charset=utf-8", 200),
+    ],
+)
+async def test_a_body_has_to_be_json(
+    content: bytes, kind: str, status: int, open_house: Interfaces
+) -> None:
+    async with open_house.client() as client:
+        answer = await client.post(JOBS, content=content, headers={"content-type": kind})
+    assert answer.status_code == status
+
+
+# The life of a job
+
+
+async def test_a_job_is_followed_to_its_end(open_house: Interfaces) -> None:
+    async with open_house.client() as client, open_house.place.working():
+        job = await created(client)
+        done = await ended(client, job["id"])
+    (batch,) = open_house.place.dataset.batches()
+    assert done["status"] == "SUCCEEDED"
+    assert done["destination"]["batchId"] == batch.manifest.batch
+    assert done["metrics"]["totalExportedProfileCounter"] == 20
+    assert done["metrics"]["exportedProfileByNamespaceCounter"] == {"Email": 16}
+    for span in ("totalTime", "profileExportTime"):
+        time = done["metrics"][span]
+        assert time["totalTimeInMs"] == time["endTimeInMs"] - time["startTimeInMs"] >= 0
+    assert len(done["computeGatewayJobId"]["exportJob"]) == 36
+    assert "errors" not in done
+    assert done["updateTime"] >= done["creationTime"] == job["creationTime"]
+
+
+async def test_metrics_grow_while_a_job_runs(open_house: Interfaces) -> None:
+    store = open_house.place.store
+    async with open_house.client() as client:
+        shown = await created(client)
+        job = await store.claim("somebody", timedelta(minutes=1), limit=1)
+        assert job is not None
+        for step in (steps.claim, initialize, start):
+            job = await advanced(store, job, step)
+        exported = []
+        for index in range(3):
+            metrics = (await client.get(f"{JOBS}/{shown['id']}")).json()["metrics"]
+            assert metrics["totalTime"].keys() == {"startTimeInMs"}
+            assert metrics["profileExportTime"].keys() == {"startTimeInMs"}
+            counted = metrics["exportedProfileByNamespaceCounter"].get("Email", 0)
+            exported.append((metrics["totalExportedProfileCounter"], counted))
+            data = DataFile(name=f"{index}", rows=7, size=1, sha256="")
+            part = FinishedPart(selected=9, discarded=2, data=data, namespaces={"Email": 5})
+            piece = FinishedPiece(index=index, epoch=job.epoch, parts=(part,))
+            await store.save_piece(Lease(job.id, "somebody", job.epoch), piece)
+    assert exported == [(0, 0), (7, 5), (14, 10)]
+
+
+async def test_each_segment_may_have_its_batch(open_house: Interfaces) -> None:
+    async with open_house.client() as client, open_house.place.working():
+        job = await created(client, destination={"dataSetId": "audience", "segmentPerBatch": True})
+        done = await ended(client, job["id"])
+    (batch,) = open_house.place.dataset.batches()
+    assert "batchId" not in done["destination"]
+    assert done["destination"]["batches"] == [
+        {
+            "segmentId": "gold",
+            "segmentNs": "ups",
+            "status": ["realized"],
+            "batchId": batch.manifest.batch,
+        }
+    ]
+
+
+async def test_a_waiting_job_is_cancelled_and_says_so(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        job = await created(client)
+        answer = await client.delete(f"{JOBS}/{job['id']}")
+        shown = (await client.get(f"{JOBS}/{job['id']}")).json()
+        again = await client.delete(f"{JOBS}/{job['id']}")
+    assert (answer.status_code, answer.json()) == (200, {"status": True, "message": CANCELLING})
+    assert (again.status_code, again.json()) == (200, {"status": True, "message": ENDED})
+    assert shown["status"] == "FAILED"
+    (error,) = shown["errors"]
+    assert error["msg"] == "cancelled on request"
+    assert error["code"].isdigit()
+    assert error["callStack"]
+    assert (await open_house.place.store.get(SCOPE, job["id"])).state is JobState.CANCELLED
+
+
+async def test_a_job_that_is_being_published_is_too_far_to_be_cancelled(
+    open_house: Interfaces,
+) -> None:
+    place = open_house.place
+    async with open_house.client() as client:
+        job = await created(client)
+        stored = await place.store.get(SCOPE, job["id"])
+        for step in (steps.claim, initialize, start, publish):
+            stored = await advanced(place.store, stored, step)
+        answer = await client.delete(f"{JOBS}/{job['id']}")
+    assert answer.status_code == 409
+    assert answer.json()["errors"]["409"][0]["code"] == "UPAPI-100203-409"
+
+
+# Lists
+
+
+async def test_no_page_skips_or_repeats_a_job_while_new_ones_arrive(
+    open_house: Interfaces,
+) -> None:
+    async with open_house.client() as client:
+        there = [(await created(client))["id"] for _ in range(7)]
+        seen: list[int] = []
+        following = f"{JOBS}?limit=2"
+        while following:
+            page = (await client.get(following)).json()
+            seen += [record["id"] for record in page["records"]]
+            assert page["page"]["pageSize"] == 2
+            assert page["page"] | {"pageOffset": "", "pageSize": 0} == {
+                "sortField": "createdTime",
+                "sort": "desc",
+                "pageOffset": "",
+                "pageSize": 0,
+            }
+            await created(client)
+            # Whatever was created since: the page's own cursor gives it again.
+            again = await client.get(
+                JOBS, params={"limit": 2, "offset": page["page"]["pageOffset"]}
+            )
+            assert [r["id"] for r in again.json()["records"]] == [r["id"] for r in page["records"]]
+            following = page["link"]["next"] and f"/data/core/ups{page['link']['next']}"
+    assert following == ""
+    assert seen == list(reversed(there))
+
+
+async def test_a_list_may_be_filtered_by_status(open_house: Interfaces) -> None:
+    async with open_house.client() as client, open_house.place.working() as worker:
+        done = await created(client)
+        await ended(client, done["id"])
+        worker.stop()
+        waiting = [(await created(client))["id"] for _ in range(3)]
+        cancelled = waiting.pop()
+        await client.delete(f"{JOBS}/{cancelled}")
+
+        async def listed(status: str) -> list[int]:
+            answer = await client.get(JOBS, params={"status": status})
+            return [record["id"] for record in answer.json()["records"]]
+
+        assert await listed("NEW") == waiting[::-1]
+        assert await listed("SUCCEEDED") == [done["id"]]
+        assert await listed("FAILED") == [cancelled]
+        page = (await client.get(JOBS, params={"status": "NEW", "limit": 1})).json()
+        assert "status=NEW" in page["link"]["next"]
+
+
+async def test_an_empty_list_has_no_next(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        assert (await client.get(JOBS)).json() == {
+            "records": [],
+            "page": {
+                "sortField": "createdTime",
+                "sort": "desc",
+                "pageOffset": "",
+                "pageSize": 100,
+            },
+            "link": {"next": ""},
+        }
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "offset=12", "offset=a_b", "status=DONE"]
+)
+async def test_a_query_that_is_wrong_is_refused(query: str, open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        answer = await client.get(f"{JOBS}?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["errors"]["400"][0]["path"] == query.partition("=")[0]
+
+
+async def test_addresses_are_the_same_with_a_slash_at_their_end(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        job = (await client.post(f"{JOBS}/", json=BODY)).json()
+        assert (await client.get(f"{JOBS}/")).json()["records"][0]["id"] == job["id"]
+        assert (await client.get(f"{JOBS}/{job['id']}/")).json()["id"] == job["id"]
+        assert (await client.delete(f"{JOBS}/{job['id']}/")).status_code == 200
+
+
+# What is not there
+
+
+@pytest.mark.parametrize("job_id", ["1", "0", "abc", "9" * 16, "9" * 400, "-1", "1.5"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_a_job_that_is_not_there_is_not_found(
+    method: str, job_id: str, open_house: Interfaces
+) -> None:
+    async with open_house.client() as client:
+        answer = await client.request(method, f"{JOBS}/{job_id}")
+    assert answer.status_code == 404
+    body = answer.json()
+    assert body["errors"]["404"][0]["code"] == "UPAPI-100201-404"
+    assert body["type"] == "urn:segexport:job.not_found"
+
+
+async def test_other_methods_are_not_allowed(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        answer = await client.put(JOBS, json=BODY)
+        elsewhere = await client.get("/data/core/ups/segment/jobs")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert elsewhere.status_code == 404
+
+
+async def test_while_the_store_is_away_clients_are_told_to_come_again(
+    open_house: Interfaces,
+) -> None:
+    await open_house.place.store.close()
+    async with open_house.client() as client:
+        answer = await client.get(JOBS)
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert "jobs.sqlite" not in answer.text

@@ -1,0 +1,299 @@
+"""Pinpoint's interface, asked by boto3 as it is."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import httpx
+import pytest
+
+from segexport.http.server import listening
+from segexport.jobs.lifecycle import STATES
+from support.interfaces import (
+    APPLICATION,
+    BODY,
+    JOBS,
+    Interfaces,
+    OpenPlace,
+    http_settings,
+    pinpoint_settings,
+    serving,
+)
+from support.s3 import Bucket
+
+REQUEST = {
+    "RoleArn": "arn:aws:iam::111122223333:role/exports",
+    "S3UrlPrefix": "s3://exports/spring/",
+    "SegmentId": "gold",
+    "SegmentVersion": 3,
+}
+
+
+def create(client: Any, **changes: Any) -> dict[str, Any]:
+    """CreateExportJob; None leaves a part of the request out."""
+    asked = {name: value for name, value in {**REQUEST, **changes}.items() if value is not None}
+    answer = client.create_export_job(ApplicationId=APPLICATION, ExportJobRequest=asked)
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 202
+    return dict(answer["ExportJobResponse"])
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return await asyncio.to_thread(function, *arguments, **options)
+
+
+def followed(client: Any, job_id: str) -> list[dict[str, Any]]:
+    """All that GetExportJob has told of a job, until it has ended."""
+    told: list[dict[str, Any]] = []
+    while not told or told[-1]["JobStatus"] not in {"COMPLETED", "FAILED"}:
+        answer = client.get_export_job(ApplicationId=APPLICATION, JobId=job_id)
+        told.append(answer["ExportJobResponse"])
+        assert len(told) < 2_000, "the job does not end"
+    return told
+
+
+async def test_a_job_is_created_and_followed_to_its_end(house: Interfaces, tmp_path: Path) -> None:
+    client = house.pinpoint(house.new_key("prod"))
+    async with house.place.working():
+        job = await in_thread(create, client)
+        told = await in_thread(followed, client, job["Id"])
+    assert job == {
+        "ApplicationId": APPLICATION,
+        "CreationDate": job["CreationDate"],
+        "Definition": REQUEST,
+        "Id": job["Id"],
+        "JobStatus": "CREATED",
+        "Type": "EXPORT",
+    }
+    order = list(dict.fromkeys(facts.pinpoint for facts in STATES.values()))
+    places = [order.index(one["JobStatus"]) for one in told]
+    assert places == sorted(places)
+    done = told[-1]
+    assert done["JobStatus"] == "COMPLETED"
+    assert done["CompletedPieces"] == done["TotalPieces"] > 0
+    assert (done["FailedPieces"], done["TotalFailures"]) == (0, 0)
+    lines = [
+        json.loads(line)
+        for path in sorted((tmp_path / "exported").rglob("*.gz"))
+        for line in gzip.decompress(path.read_bytes()).splitlines()
+    ]
+    assert done["TotalProcessed"] == len(lines) > 0
+    assert {line["ChannelType"] for line in lines} == {"EMAIL"}
+
+
+async def test_endpoints_land_in_the_bucket_that_was_named(
+    open_place: OpenPlace, bucket: Bucket
+) -> None:
+    name = bucket.root.removeprefix("s3://").partition("/")[0]
+    place = await open_place(pinpoint=pinpoint_settings(**{name: "s3"}), **bucket.settings)
+    async with serving(place) as house, place.working():
+        client = house.pinpoint()
+        job = await in_thread(create, client, S3UrlPrefix=f"s3://{name}/spring")
+        told = await in_thread(followed, client, job["Id"])
+    assert told[-1]["JobStatus"] == "COMPLETED"
+    keys = [key for key in bucket.keys if "/spring/" in f"/{key}" and key.endswith(".gz")]
+    lines = [
+        json.loads(line)
+        for key in keys
+        for line in gzip.decompress(bucket.files.cat_file(key)).splitlines()
+    ]
+    assert len(lines) == told[-1]["TotalProcessed"] > 0
+
+
+async def test_everybody_is_exported_where_no_segment_is_named(open_house: Interfaces) -> None:
+    client = open_house.pinpoint()
+    async with open_house.place.working():
+        job = await in_thread(create, client, SegmentId=None, SegmentVersion=None)
+        told = await in_thread(followed, client, job["Id"])
+    assert "SegmentId" not in told[-1]["Definition"]
+    assert told[-1]["JobStatus"] == "COMPLETED"
+
+
+async def test_lists_are_paged_with_tokens(open_house: Interfaces) -> None:
+    client = open_house.pinpoint()
+    gold = [(await in_thread(create, client))["Id"] for _ in range(3)]
+    everybody = [(await in_thread(create, client, SegmentId=None))["Id"] for _ in range(2)]
+
+    def pages(list_jobs: Callable[..., Any], **asked: Any) -> list[str]:
+        seen: list[str] = []
+        token: dict[str, str] = {}
+        while True:
+            answer = list_jobs(ApplicationId=APPLICATION, PageSize="2", **asked, **token)
+            page = answer["ExportJobsResponse"]
+            seen += [one["Id"] for one in page["Item"]]
+            if "NextToken" not in page:
+                return seen
+            token = {"Token": page["NextToken"]}
+
+    assert await in_thread(pages, client.get_export_jobs) == [*everybody[::-1], *gold[::-1]]
+    of_gold = await in_thread(pages, client.get_segment_export_jobs, SegmentId="gold")
+    assert of_gold == gold[::-1]
+    assert await in_thread(pages, client.get_segment_export_jobs, SegmentId="other") == []
+
+
+async def test_the_clients_own_repetition_creates_one_job(open_house: Interfaces) -> None:
+    """The answer is lost on its way: boto3 asks again, as it does by itself."""
+    lost = 0
+
+    async def lossy(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal lost
+        first = scope["method"] == "POST" and not lost
+
+        async def answer(message: Any) -> None:
+            nonlocal lost
+            if first and message["type"] == "http.response.start":
+                lost += 1
+                raise ConnectionError("the answer is lost")
+            await send(message)
+
+        await open_house.app(scope, receive, answer)
+
+    async with listening(lossy, open_house.place.settings.http) as address:
+        client = open_house.pinpoint(attempts=3, endpoint_url=address)
+        job = await in_thread(create, client)
+    assert lost == 1
+    listed = await in_thread(open_house.pinpoint().get_export_jobs, ApplicationId=APPLICATION)
+    assert [one["Id"] for one in listed["ExportJobsResponse"]["Item"]] == [job["Id"]]
+
+
+async def test_a_request_that_is_recorded_and_sent_again_creates_nothing(
+    house: Interfaces,
+) -> None:
+    recorded: list[Any] = []
+    client = house.pinpoint(house.new_key())
+    client.meta.events.register("before-send.*", lambda request, **_: recorded.append(request))
+    job = await in_thread(create, client)
+    (request,) = recorded
+    async with httpx.AsyncClient() as thief:
+        answer = await thief.post(
+            request.url, content=request.body, headers=dict(request.headers.items())
+        )
+    assert answer.status_code == 202
+    assert answer.json()["Id"] == job["Id"]
+
+
+# Exceptions
+
+
+async def test_what_is_not_there_is_not_found(open_house: Interfaces) -> None:
+    client = open_house.pinpoint()
+    missing = client.exceptions.NotFoundException
+    for job_id in ("1", "nonsense"):
+        with pytest.raises(missing) as caught:
+            await in_thread(client.get_export_job, ApplicationId=APPLICATION, JobId=job_id)
+        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+        assert caught.value.response["Message"]
+        assert caught.value.response["RequestID"]
+    with pytest.raises(missing):
+        await in_thread(client.get_export_jobs, ApplicationId="other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"S3UrlPrefix": "s3://foreign/spring/"}, "S3UrlPrefix"),
+        ({"S3UrlPrefix": "exports"}, "S3UrlPrefix"),
+        ({"SegmentId": "nope"}, "SegmentId"),
+        ({"RoleArn": ""}, "RoleArn"),
+    ],
+)
+async def test_a_request_that_is_wrong_is_a_bad_request(
+    changes: dict[str, Any], where: str, open_house: Interfaces
+) -> None:
+    client = open_house.pinpoint()
+    with pytest.raises(client.exceptions.BadRequestException, match=where):
+        await in_thread(create, client, **changes)
+
+
+async def test_a_token_that_no_list_has_given_is_a_bad_request(open_house: Interfaces) -> None:
+    client = open_house.pinpoint()
+    for wrong in ({"Token": "x"}, {"Token": "bm9uZQ=="}, {"PageSize": "0"}, {"PageSize": "many"}):
+        with pytest.raises(client.exceptions.BadRequestException):
+            await in_thread(client.get_export_jobs, ApplicationId=APPLICATION, **wrong)
+
+
+async def test_another_secret_is_forbidden(house: Interfaces) -> None:
+    key, other = house.new_key(), house.new_key()
+    client = house.pinpoint(type(key)(key.key, key.client_secret, other.secret_access_key))
+    with pytest.raises(client.exceptions.ForbiddenException, match="signature"):
+        await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+
+
+async def test_another_region_is_forbidden(house: Interfaces) -> None:
+    key = house.new_key()
+    client = house.pinpoint(key, region_name="eu-west-1")
+    with pytest.raises(client.exceptions.ForbiddenException, match="us-east-1"):
+        await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+
+
+async def test_an_application_of_another_sandbox_is_not_found(house: Interfaces) -> None:
+    for key in (house.new_key("stage"), house.new_key(organization="other")):
+        client = house.pinpoint(key)
+        with pytest.raises(client.exceptions.NotFoundException) as caught:
+            await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+        with pytest.raises(client.exceptions.NotFoundException) as missing:
+            await in_thread(client.get_export_jobs, ApplicationId="nowhere")
+        told = [str(one.value).replace("nowhere", APPLICATION) for one in (caught, missing)]
+        assert told[0] == told[1]
+
+
+async def test_a_body_that_is_too_large_is_said_to_be(open_house: Interfaces) -> None:
+    client = open_house.pinpoint()
+    with pytest.raises(client.exceptions.PayloadTooLargeException):
+        await in_thread(create, client, RoleArn="x" * 2_000_000)
+
+
+async def test_whoever_asks_too_often_is_told_to_wait(open_place: OpenPlace) -> None:
+    place = await open_place(http=http_settings(rate=0.001, burst=2))
+    async with serving(place) as house:
+        client = house.pinpoint()
+        for _ in range(2):
+            await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+        with pytest.raises(client.exceptions.TooManyRequestsException) as caught:
+            await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+        headers = caught.value.response["ResponseMetadata"]["HTTPHeaders"]
+        assert int(headers["retry-after"]) > 1
+
+
+async def test_the_rest_of_pinpoint_is_not_allowed(open_house: Interfaces) -> None:
+    client = open_house.pinpoint()
+    with pytest.raises(client.exceptions.MethodNotAllowedException):
+        await in_thread(client.get_apps)
+    with pytest.raises(client.exceptions.MethodNotAllowedException):
+        await in_thread(client.get_segments, ApplicationId=APPLICATION)
+
+
+async def test_what_went_wrong_here_is_not_a_fault_of_the_client(open_house: Interfaces) -> None:
+    await open_house.place.store.close()
+    client = open_house.pinpoint()
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+    assert caught.value.response["Error"]["Code"] == "InternalServerErrorException"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+
+
+# Both interfaces
+
+
+async def test_both_interfaces_show_the_same_jobs(open_house: Interfaces) -> None:
+    pinpoint = open_house.pinpoint()
+    async with open_house.client() as platform:
+        ours = (await in_thread(create, pinpoint))["Id"]
+        theirs = (await platform.post(JOBS, json=BODY)).json()["id"]
+        listed = (await platform.get(JOBS)).json()["records"]
+        mine = await in_thread(pinpoint.get_export_jobs, ApplicationId=APPLICATION)
+        shown = (
+            await in_thread(pinpoint.get_export_job, ApplicationId=APPLICATION, JobId=str(theirs))
+        )["ExportJobResponse"]
+        async with open_house.place.working():
+            told = await in_thread(followed, pinpoint, ours)
+        done = (await platform.get(f"{JOBS}/{ours}")).json()
+    assert [one["id"] for one in listed] == [theirs, int(ours)]
+    assert [one["Id"] for one in mine["ExportJobsResponse"]["Item"]] == [str(theirs), ours]
+    assert shown["JobStatus"] == "CREATED"
+    assert shown["Definition"] == {"RoleArn": "", "S3UrlPrefix": "", "SegmentId": "gold"}
+    assert (told[-1]["JobStatus"], done["status"]) == ("COMPLETED", "SUCCEEDED")
+    assert done["pinpoint"]["s3UrlPrefix"] == REQUEST["S3UrlPrefix"]
