@@ -25,7 +25,7 @@ from segexport.http.experience_platform_job import (
 )
 from segexport.http.limits import REQUEST_ID, usable_request_id
 from segexport.http.problems import Refusal, answering_refusals
-from segexport.http.wiring import TheCommands, gate_of, wired
+from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import STATES
 from segexport.jobs.request import parse_request
@@ -71,7 +71,7 @@ Bearer = Annotated[Caller, Depends(_bearer)]
 
 def platform_app(commands: Commands, gate: Gate) -> FastAPI:
     """The interface, to be mounted at `api.BASE`."""
-    app = FastAPI(openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app = new_app()
     answering_refusals(app, _answer)
     for path, method, endpoint, described in (
         (api.JOBS, "POST", _create, api.CREATE),
@@ -79,8 +79,8 @@ def platform_app(commands: Commands, gate: Gate) -> FastAPI:
         (f"{api.JOBS}/{{id}}", "GET", _get, api.GET),
         (f"{api.JOBS}/{{id}}", "DELETE", _cancel, api.CANCEL),
     ):
-        app.add_api_route(path, endpoint, methods=[method], **described)
-        app.add_api_route(f"{path}/", endpoint, methods=[method], include_in_schema=False)
+        add_operation(app, path, method, endpoint, described)
+        add_operation(app, f"{path}/", method, endpoint, {"include_in_schema": False})
     return wired(api.described(app), commands, gate)
 
 
