@@ -23,7 +23,7 @@ from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sign_in import SignIn
 from segexport.http.tail import Tail
 from segexport.http.tokens import Tokens
-from segexport.http.wiring import add_operation, new_app
+from segexport.http.wiring import add_operation, mount, new_app
 from segexport.settings import Settings
 
 
@@ -63,8 +63,8 @@ def create_app(
     """Everything that is served over HTTP."""
     app = new_app()
     answering_refusals(app, _answer)
-    app.mount(experience_platform_api.BASE, platform_app(commands, door.gate))
-    app.mount(pinpoint_api.BASE, pinpoint_app(commands, door.gate))
+    mount(app, experience_platform_api.BASE, platform_app(commands, door.gate))
+    mount(app, pinpoint_api.BASE, pinpoint_app(commands, door.gate))
     sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=not settings.http.is_loopback)
     sign_in.serve(app)
     health.serve(app)

@@ -67,6 +67,7 @@ async def _bearer(request: Request) -> Caller:
 
 
 Bearer = Annotated[Caller, Depends(_bearer)]
+JobId = Annotated[str, Path(alias="id", json_schema_extra={"pattern": api.JOB_ID})]
 
 
 def platform_app(commands: Commands, gate: Gate) -> FastAPI:
@@ -98,7 +99,7 @@ async def _list(
     caller: Bearer,
     commands: TheCommands,
     limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT)] = 100,
-    offset: Annotated[str, Query()] = "",
+    offset: Annotated[str, Query(json_schema_extra={"pattern": api.OFFSET})] = "",
     status: Annotated[Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query()] = None,
 ) -> Response:
     states = [
@@ -119,13 +120,13 @@ async def _list(
 
 
 async def _get(
-    job_id: Annotated[str, Path(alias="id")], caller: Bearer, commands: TheCommands
+    job_id: JobId, caller: Bearer, commands: TheCommands
 ) -> Response:
     return _shown(await commands.status(caller.scope, _number(job_id)), commands)
 
 
 async def _cancel(
-    job_id: Annotated[str, Path(alias="id")], caller: Bearer, commands: TheCommands
+    job_id: JobId, caller: Bearer, commands: TheCommands
 ) -> Response:
     number = _number(job_id)
     ended = (await commands.store.get(caller.scope, number)).is_terminal

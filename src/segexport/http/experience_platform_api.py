@@ -13,6 +13,8 @@ from segexport.jobs.request import ExportRequest
 BASE: Final = "/data/core/ups"
 JOBS: Final = "/export/jobs"
 MAX_LIMIT: Final = 1000
+OFFSET: Final = "^([0-9]{1,14}_[0-9]{1,16})?$"
+JOB_ID: Final = "^[0-9]{1,16}$"
 
 CANCELLING: Final = "Export job has been marked for cancelling"
 ENDED: Final = "Export job had ended already; nothing was changed"
@@ -52,13 +54,14 @@ class ServiceError(BaseModel):
     status: int
 
 
+SEGMENT: Final = "52c26d0d-45f2-47a2-ab30-ed06abc981ff"
 _REQUEST: Final[Mapping[str, Any]] = {
     "fields": "identities.id,personalEmail.address",
     "mergePolicy": {"id": "timestampOrdered-none-mp", "version": 1},
     "filter": {
         "segments": [
             {
-                "segmentId": "52c26d0d-45f2-47a2-ab30-ed06abc981ff",
+                "segmentId": SEGMENT,
                 "segmentNs": "ups",
                 "status": ["realized"],
             }

@@ -104,9 +104,10 @@ _INVOCATION_ID: Final = {
     "required": False,
     "description": (
         "Makes the creation repeatable: within 24 hours, the same id with the same body answers "
-        "with the same job. AWS's clients send it by themselves."
+        "with the same job. AWS's clients send it by themselves. One that is not 1 to 128 "
+        "printable ASCII characters is not heeded."
     ),
-    "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string"},
 }
 
 CREATE: Final = _operation(

@@ -11,11 +11,14 @@ from segexport.http.auth import API_KEY, ORGANIZATION, SANDBOX, SESSION
 FORM: Final = "application/x-www-form-urlencoded"
 PROBLEM: Final = "application/problem+json"
 EVENTS: Final = "text/event-stream"
+MAX_FIELDS: Final = 20
 COMPLETE: Final = f"send client_id and client_secret, each once, as {FORM}"
 
 
 class TokenRequest(BaseModel):
     """The client_credentials grant; `scope` and whatever else is sent has no meaning here."""
+
+    model_config = ConfigDict(json_schema_extra={"maxProperties": MAX_FIELDS})
 
     grant_type: Literal["client_credentials"]
     client_id: str
@@ -33,6 +36,8 @@ class Token(BaseModel):
 
 class SessionRequest(BaseModel):
     """Whose session is asked for."""
+
+    model_config = ConfigDict(json_schema_extra={"maxProperties": MAX_FIELDS})
 
     client_id: str
     client_secret: str
@@ -156,24 +161,37 @@ SIGN_OUT: Final[dict[str, Any]] = {
 }
 
 
-def _parameter(name: str, where: str, words: str, **schema: Any) -> dict[str, Any]:
+def _parameter(name: str, where: str, words: str) -> dict[str, Any]:
     return {
         "name": name,
         "in": where,
         "required": False,
         "description": words,
-        "schema": {"type": "string", "minLength": 1, **schema},
+        "schema": {"type": "string"},
     }
 
 
-_READY_MESSAGE: Final = 'retry: 2000\n\nid: 1-41\nevent: ready\ndata: {"cursor":"1-41"}\n\n'
+_MESSAGE: Final = {
+    "title": "Message",
+    "description": "The fields of one message of the stream.",
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {
+            "enum": ["ready", "expired", "queued", "started", "finished", "overrun", "bye"],
+        },
+        "id": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
+        "data": {"type": "string", "contentMediaType": openapi.JSON},
+    },
+}
+_READY: Final = {"id": "1-41", "event": "ready", "data": '{"cursor":"1-41"}'}
 STREAM: Final[dict[str, Any]] = {
     "operation_id": "followEvents",
     "summary": "Follow your events as they are committed (Server-Sent Events)",
     "responses": {
         200: {
             **openapi.bare_answer("The stream. Its first message is `ready`, or `expired`."),
-            "content": {EVENTS: {"schema": {"type": "string"}, "example": _READY_MESSAGE}},
+            "content": {EVENTS: {"schema": _MESSAGE, "example": _READY}},
         },
         400: _problem(
             400,
@@ -223,7 +241,6 @@ STREAM: Final[dict[str, Any]] = {
                 "Last-Event-ID",
                 "header",
                 "The id of the last message that came: the stream goes on behind it.",
-                pattern="^[0-9]{1,18}-[0-9]{1,18}$",
             ),
         ],
         "security": [{"token": [], "key": []}, {"session": []}],

@@ -22,7 +22,6 @@ from segexport.http.wiring import add_operation
 
 TOKEN: Final = "/ims/token/v3"  # noqa: S105  (a path)
 SESSIONS: Final = "/session"
-MAX_FIELDS: Final = 20
 CREDENTIALS: Final = frozenset({"client_id", "client_secret"})
 
 
@@ -100,19 +99,19 @@ class SignIn:
 
 
 async def _form(request: Request) -> Mapping[str, str]:
-    """The fields of a form; none where the body is no form, or says something twice."""
+    """The fields of a form; none where the body is no form, or names two clients."""
     body = await request.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     if kind.lower() != api.FORM:
         return {}
     try:
         fields = parse_qsl(
-            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=api.MAX_FIELDS
         )
     except ValueError:
         return {}
-    form = dict(fields)
-    return form if len(form) == len(fields) else {}
+    named = [name for name, _ in fields if name in CREDENTIALS]
+    return dict(fields) if len(set(named)) == len(named) else {}
 
 
 def _is_foreign(request: Request) -> bool:

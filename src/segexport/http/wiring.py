@@ -1,9 +1,11 @@
 """What the interfaces are made of: routes, and what their handlers are given."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
+from starlette.routing import Mount
 
 from segexport.commands import Commands
 from segexport.http.auth import Gate
@@ -27,6 +29,16 @@ def add_operation(
     app.add_api_route(path, endpoint, methods=[method], **described)
     if method == "GET":
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def mount(app: FastAPI, base: str, other: FastAPI) -> None:
+    """Have everything below `base` answered by `other`, whatever characters its path has.
+
+    `app.mount` by itself leaves out paths with line breaks.
+    """
+    mounted = Mount(base, other)
+    mounted.path_regex = re.compile(rf"{re.escape(base)}/(?P<path>.*)\Z", re.DOTALL)
+    app.routes.append(mounted)
 
 
 def wired(app: FastAPI, commands: Commands, gate: Gate) -> FastAPI:
