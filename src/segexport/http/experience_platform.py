@@ -25,7 +25,7 @@ from segexport.http.experience_platform_job import (
 )
 from segexport.http.limits import REQUEST_ID, usable_request_id
 from segexport.http.problems import Refusal, answering_refusals
-from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
+from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import STATES
 from segexport.jobs.request import parse_request
@@ -98,7 +98,7 @@ async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Re
 async def _list(
     caller: Bearer,
     commands: TheCommands,
-    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT)] = 100,
+    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT), DIGITS] = 100,
     offset: Annotated[str, Query(json_schema_extra={"pattern": api.OFFSET})] = "",
     status: Annotated[Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query()] = None,
 ) -> Response:
@@ -119,15 +119,11 @@ async def _list(
     return Response(in_json(page), media_type="application/json")
 
 
-async def _get(
-    job_id: JobId, caller: Bearer, commands: TheCommands
-) -> Response:
+async def _get(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response:
     return _shown(await commands.status(caller.scope, _number(job_id)), commands)
 
 
-async def _cancel(
-    job_id: JobId, caller: Bearer, commands: TheCommands
-) -> Response:
+async def _cancel(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response:
     number = _number(job_id)
     ended = (await commands.store.get(caller.scope, number)).is_terminal
     await commands.cancel(caller.scope, number)

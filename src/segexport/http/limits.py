@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segexport.errors import BodyTooLarge, BodyTooLate, TooManyRequests
+from segexport.http.target import in_origin_form
 from segexport.jobs.request import MAX_NAME
 from segexport.settings import HttpSettings
 
@@ -51,7 +52,9 @@ class Limits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        request_id = usable_request_id(Headers(scope=scope)) or token_hex(16)
+        scope = in_origin_form(scope)
+        given = Headers(scope=scope)
+        request_id = usable_request_id(given) or token_hex(16)
         scope["state"]["request_id"] = request_id
         began = time.perf_counter()
         status = 0
@@ -64,11 +67,14 @@ class Limits:
                 headers[REQUEST_ID] = request_id
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+                if "transfer-encoding" in given and "content-length" in given:
+                    # Somebody before us may have gone by the other one (RFC 9112, section 6.1).
+                    headers["Connection"] = "close"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, self._bounded(receive), answer)
+                await self._app(scope, self._bounded(receive, given), answer)
             except Exception:
                 # Starlette has answered, and raises what an interface has logged already.
                 if not status:
@@ -82,7 +88,8 @@ class Limits:
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
 
-    def _bounded(self, receive: Receive) -> Receive:
+    def _bounded(self, receive: Receive, headers: Headers) -> Receive:
+        told = headers.get("content-length", "0")
         read = 0
         due: float | None = None
         complete = False
@@ -91,6 +98,8 @@ class Limits:
             nonlocal read, due, complete
             if complete:
                 return await receive()
+            if int(told) > self._max_body:
+                raise self._too_large()
             clock = asyncio.get_running_loop().time
             due = due or clock() + self._body_timeout
             try:
@@ -103,12 +112,13 @@ class Limits:
             read += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if read > self._max_body:
-                raise BodyTooLarge(
-                    f"the body is larger than {self._max_body} bytes; make it smaller"
-                )
+                raise self._too_large()
             return message
 
         return next_part
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._max_body} bytes; make it smaller")
 
 
 def usable_request_id(headers: Headers) -> str | None:

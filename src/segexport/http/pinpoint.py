@@ -29,9 +29,9 @@ from segexport.http.pinpoint_job import (
 )
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sigv4 import SignedRequest
-from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
+from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
-from segexport.jobs.request import MAX_NAME, parse_request, problems_of
+from segexport.jobs.request import MAX_NAME, parse_request, problems_of, require_unique_names
 
 INVOCATION_ID: Final = "amz-sdk-invocation-id"
 """AWS's clients keep it while they repeat a call of their own accord."""
@@ -63,7 +63,9 @@ _NAMES: Final = {
 class Paging(BaseModel):
     """Which part of a list is wanted: so many, after those that a token stands for."""
 
-    page_size: Annotated[int, Field(alias="page-size", ge=1, le=api.MAX_PAGE)] = api.MAX_PAGE
+    page_size: Annotated[int, Field(alias="page-size", ge=1, le=api.MAX_PAGE), DIGITS] = (
+        api.MAX_PAGE
+    )
     token: str | None = None
 
 
@@ -172,9 +174,11 @@ async def _signed(request: Request) -> SignedRequest:
 
 def _parsed(body: bytes) -> ExportJobRequest:
     try:
-        return ExportJobRequest.model_validate_json(body, by_alias=True, by_name=False)
+        asked = ExportJobRequest.model_validate_json(body, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidRequest(problems_of(error)) from error
+    require_unique_names(body)
+    return asked
 
 
 def _in_pinpoints_words(problem: Problem) -> Problem:

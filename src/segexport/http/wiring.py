@@ -2,13 +2,18 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
 from starlette.routing import Mount
 
 from segexport.commands import Commands
 from segexport.http.auth import Gate
+
+END: Final = r"\Z"
+"""The end of a path in a pattern."""
 
 
 def new_app() -> FastAPI:
@@ -29,6 +34,11 @@ def add_operation(
     app.add_api_route(path, endpoint, methods=[method], **described)
     if method == "GET":
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            # As it is made, it takes a line break at the end for nothing.
+            pattern = route.path_regex.pattern.removesuffix("$")
+            route.path_regex = re.compile(rf"{pattern.removesuffix(END)}{END}")
 
 
 def mount(app: FastAPI, base: str, other: FastAPI) -> None:
@@ -37,7 +47,7 @@ def mount(app: FastAPI, base: str, other: FastAPI) -> None:
     `app.mount` by itself leaves out paths with line breaks.
     """
     mounted = Mount(base, other)
-    mounted.path_regex = re.compile(rf"{re.escape(base)}/(?P<path>.*)\Z", re.DOTALL)
+    mounted.path_regex = re.compile(rf"{re.escape(base)}/(?P<path>.*){END}", re.DOTALL)
     app.routes.append(mounted)
 
 
@@ -58,6 +68,15 @@ async def _commands(request: Request) -> Commands:
     commands: Commands = request.app.state.commands
     return commands
 
+
+def _digits(text: object) -> object:
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("must be a whole number")
+    return text
+
+
+DIGITS: Final = BeforeValidator(_digits)
+"""Of a number in a query: digits, and no other way to write it."""
 
 TheCommands = Annotated[Commands, Depends(_commands)]
 """The type of a handler's parameter that is to be given the commands."""
