@@ -67,7 +67,10 @@ async def _bearer(request: Request) -> Caller:
 
 
 Bearer = Annotated[Caller, Depends(_bearer)]
-JobId = Annotated[str, Path(alias="id", json_schema_extra={"pattern": api.JOB_ID})]
+JobId = Annotated[
+    str,
+    Path(alias="id", json_schema_extra={"pattern": api.JOB_ID}, description=api.ID_WORDS),
+]
 
 
 def platform_app(commands: Commands, gate: Gate) -> FastAPI:
@@ -98,9 +101,13 @@ async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Re
 async def _list(
     caller: Bearer,
     commands: TheCommands,
-    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT), DIGITS] = 100,
-    offset: Annotated[str, Query(json_schema_extra={"pattern": api.OFFSET})] = "",
-    status: Annotated[Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT, description=api.LIMIT_WORDS), DIGITS] = 100,
+    offset: Annotated[
+        str, Query(json_schema_extra={"pattern": api.OFFSET}, description=api.OFFSET_WORDS)
+    ] = "",
+    status: Annotated[
+        Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query(description=api.STATUS_WORDS)
+    ] = None,
 ) -> Response:
     states = [
         state

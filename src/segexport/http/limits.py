@@ -55,7 +55,7 @@ class Limits:
         scope = in_origin_form(scope)
         given = Headers(scope=scope)
         request_id = usable_request_id(given) or token_hex(16)
-        scope["state"]["request_id"] = request_id
+        scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         status = 0
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
@@ -63,10 +63,12 @@ _NAMES: Final = {
 class Paging(BaseModel):
     """Which part of a list is wanted: so many, after those that a token stands for."""
 
-    page_size: Annotated[int, Field(alias="page-size", ge=1, le=api.MAX_PAGE), DIGITS] = (
-        api.MAX_PAGE
-    )
-    token: str | None = None
+    page_size: Annotated[
+        int,
+        Field(alias="page-size", ge=1, le=api.MAX_PAGE, description=api.PAGE_SIZE_WORDS),
+        DIGITS,
+    ] = api.MAX_PAGE
+    token: Annotated[str | None, Field(description=api.NEXT_WORDS)] = None
 
 
 async def _signer(request: Request) -> Caller:
@@ -75,6 +77,7 @@ async def _signer(request: Request) -> Caller:
 
 
 Signer = Annotated[Caller, Depends(_signer)]
+ApplicationId = Annotated[str, Path(description=api.APPLICATION_WORDS)]
 
 
 def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
@@ -93,7 +96,7 @@ def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
 
 
 async def _create(
-    request: Request, application_id: str, caller: Signer, commands: TheCommands
+    request: Request, application_id: ApplicationId, caller: Signer, commands: TheCommands
 ) -> Response:
     asked = _parsed(await read_json(request))
     try:
@@ -108,8 +111,8 @@ async def _create(
 
 
 async def _get(
-    application_id: str,
-    job_id: str,
+    application_id: ApplicationId,
+    job_id: Annotated[str, Path(description=api.JOB_WORDS)],
     caller: Signer,
     commands: TheCommands,
 ) -> Response:
@@ -120,7 +123,7 @@ async def _get(
 
 
 async def _list(
-    application_id: str,
+    application_id: ApplicationId,
     caller: Signer,
     commands: TheCommands,
     paging: Annotated[Paging, Query()],
@@ -129,8 +132,8 @@ async def _list(
 
 
 async def _list_of_segment(
-    application_id: str,
-    segment_id: str,
+    application_id: ApplicationId,
+    segment_id: Annotated[str, Path(description=api.SEGMENT_WORDS)],
     caller: Signer,
     commands: TheCommands,
     paging: Annotated[Paging, Query()],

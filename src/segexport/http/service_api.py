@@ -2,7 +2,7 @@
 
 from typing import Any, Final, Literal
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from segexport.http import openapi
@@ -187,6 +187,7 @@ _MESSAGE: Final = {
 _READY: Final = {"id": "1-41", "event": "ready", "data": '{"cursor":"1-41"}'}
 STREAM: Final[dict[str, Any]] = {
     "operation_id": "followEvents",
+    "response_class": Response,
     "summary": "Follow your events as they are committed (Server-Sent Events)",
     "responses": {
         200: {
