@@ -177,7 +177,7 @@ def _log_serving(settings: Settings, name: str, parts: Parts) -> None:
 async def _interfaces(settings: Settings, parts: Parts, relay: Relay) -> AsyncIterator[str]:
     """The HTTP interfaces; gives their address, which is also in a file of the data folder."""
     door = Door.of(settings)
-    tail = Tail(parts.store)
+    tail = Tail(parts.store, door.cursors)
     health = Health(relay.health, lambda: not parts.relay.done())
     app = create_app(settings, commands_of(settings, parts.store), door, tail, health)
     following = asyncio.create_task(tail.run())

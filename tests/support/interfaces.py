@@ -114,7 +114,7 @@ def new_key(settings: Settings, *sandboxes: str, organization: str = "acme") -> 
 async def serving(place: Workplace) -> AsyncIterator[Interfaces]:
     """The interfaces over a workplace, until the end of the block."""
     door = Door.of(place.settings)
-    tail = Tail(place.store)
+    tail = Tail(place.store, door.cursors)
 
     async def relay() -> RelayHealth:
         await place.store.backlog()

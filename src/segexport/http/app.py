@@ -13,6 +13,7 @@ from segexport.commands import Commands
 from segexport.errors import SettingsError
 from segexport.http import experience_platform_api, pinpoint_api
 from segexport.http.auth import Caller, Gate
+from segexport.http.cursor import Cursors
 from segexport.http.experience_platform import platform_app
 from segexport.http.health import Health
 from segexport.http.keys import KeyFile, KeyRing, MasterKey
@@ -32,11 +33,15 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What decides who comes in: the keys, the tokens, and what they are held against."""
+    """What decides who comes in: the keys, the tokens, and what they are held against.
+
+    `cursors` are sealed with the same master key.
+    """
 
     ring: KeyRing
     tokens: Tokens
     gate: Gate
+    cursors: Cursors
 
     @classmethod
     def of(cls, settings: Settings, *, clock: Callable[[], datetime] = _utc_now) -> "Door":
@@ -53,7 +58,8 @@ class Door:
                 "API keys: make one with `segexport keys create`, or listen on 127.0.0.1"
             )
         tokens = Tokens(master, ring, settings.http.tokens)
-        return cls(ring, tokens, Gate(settings, ring, tokens, clock=clock))
+        gate = Gate(settings, ring, tokens, clock=clock)
+        return cls(ring, tokens, gate, Cursors(master.cursor_key))
 
 
 def create_app(
