@@ -706,6 +706,19 @@ def test_the_id_of_an_endpoint_does_not_depend_on_what_else_is_known(
     assert ids[0] == ids[1]
 
 
+def test_a_consent_may_be_an_attribute_of_its_own(engine: Engine, tmp_path: Path) -> None:
+    path = "consents.marketing.email.val"
+    people = [
+        Person(number, [{path: value}], {"Email": [Identity(f"{value}@example.com")]})
+        for number, value in enumerate(("y", "n", "u", "dn"), start=1)
+    ]
+    snapshot = write_snapshot(
+        tmp_path / "profiles", people, buckets=1, attributes=[Attribute(path, "VARCHAR")]
+    )
+    found, _ = read_endpoints(endpoint_file(engine, snapshot, tmp_path, FileFormat.PARQUET))
+    assert [one["OptOut"] for one in in_order(found)] == ["NONE", "ALL", "NONE", "ALL"]
+
+
 def test_the_writing_of_endpoints_is_interrupted_with_the_rest(
     engine: Engine, tmp_path: Path
 ) -> None:
