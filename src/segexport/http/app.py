@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.routing import Mount, Router
 from starlette.types import ASGIApp
 
 from segexport.commands import Commands
@@ -68,8 +69,6 @@ def create_app(
     """Everything that is served over HTTP."""
     app = FastAPI(title="segexport", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     answering_refusals(app, _answer)
-    app.mount(experience_platform_api.BASE, platform_app(commands, door.gate))
-    app.mount(pinpoint_api.BASE, pinpoint_app(commands, door.gate))
     sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=not settings.http.is_loopback)
     app.routes.extend([*sign_in.routes(), *health.routes()])
     stream_limits = StreamLimits.of(settings.http)
@@ -87,7 +86,15 @@ def create_app(
             limits=stream_limits,
         )
 
-    return Limits(app, settings.http)
+    # Beside each other, and not in each other: an error is answered by one of them alone.
+    parts = Router(
+        [
+            Mount(experience_platform_api.BASE, platform_app(commands, door.gate)),
+            Mount(pinpoint_api.BASE, pinpoint_app(commands, door.gate)),
+            Mount("", app),
+        ]
+    )
+    return Limits(parts, settings.http)
 
 
 def _answer(refusal: Refusal, request: Request) -> Response:
