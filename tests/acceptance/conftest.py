@@ -114,6 +114,7 @@ def segexport(tmp_path: Path, sample: Path) -> Segexport:
             **inherited,
             "SEGEXPORT_DATA": str(tmp_path / "data"),
             "SEGEXPORT_PROFILES": str(sample),
+            "SEGEXPORT_HTTP__PORT": "0",
             "COLUMNS": "200",
         },
     )

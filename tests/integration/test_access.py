@@ -302,6 +302,16 @@ async def test_sandboxes_are_apart(house: Interfaces) -> None:
         assert (await stage.get(JOBS)).json()["records"] == []
 
 
+@pytest.mark.parametrize("sandbox", ["../../elsewhere/prod", "..", "a b", "x" * 129])
+async def test_a_key_for_all_sandboxes_is_for_none_that_could_not_be_a_folder(
+    sandbox: str, house: Interfaces
+) -> None:
+    async with house.client(house.new_key(), sandbox=sandbox) as client:
+        for method, path in PLATFORM_ENDPOINTS:
+            answer = await client.request(method, path, json=BODY if method == "POST" else None)
+            assert answer.status_code == 403, f"{method} {path}"
+
+
 def _without_ids(answer: httpx.Response, job_id: int) -> tuple[Any, ...]:
     body = answer.json()
     body.pop("requestId")

@@ -214,20 +214,27 @@ def _require_allowed(key: Key, scope: Scope) -> None:
         )
     if not key.allows(scope):
         raise AccessRefused(AccessFault.SANDBOX_FOREIGN, "the API key may not act in this sandbox")
+    _require_names(scope)
 
 
 def _named(headers: Mapping[str, str], default: Scope) -> Scope:
     organization = headers.get(ORGANIZATION) or default.organization
     sandbox = headers.get(SANDBOX) or default.sandbox
+    scope = Scope(organization, sandbox)
+    _require_names(scope)
+    return scope
+
+
+def _require_names(scope: Scope) -> None:
+    """Both name folders; a key that is good for all sandboxes does not say what they are called."""
     for name, value, fault in (
-        (ORGANIZATION, organization, AccessFault.ORGANIZATION_FOREIGN),
-        (SANDBOX, sandbox, AccessFault.SANDBOX_FOREIGN),
+        (ORGANIZATION, scope.organization, AccessFault.ORGANIZATION_FOREIGN),
+        (SANDBOX, scope.sandbox, AccessFault.SANDBOX_FOREIGN),
     ):
         if not _FOLDER_NAME.fullmatch(value):
             raise AccessRefused(
                 fault, f"{name} must be letters, digits and _ . @ -, not led by a dot"
             )
-    return Scope(organization, sandbox)
 
 
 def _is_loopback(address: str) -> bool:
