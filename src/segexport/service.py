@@ -181,18 +181,19 @@ async def _interfaces(settings: Settings, parts: Parts, relay: Relay) -> AsyncIt
     health = Health(relay.health, lambda: not parts.relay.done())
     app = create_app(settings, commands_of(settings, parts.store), door, tail, health)
     following = asyncio.create_task(tail.run())
+    told = settings.data / HTTP_ADDRESS
     try:
         async with listening(app, settings.http) as address:
-            told = settings.data / HTTP_ADDRESS
             told.write_text(address)
             try:
                 yield address
             finally:
-                with suppress(OSError):
-                    told.unlink()
                 # The server waits for open answers, and streams have no end of their own.
                 await tail.close()
     finally:
+        with suppress(OSError):
+            told.unlink()
+        await tail.close()
         await following
 
 

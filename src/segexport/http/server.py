@@ -31,8 +31,8 @@ async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
     At its end, open requests have `settings.grace` to be answered. Raises `SettingsError` if
     the address cannot be taken, or the certificate cannot be used.
     """
-    listener = _bound(settings)
     server = _Server(_config(app, settings))
+    listener = _bound(settings)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.certificate else "http"
