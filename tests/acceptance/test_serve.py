@@ -5,7 +5,7 @@ import time
 
 import httpx
 
-from acceptance.conftest import Segexport
+from support.command_line import Segexport
 
 
 def test_sigterm_ends_it_in_bounded_time_with_streams_open(segexport: Segexport) -> None:

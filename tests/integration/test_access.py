@@ -294,6 +294,24 @@ async def test_nothing_of_one_organization_is_seen_by_another(house: Interfaces)
         assert [one["id"] for one in (await ours.get(JOBS)).json()["records"]] == [mine["id"]]
 
 
+async def test_nobody_hears_of_another_organization(house: Interfaces) -> None:
+    acme, other = house.new_key(), house.new_key(organization="elsewhere")
+    async with (
+        house.client(acme) as ours,
+        house.client(other) as theirs,
+        theirs.stream("GET", "/events/stream") as stream,
+    ):
+        mine = (await ours.post(JOBS, json=BODY)).json()["id"]
+        own = (await theirs.post(JOBS, json=BODY)).json()["id"]
+        heard = ""
+        async for line in stream.aiter_lines():
+            heard += line
+            if str(own) in line:
+                break
+    assert str(mine) not in heard
+    assert heard.count("event: queued") == 1
+
+
 async def test_sandboxes_are_apart(house: Interfaces) -> None:
     key = house.new_key()
     async with house.client(key) as prod, house.client(key, sandbox="stage") as stage:
