@@ -349,7 +349,7 @@ async def test_other_methods_are_not_allowed(open_house: Interfaces) -> None:
     async with open_house.client() as client:
         answer = await client.put(JOBS, json=BODY)
         elsewhere = await client.get("/data/core/ups/segment/jobs")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
     assert elsewhere.status_code == 404
 
 

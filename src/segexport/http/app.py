@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.routing import Mount, Router
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from segexport.commands import Commands
 from segexport.errors import SettingsError
-from segexport.http import experience_platform_api, pinpoint_api
+from segexport.http import experience_platform_api, pinpoint_api, service_api
 from segexport.http.auth import Caller, Gate
 from segexport.http.cursor import Cursors
 from segexport.http.experience_platform import platform_app
@@ -25,6 +25,7 @@ from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sign_in import SignIn
 from segexport.http.tail import Tail
 from segexport.http.tokens import Tokens
+from segexport.http.wiring import add_operation, mounted, new_app
 from segexport.settings import Settings
 
 
@@ -67,17 +68,16 @@ def create_app(
     settings: Settings, commands: Commands, door: Door, tail: Tail, health: Health
 ) -> ASGIApp:
     """Everything that is served over HTTP."""
-    app = FastAPI(title="segexport", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app = new_app()
     answering_refusals(app, _answer)
     sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=not settings.http.is_loopback)
-    app.routes.extend([*sign_in.routes(), *health.routes()])
+    sign_in.serve(app)
+    health.serve(app)
     stream_limits = StreamLimits.of(settings.http)
 
-    @app.get("/events/stream", response_model=None)
     async def stream(
         request: Request, caller: Annotated[Caller, Depends(door.gate.reader)]
     ) -> Response:
-        """The caller's events as they are committed (Server-Sent Events)."""
         return EventStream(
             tail,
             caller.scope,
@@ -86,15 +86,14 @@ def create_app(
             limits=stream_limits,
         )
 
+    add_operation(app, "/events/stream", "GET", stream, service_api.STREAM)
     # Beside each other, and not in each other: an error is answered by one of them alone.
-    parts = Router(
-        [
-            Mount(experience_platform_api.BASE, platform_app(commands, door.gate)),
-            Mount(pinpoint_api.BASE, pinpoint_app(commands, door.gate)),
-            Mount("", app),
-        ]
+    parts = (
+        mounted(experience_platform_api.BASE, platform_app(commands, door.gate)),
+        mounted(pinpoint_api.BASE, pinpoint_app(commands, door.gate)),
+        mounted("", service_api.described(app)),
     )
-    return Limits(parts, settings.http)
+    return Limits(Router(parts, redirect_slashes=False), settings.http)
 
 
 def _answer(refusal: Refusal, request: Request) -> Response:
@@ -110,5 +109,5 @@ def _answer(refusal: Refusal, request: Request) -> Response:
         content,
         status_code=refusal.status,
         headers=dict(refusal.headers),
-        media_type="application/problem+json",
+        media_type=service_api.PROBLEM,
     )

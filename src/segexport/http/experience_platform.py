@@ -25,7 +25,7 @@ from segexport.http.experience_platform_job import (
 )
 from segexport.http.limits import REQUEST_ID, usable_request_id
 from segexport.http.problems import Refusal, answering_refusals
-from segexport.http.wiring import TheCommands, gate_of, wired
+from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import STATES
 from segexport.jobs.request import parse_request
@@ -67,11 +67,12 @@ async def _bearer(request: Request) -> Caller:
 
 
 Bearer = Annotated[Caller, Depends(_bearer)]
+JobId = Annotated[str, Path(alias="id", json_schema_extra={"pattern": api.JOB_ID})]
 
 
 def platform_app(commands: Commands, gate: Gate) -> FastAPI:
     """The interface, to be mounted at `api.BASE`."""
-    app = FastAPI(openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app = new_app()
     answering_refusals(app, _answer)
     for path, method, endpoint, described in (
         (api.JOBS, "POST", _create, api.CREATE),
@@ -79,8 +80,8 @@ def platform_app(commands: Commands, gate: Gate) -> FastAPI:
         (f"{api.JOBS}/{{id}}", "GET", _get, api.GET),
         (f"{api.JOBS}/{{id}}", "DELETE", _cancel, api.CANCEL),
     ):
-        app.add_api_route(path, endpoint, methods=[method], **described)
-        app.add_api_route(f"{path}/", endpoint, methods=[method], include_in_schema=False)
+        add_operation(app, path, method, endpoint, described)
+        add_operation(app, f"{path}/", method, endpoint, {"include_in_schema": False})
     return wired(api.described(app), commands, gate)
 
 
@@ -98,7 +99,7 @@ async def _list(
     caller: Bearer,
     commands: TheCommands,
     limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT)] = 100,
-    offset: Annotated[str, Query()] = "",
+    offset: Annotated[str, Query(json_schema_extra={"pattern": api.OFFSET})] = "",
     status: Annotated[Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query()] = None,
 ) -> Response:
     states = [
@@ -118,15 +119,11 @@ async def _list(
     return Response(in_json(page), media_type="application/json")
 
 
-async def _get(
-    job_id: Annotated[str, Path(alias="id")], caller: Bearer, commands: TheCommands
-) -> Response:
+async def _get(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response:
     return _shown(await commands.status(caller.scope, _number(job_id)), commands)
 
 
-async def _cancel(
-    job_id: Annotated[str, Path(alias="id")], caller: Bearer, commands: TheCommands
-) -> Response:
+async def _cancel(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response:
     number = _number(job_id)
     ended = (await commands.store.get(caller.scope, number)).is_terminal
     await commands.cancel(caller.scope, number)

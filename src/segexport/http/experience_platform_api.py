@@ -1,7 +1,6 @@
 """How Experience Platform's interface is described: paths, limits, OpenAPI, examples."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -14,6 +13,8 @@ from segexport.jobs.request import ExportRequest
 BASE: Final = "/data/core/ups"
 JOBS: Final = "/export/jobs"
 MAX_LIMIT: Final = 1000
+OFFSET: Final = "^([0-9]{1,14}_[0-9]{1,16})?$"
+JOB_ID: Final = "^[0-9]{1,16}$"
 
 CANCELLING: Final = "Export job has been marked for cancelling"
 ENDED: Final = "Export job had ended already; nothing was changed"
@@ -53,70 +54,65 @@ class ServiceError(BaseModel):
     status: int
 
 
-_REQUEST: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "fields": "identities.id,personalEmail.address",
-        "mergePolicy": {"id": "timestampOrdered-none-mp", "version": 1},
-        "filter": {
-            "segments": [
-                {
-                    "segmentId": "52c26d0d-45f2-47a2-ab30-ed06abc981ff",
-                    "segmentNs": "ups",
-                    "status": ["realized"],
-                }
-            ],
-            "fromIngestTimestamp": "2026-01-01T00:00:00Z",
+SEGMENT: Final = "52c26d0d-45f2-47a2-ab30-ed06abc981ff"
+_REQUEST: Final[Mapping[str, Any]] = {
+    "fields": "identities.id,personalEmail.address",
+    "mergePolicy": {"id": "timestampOrdered-none-mp", "version": 1},
+    "filter": {
+        "segments": [
+            {
+                "segmentId": SEGMENT,
+                "segmentNs": "ups",
+                "status": ["realized"],
+            }
+        ],
+        "fromIngestTimestamp": "2026-01-01T00:00:00Z",
+    },
+    "destination": {"datasetId": "5b7c86968f7b6501e21ba9df", "segmentPerBatch": False},
+    "schema": {"name": "_xdm.context.profile"},
+    "evaluationInfo": {"segmentation": False},
+}
+_NEW: Final[Mapping[str, Any]] = {
+    "id": 4711081512342323,
+    "jobType": "BATCH",
+    "destination": {"datasetId": "5b7c86968f7b6501e21ba9df", "segmentPerBatch": False},
+    "fields": "identities.id,personalEmail.address",
+    "schema": {"name": "_xdm.context.profile"},
+    "imsOrgId": "1BD6382559DF0C130A49422D@AdobeOrg",
+    "status": "NEW",
+    "filter": _REQUEST["filter"],
+    "mergePolicy": _REQUEST["mergePolicy"],
+    "profileInstanceId": "ups",
+    "metrics": {"totalTime": {"startTimeInMs": 1767225600000}},
+    "computeGatewayJobId": {"exportJob": ""},
+    "creationTime": 1767225600000,
+    "updateTime": 1767225600000,
+    "requestId": "nightly-2026-01-01",
+}
+_DONE: Final[Mapping[str, Any]] = {
+    **_NEW,
+    "destination": {
+        **_NEW["destination"],
+        "batchId": "da5cfb4de32c4b93a09f7e37fa53ad52",
+    },
+    "status": "SUCCEEDED",
+    "metrics": {
+        "totalTime": {
+            "startTimeInMs": 1767225600000,
+            "endTimeInMs": 1767225610000,
+            "totalTimeInMs": 10000,
         },
-        "destination": {"datasetId": "5b7c86968f7b6501e21ba9df", "segmentPerBatch": False},
-        "schema": {"name": "_xdm.context.profile"},
-        "evaluationInfo": {"segmentation": False},
-    }
-)
-_NEW: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "id": 4711081512342323,
-        "jobType": "BATCH",
-        "destination": {"datasetId": "5b7c86968f7b6501e21ba9df", "segmentPerBatch": False},
-        "fields": "identities.id,personalEmail.address",
-        "schema": {"name": "_xdm.context.profile"},
-        "imsOrgId": "1BD6382559DF0C130A49422D@AdobeOrg",
-        "status": "NEW",
-        "filter": _REQUEST["filter"],
-        "mergePolicy": _REQUEST["mergePolicy"],
-        "profileInstanceId": "ups",
-        "metrics": {"totalTime": {"startTimeInMs": 1767225600000}},
-        "computeGatewayJobId": {"exportJob": ""},
-        "creationTime": 1767225600000,
-        "updateTime": 1767225600000,
-        "requestId": "nightly-2026-01-01",
-    }
-)
-_DONE: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        **_NEW,
-        "destination": {
-            **_NEW["destination"],
-            "batchId": "da5cfb4de32c4b93a09f7e37fa53ad52",
+        "profileExportTime": {
+            "startTimeInMs": 1767225601000,
+            "endTimeInMs": 1767225610000,
+            "totalTimeInMs": 9000,
         },
-        "status": "SUCCEEDED",
-        "metrics": {
-            "totalTime": {
-                "startTimeInMs": 1767225600000,
-                "endTimeInMs": 1767225610000,
-                "totalTimeInMs": 10000,
-            },
-            "profileExportTime": {
-                "startTimeInMs": 1767225601000,
-                "endTimeInMs": 1767225610000,
-                "totalTimeInMs": 9000,
-            },
-            "totalExportedProfileCounter": 20,
-            "exportedProfileByNamespaceCounter": {"Email": 19, "ECID": 20},
-        },
-        "computeGatewayJobId": {"exportJob": "f3058161-7349-4ca9-807d-212cee2c2e94"},
-        "updateTime": 1767225610000,
-    }
-)
+        "totalExportedProfileCounter": 20,
+        "exportedProfileByNamespaceCounter": {"Email": 19, "ECID": 20},
+    },
+    "computeGatewayJobId": {"exportJob": "f3058161-7349-4ca9-807d-212cee2c2e94"},
+    "updateTime": 1767225610000,
+}
 _PAGE: Final = {
     "records": [_DONE],
     "page": {
@@ -146,6 +142,7 @@ _REFUSED: Final[dict[int | str, dict[str, Any]]] = {
         "The token is not valid.",
         GatewayError,
         {"error_code": "401013", "message": "Oauth token is not valid"},
+        WWW_Authenticate="Bearer.",
     ),
     403: openapi.answer(
         "Token or API key are missing, or the key may not act here.",
@@ -209,9 +206,15 @@ _REQUEST_ID: Final = {
     ),
     "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
 }
+_JOB: Final = {"parameters": {"id": "$response.body#/id"}}
+_LINKS: Final = {
+    "show": {"operationId": "getExportJob", **_JOB},
+    "cancel": {"operationId": "cancelExportJob", **_JOB},
+}
 
 
 def _operation(
+    operation_id: str,
     summary: str,
     responses: dict[int | str, dict[str, Any]],
     *,
@@ -219,6 +222,7 @@ def _operation(
     **more: Any,
 ) -> dict[str, Any]:
     return {
+        "operation_id": operation_id,
         "summary": summary,
         "response_model": None,
         "responses": {**responses, **_REFUSED},
@@ -227,13 +231,17 @@ def _operation(
 
 
 CREATE: Final = _operation(
+    "createExportJob",
     "Create an export job",
     {
-        200: openapi.answer(
-            "The job, new; or as it stands, where its request id is known.",
-            PlatformJob,
-            _NEW,
-            X_Location="Where the job is.",
+        200: openapi.linked(
+            openapi.answer(
+                "The job, new; or as it stands, where its request id is known.",
+                PlatformJob,
+                _NEW,
+                X_Location="Where the job is.",
+            ),
+            _LINKS,
         ),
         409: openapi.answer(
             "The request id was used before, with another body.",
@@ -258,9 +266,10 @@ CREATE: Final = _operation(
         **_wrong("is required", "destination.datasetId"),
     },
     parameters=(_REQUEST_ID,),
-    **openapi.json_body(ExportRequest, {"a segment": dict(_REQUEST)}),
+    **openapi.body(ExportRequest, {"a segment": _REQUEST}),
 )
 LIST: Final = _operation(
+    "listExportJobs",
     "List export jobs, newest first",
     {
         200: openapi.answer("A page of jobs.", PlatformJobs, _PAGE),
@@ -268,6 +277,7 @@ LIST: Final = _operation(
     },
 )
 GET: Final = _operation(
+    "getExportJob",
     "Show an export job",
     {
         200: openapi.answer("The job as it stands.", PlatformJob, _DONE),
@@ -276,6 +286,7 @@ GET: Final = _operation(
     },
 )
 CANCEL: Final = _operation(
+    "cancelExportJob",
     "Cancel an export job",
     {
         200: openapi.answer(
@@ -306,7 +317,8 @@ def described(app: FastAPI) -> FastAPI:
         title="Experience Platform export jobs",
         words="Audience export jobs, as the Segmentation API of Experience Platform has them.",
         base=BASE,
-        bodies=(ExportRequest,),
+        models=(ExportRequest,),
         security=_SECURITY,
+        required=tuple(_SECURITY),
     )
     return app

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from starlette.requests import Request
+from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from segexport.errors import StoreError
+from segexport.http import service_api as api
+from segexport.http.wiring import add_operation
 from segexport.relay.relay import RelayHealth
 
 PATIENCE: Final = 2.0
@@ -29,25 +30,21 @@ class Health:
     relay: Callable[[], Awaitable[RelayHealth]]
     is_relaying: Callable[[], bool]
 
-    def routes(self) -> list[Route]:
-        """What is to be served."""
-        return [
-            Route("/livez", self.live, methods=["GET"]),
-            Route("/readyz", self.ready, methods=["GET"]),
-        ]
+    def serve(self, app: FastAPI) -> None:
+        """Add it to `app`."""
+        add_operation(app, "/livez", "GET", self.live, api.LIVE)
+        add_operation(app, "/readyz", "GET", self.ready, api.READY)
 
-    async def live(self, request: Request) -> Response:
+    async def live(self) -> Response:
         """The process answers; nothing else is looked at."""
-        del request
         return JSONResponse({"status": "alive"})
 
-    async def ready(self, request: Request) -> Response:
+    async def ready(self) -> Response:
         """200 while jobs are accepted and run, with what is not as it should be; else 503.
 
         A broker that is away delays events and nothing else, so it is a reason and no refusal:
         whoever balances load must not take away an interface that works.
         """
-        del request
         reasons: dict[str, str] = {}
         status = HTTPStatus.OK
         try:

@@ -108,6 +108,9 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": data, "more_body": more})
 
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":
+            await say(b"", more=False)
+            return
         try:
             has_ended = await race(
                 self._tell(say), disconnected(receive), self._tail.wait_until_abandoned()

@@ -29,7 +29,7 @@ from segexport.http.pinpoint_job import (
 )
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sigv4 import SignedRequest
-from segexport.http.wiring import TheCommands, gate_of, wired
+from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.request import MAX_NAME, parse_request, problems_of
 
@@ -77,7 +77,7 @@ Signer = Annotated[Caller, Depends(_signer)]
 
 def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
     """The interface, to be mounted at `api.BASE`."""
-    app = FastAPI(openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app = new_app()
     answering_refusals(app, _answer)
     for path, method, endpoint, described in (
         (api.JOBS, "POST", _create, api.CREATE),
@@ -85,7 +85,7 @@ def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
         (f"{api.JOBS}/{{job_id}}", "GET", _get, api.GET),
         (api.JOBS_OF_SEGMENT, "GET", _list_of_segment, api.LIST_OF_SEGMENT),
     ):
-        app.add_api_route(path, endpoint, methods=[method], **described)
+        add_operation(app, path, method, endpoint, described)
     app.add_route("/{rest:path}", _another, methods=api.METHODS, include_in_schema=False)
     return wired(api.described(app), commands, gate)
 
@@ -172,7 +172,7 @@ async def _signed(request: Request) -> SignedRequest:
 
 def _parsed(body: bytes) -> ExportJobRequest:
     try:
-        return ExportJobRequest.model_validate_json(body)
+        return ExportJobRequest.model_validate_json(body, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidRequest(problems_of(error)) from error
 

@@ -78,24 +78,47 @@ _ALWAYS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def _operation(
-    summary: str, responses: dict[int | str, dict[str, Any]], **more: Any
+    name: str, responses: dict[int | str, dict[str, Any]], **more: Any
 ) -> dict[str, Any]:
     return {
-        "summary": summary,
+        "operation_id": name,
+        "summary": name,
         "response_model": None,
         "responses": {**responses, **_ALWAYS},
         "openapi_extra": more,
     }
 
 
+_LINKS: Final = {
+    "show": {
+        "operationId": "GetExportJob",
+        "parameters": {
+            "application_id": "$response.body#/ApplicationId",
+            "job_id": "$response.body#/Id",
+        },
+    }
+}
+_INVOCATION_ID: Final = {
+    "name": "amz-sdk-invocation-id",
+    "in": "header",
+    "required": False,
+    "description": (
+        "Makes the creation repeatable: within 24 hours, the same id with the same body answers "
+        "with the same job. AWS's clients send it by themselves. One that is not 1 to 128 "
+        "printable ASCII characters is not heeded."
+    ),
+    "schema": {"type": "string"},
+}
+
 CREATE: Final = _operation(
     "CreateExportJob",
     {
-        202: openapi.answer("The job.", ExportJobResponse, _NEW),
+        202: openapi.linked(openapi.answer("The job.", ExportJobResponse, _NEW), _LINKS),
         408: _refused("BadRequestException", "the body did not arrive in time"),
         413: _refused("PayloadTooLargeException", "the body is too large"),
     },
-    **openapi.json_body(ExportJobRequest, {"a segment": _REQUEST}),
+    parameters=[_INVOCATION_ID],
+    **openapi.body(ExportJobRequest, {"a segment": _REQUEST}),
 )
 GET: Final = _operation(
     "GetExportJob", {200: openapi.answer("The job as it stands.", ExportJobResponse, _DONE)}
@@ -133,7 +156,8 @@ def described(app: FastAPI) -> FastAPI:
         title="Pinpoint export jobs",
         words="Audience export jobs, as the API of Amazon Pinpoint has them.",
         base=BASE,
-        bodies=(ExportJobRequest,),
+        models=(ExportJobRequest,),
         security=_SECURITY,
+        required=tuple(_SECURITY),
     )
     return app

@@ -5,19 +5,16 @@ from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
 from segexport.commands import JobStatus
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import STATES
-from segexport.jobs.request import MAX_NAME
+from segexport.jobs.request import Name, RoleArn, S3Prefix, Version
 
 MAX_FAILURES: Final = 100
 """Failures that are shown."""
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-
 
 _STATUSES: Final = sorted({facts.pinpoint for facts in STATES.values()})
 
@@ -31,10 +28,10 @@ class _Shape(BaseModel):
 class ExportJobRequest(_Shape):
     """What CreateExportJob asks for. Without a segment, everybody is exported."""
 
-    role_arn: Text
-    s3_url_prefix: Text = Field(alias="S3UrlPrefix")
-    segment_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)] | None = None
-    segment_version: int | None = None
+    role_arn: RoleArn
+    s3_url_prefix: S3Prefix = Field(alias="S3UrlPrefix")
+    segment_id: Name | None = None
+    segment_version: Version | None = None
 
 
 class ExportJobResource(_Shape):

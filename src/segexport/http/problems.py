@@ -94,16 +94,13 @@ def answering_refusals(app: FastAPI, answer: Callable[[Refusal, Request], Respon
     async def handle(request: Request, error: Exception) -> Response:
         refusal = refusal_of(error)
         if refusal.status is HTTPStatus.METHOD_NOT_ALLOWED:
-            refusal = replace(refusal, headers={"Allow": ", ".join(_methods(app, request))})
+            allow = {"Allow": ", ".join(_methods(app, request))}
+            if request.method == "OPTIONS":
+                return Response(status_code=HTTPStatus.NO_CONTENT, headers=allow)
+            refusal = replace(refusal, headers=allow)
         return answer(refusal, request)
 
-    for kind in (
-        SegexportError,
-        RequestValidationError,
-        HTTPException,
-        ClientDisconnect,
-        Exception,
-    ):
+    for kind in _HANDLED:
         app.add_exception_handler(kind, handle)
 
 
@@ -111,10 +108,13 @@ def _methods(app: FastAPI, request: Request) -> Sequence[str]:
     """What is allowed where a request went: it may be on several routes."""
     path = get_route_path(request.scope)
     return sorted(
-        method
-        for route in app.routes
-        if isinstance(route, APIRoute) and route.path_regex.match(path)
-        for method in route.methods or ()
+        {"OPTIONS"}.union(
+            *(
+                route.methods or ()
+                for route in app.routes
+                if isinstance(route, APIRoute) and route.path_regex.match(path)
+            )
+        )
     )
 
 

@@ -5,24 +5,24 @@ where Experience Platform's clients look for it. `POST /session` gives a browser
 its scripts cannot read, with which it may follow the event stream.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from starlette.datastructures import FormData
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
+from segexport.http import service_api as api
 from segexport.http.auth import SESSION
 from segexport.http.keys import Key, KeyRing
 from segexport.http.tokens import Kind, Tokens
+from segexport.http.wiring import add_operation
 
 TOKEN: Final = "/ims/token/v3"  # noqa: S105  (a path)
 SESSIONS: Final = "/session"
-MAX_FIELDS: Final = 20
+CREDENTIALS: Final = frozenset({"client_id", "client_secret"})
 
 
 class SignIn:
@@ -44,24 +44,24 @@ class SignIn:
         self._clock = clock
         self._secure = secure
 
-    def routes(self) -> list[Route]:
-        """What is to be served."""
-        return [
-            Route(TOKEN, self.token, methods=["POST"]),
-            Route(SESSIONS, self.sign_in, methods=["POST"]),
-            Route(SESSIONS, self.sign_out, methods=["DELETE"]),
-        ]
+    def serve(self, app: FastAPI) -> None:
+        """Add it to `app`."""
+        add_operation(app, TOKEN, "POST", self.token, api.TOKEN)
+        add_operation(app, SESSIONS, "POST", self.sign_in, api.SIGN_IN)
+        add_operation(app, SESSIONS, "DELETE", self.sign_out, api.SIGN_OUT)
 
     async def token(self, request: Request) -> Response:
         """Give a token."""
-        async with request.form(max_files=0, max_fields=MAX_FIELDS) as form:
-            if form.get("grant_type") != "client_credentials":
-                return _refused("unsupported_grant_type", "grant_type must be client_credentials")
-            key = self._key(form)
+        form = await _form(request)
+        if "grant_type" not in form:
+            return _incomplete()
+        if form["grant_type"] != "client_credentials":
+            return _refused("unsupported_grant_type", "grant_type must be client_credentials")
+        if not form.keys() >= CREDENTIALS:
+            return _incomplete()
+        key = self._key(form)
         if key is None:
-            return _refused(
-                "invalid_client", "client_id or client_secret is wrong", HTTPStatus.UNAUTHORIZED
-            )
+            return _wrong_client()
         token, seconds = self._tokens.issue(key, self._clock())
         return JSONResponse({"access_token": token, "token_type": "bearer", "expires_in": seconds})
 
@@ -69,12 +69,12 @@ class SignIn:
         """Give a session, in a cookie."""
         if _is_foreign(request):
             return _refused("access_denied", "sign in from this site", HTTPStatus.FORBIDDEN)
-        async with request.form(max_files=0, max_fields=MAX_FIELDS) as form:
-            key = self._key(form)
+        form = await _form(request)
+        if not form.keys() >= CREDENTIALS:
+            return _incomplete()
+        key = self._key(form)
         if key is None:
-            return _refused(
-                "invalid_client", "client_id or client_secret is wrong", HTTPStatus.UNAUTHORIZED
-            )
+            return _wrong_client()
         token, seconds = self._tokens.issue(key, self._clock(), Kind.SESSION)
         answer = Response(status_code=HTTPStatus.NO_CONTENT)
         answer.set_cookie(
@@ -87,24 +87,50 @@ class SignIn:
         )
         return answer
 
-    async def sign_out(self, request: Request) -> Response:
+    async def sign_out(self) -> Response:
         """Take the cookie back."""
-        del request
         answer = Response(status_code=HTTPStatus.NO_CONTENT)
         answer.delete_cookie(SESSION, secure=self._secure, httponly=True, samesite="strict")
         return answer
 
-    def _key(self, form: FormData) -> Key | None:
-        client_id, secret = form.get("client_id"), form.get("client_secret")
-        if not isinstance(client_id, str) or not isinstance(secret, str):
-            return None
-        key = self._ring.by_client(client_id)
-        return key if key is not None and self._ring.believes(key, secret) else None
+    def _key(self, form: Mapping[str, str]) -> Key | None:
+        key = self._ring.by_client(form["client_id"])
+        return key if key is not None and self._ring.believes(key, form["client_secret"]) else None
+
+
+async def _form(request: Request) -> Mapping[str, str]:
+    """The fields of a form; none where the body is no form, or names two clients."""
+    body = await request.body()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind.lower() != api.FORM:
+        return {}
+    try:
+        fields = parse_qsl(
+            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=api.MAX_FIELDS
+        )
+    except ValueError:
+        return {}
+    named = [name for name, _ in fields if name in CREDENTIALS]
+    return dict(fields) if len(set(named)) == len(named) else {}
 
 
 def _is_foreign(request: Request) -> bool:
     origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc != request.headers.get("host")
+    except ValueError:
+        return True
+
+
+def _incomplete() -> Response:
+    return _refused("invalid_request", api.COMPLETE)
+
+
+def _wrong_client() -> Response:
+    words = "client_id or client_secret is wrong"
+    return _refused("invalid_client", words, HTTPStatus.UNAUTHORIZED)
 
 
 def _refused(error: str, words: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> Response:

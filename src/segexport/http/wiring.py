@@ -1,11 +1,44 @@
-"""What the handlers of an interface are given: the commands, and who asks."""
+"""What the interfaces are made of: routes, and what their handlers are given."""
 
-from typing import Annotated
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
+from starlette.routing import Mount
 
 from segexport.commands import Commands
 from segexport.http.auth import Gate
+
+
+def new_app() -> FastAPI:
+    """An interface without operations. An address that ends in a slash is another one."""
+    return FastAPI(
+        openapi_url="/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+
+
+def add_operation(
+    app: FastAPI,
+    path: str,
+    method: str,
+    endpoint: Callable[..., Any],
+    described: Mapping[str, Any],
+) -> None:
+    """Serve an operation; HEAD goes wherever GET does, without being described."""
+    app.add_api_route(path, endpoint, methods=[method], **described)
+    if method == "GET":
+        app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def mounted(base: str, app: FastAPI) -> Mount:
+    """The route to `app` of everything below `base`, whatever characters its path has.
+
+    A Mount by itself leaves out paths with line breaks.
+    """
+    route = Mount(base, app)
+    route.path_regex = re.compile(rf"{re.escape(base)}/(?P<path>.*)\Z", re.DOTALL)
+    return route
 
 
 def wired(app: FastAPI, commands: Commands, gate: Gate) -> FastAPI:

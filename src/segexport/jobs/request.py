@@ -17,16 +17,21 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from segexport.errors import InvalidRequest, Problem
 
@@ -54,10 +59,23 @@ RoleArn = Annotated[
 ]
 """The name of an AWS role."""
 
-_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,62}(/[^?#\x00-\x1f\x7f-\x9f]*)?")
+_S3_URL = r"^s3://[a-z0-9][a-z0-9.-]{1,62}(/(?!\.{1,2}(/|$))[^/?#\x00-\x1f\x7f-\x9f]+)*/?$"
+"""No step of the prefix is empty, or one of `.` and `..`."""
 _RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise ValueError("must be a whole number")
+
+
+Flag = Annotated[bool, Field(strict=True)]
+"""true or false, and no word or number for them."""
+WHOLE = BeforeValidator(_whole)
+"""A whole number, and no text that looks like one."""
 
 
 def moment(value: object) -> datetime:
@@ -71,6 +89,24 @@ def moment(value: object) -> datetime:
             pass
     raise ValueError("must be an RFC 3339 date-time with an offset, such as 2018-01-01T00:00:00Z")
 
+
+def _prefix(url: str) -> str:
+    if not re.fullmatch(_S3_URL, url):
+        raise ValueError(
+            "give a prefix such as s3://bucket/folder/, with no step that is empty, . or .."
+        )
+    return url if url.endswith("/") else f"{url}/"
+
+
+S3Prefix = Annotated[
+    str,
+    StringConstraints(max_length=MAX_URL),
+    Field(json_schema_extra={"pattern": _S3_URL}),
+    AfterValidator(_prefix),
+]
+"""An S3 URL that ends in a slash."""
+Version = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
+"""The version of a segment."""
 
 Moment = Annotated[datetime, BeforeValidator(moment)]
 """A point in time, kept in UTC to the microsecond."""
@@ -100,8 +136,31 @@ class _Part(BaseModel):
         # known stays, to be refused.
         if not isinstance(given, Mapping):
             return given
-        known = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
+        known = {field.alias for field in cls.model_fields.values()}
         return {key: value for key, value in given.items() if value is not None or key not in known}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        if handler.mode == "validation":
+            told = handler.resolve_ref_schema(schema)
+            told["properties"] = {
+                name: part if name in told.get("required", ()) else _or_null(part)
+                for name, part in told["properties"].items()
+            }
+        return schema
+
+
+def _or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """What `_null_is_left_out` means for the schema of something optional."""
+    null = {"type": "null"}
+    if null in schema.get("anyOf", ()):
+        return schema
+    bare = dict(schema)
+    notes = {key: bare.pop(key) for key in ("title", "default") if key in bare}
+    return {"anyOf": [bare, null]} | notes
 
 
 class SegmentStatus(StrEnum):
@@ -112,12 +171,18 @@ class SegmentStatus(StrEnum):
     EXITED = "exited"  # was in the segment, is no longer
 
 
+_STATUS = {"type": "string", "enum": [status.value for status in SegmentStatus]}
+_ONE_OR_SEVERAL = {"anyOf": [{"type": "array", "items": _STATUS, "minItems": 1}, _STATUS]}
+
+
 class SegmentFilter(_Part):
     """One segment of the filter. The namespace is `ups` unless said otherwise."""
 
     segment_id: Name
     segment_ns: Name = "ups"
-    status: tuple[SegmentStatus, ...] = (SegmentStatus.REALIZED,)
+    status: Annotated[
+        tuple[SegmentStatus, ...], WithJsonSchema(_ONE_OR_SEVERAL, mode="validation")
+    ] = (SegmentStatus.REALIZED,)
 
     @field_validator("status", mode="before")
     @classmethod
@@ -155,7 +220,7 @@ class Filter(_Part):
     segments: tuple[SegmentFilter, ...] = Field(default=(), max_length=MAX_SEGMENTS)
     segment_qualification_time: QualificationTime | None = None
     from_ingest_timestamp: Moment | None = None
-    empty_profiles: bool = False
+    empty_profiles: Flag = False
 
     @model_validator(mode="after")
     def _no_segment_twice(self) -> Self:
@@ -178,7 +243,7 @@ class MergePolicy(_Part):
     """
 
     id: Name
-    version: int | None = Field(default=None, ge=1, le=1_000_000)
+    version: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
 
 
 class EventFilter(_Part):
@@ -231,7 +296,7 @@ class Destination(_Part):
     """The dataset that receives the batch, or with `segment_per_batch` a batch per segment."""
 
     dataset_id: PathName
-    segment_per_batch: bool = False
+    segment_per_batch: Flag = False
     format: FileFormat = FileFormat.PARQUET
 
     @model_validator(mode="before")
@@ -242,11 +307,23 @@ class Destination(_Part):
             return given
         return {"datasetId" if key == "dataSetId" else key: given[key] for key in given}
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        if handler.mode == "validation":
+            told = handler.resolve_ref_schema(schema)
+            told["properties"]["dataSetId"] = told["properties"]["datasetId"]
+            told["oneOf"] = [{"required": ["datasetId"]}, {"required": ["dataSetId"]}]
+            del told["required"]
+        return schema
+
 
 class EvaluationInfo(_Part):
     """With `segmentation`, the segments are evaluated by their definitions before the export."""
 
-    segmentation: bool = False
+    segmentation: Flag = False
 
 
 class SchemaName(_Part):
@@ -265,7 +342,7 @@ class Journey(_Part):
 
     version_id: Name
     namespace: Name
-    test_mode: bool = False
+    test_mode: Flag = False
     id: Name | None = None
     name: Name | None = None
 
@@ -279,19 +356,9 @@ class Pinpoint(_Part):
 
     application_id: PathName
     role_arn: RoleArn
-    s3_url_prefix: Annotated[str, StringConstraints(max_length=MAX_URL)]
+    s3_url_prefix: S3Prefix
     segment_id: Name | None = None
-    segment_version: int | None = Field(default=None, ge=0, le=2**31 - 1)
-
-    @field_validator("s3_url_prefix")
-    @classmethod
-    def _leads_downwards(cls, url: str) -> str:
-        if not _S3_URL.fullmatch(url):
-            raise ValueError("give a prefix such as s3://bucket/folder/")
-        url = url if url.endswith("/") else f"{url}/"
-        if {"", ".", ".."} & {*url.removeprefix("s3://").removesuffix("/").split("/")}:
-            raise ValueError("no step of the prefix may be empty, or one of . and ..")
-        return url
+    segment_version: Version | None = None
 
 
 class ExportRequest(_Part):
@@ -350,8 +417,8 @@ def parse_request(document: Mapping[str, Any] | str | bytes) -> ExportRequest:
     """
     try:
         if isinstance(document, str | bytes):
-            return ExportRequest.model_validate_json(document)
-        return ExportRequest.model_validate(document)
+            return ExportRequest.model_validate_json(document, by_alias=True, by_name=False)
+        return ExportRequest.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidRequest(problems_of(error)) from error
 

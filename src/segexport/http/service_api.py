@@ -1,0 +1,290 @@
+"""How the addresses of segexport's own are described: tokens, sessions, live stream, health."""
+
+from typing import Any, Final, Literal
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+
+from segexport.http import openapi
+from segexport.http.auth import API_KEY, ORGANIZATION, SANDBOX, SESSION
+
+FORM: Final = "application/x-www-form-urlencoded"
+PROBLEM: Final = "application/problem+json"
+EVENTS: Final = "text/event-stream"
+MAX_FIELDS: Final = 20
+COMPLETE: Final = f"send client_id and client_secret, each once, as {FORM}"
+
+
+class TokenRequest(BaseModel):
+    """The client_credentials grant; `scope` and whatever else is sent has no meaning here."""
+
+    model_config = ConfigDict(json_schema_extra={"maxProperties": MAX_FIELDS})
+
+    grant_type: Literal["client_credentials"]
+    client_id: str
+    client_secret: str
+    scope: str = ""
+
+
+class Token(BaseModel):
+    """A bearer token; it is good for `expires_in` seconds."""
+
+    access_token: str
+    token_type: Literal["bearer"]
+    expires_in: int
+
+
+class SessionRequest(BaseModel):
+    """Whose session is asked for."""
+
+    model_config = ConfigDict(json_schema_extra={"maxProperties": MAX_FIELDS})
+
+    client_id: str
+    client_secret: str
+
+
+class SignInError(BaseModel):
+    """Why there is no token, or no session (RFC 6749, section 5.2)."""
+
+    error: Literal["access_denied", "invalid_client", "invalid_request", "unsupported_grant_type"]
+    error_description: str
+
+
+class ProblemDetails(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    model_config = ConfigDict(populate_by_name=True, extra="forbid")
+
+    type: str = Field(pattern="^urn:segexport:")
+    title: str
+    status: int
+    detail: str
+    request_id: str = Field(alias="requestId")
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Readiness(BaseModel):
+    """Whether jobs are accepted and run; what is not as it should be, by its name."""
+
+    status: Literal["ready", "degraded", "not ready"]
+    reasons: dict[str, str]
+
+
+def _problem(
+    status: int, title: str, code: str, description: str, detail: str, **headers: str
+) -> dict[str, Any]:
+    example = {
+        "type": f"urn:segexport:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "requestId": "3f2c7f0e4c1d4e5c9d6b0a1f2e3d4c5b",
+    }
+    return openapi.answer(description, ProblemDetails, example, media_type=PROBLEM, **headers)
+
+
+_TOO_LATE: Final = _problem(
+    408,
+    "Request Timeout",
+    "http.body_too_late",
+    "The body did not arrive in time.",
+    "the body did not arrive within 30 s; send it faster",
+)
+_TOO_LARGE: Final = _problem(
+    413,
+    "Content Too Large",
+    "http.body_too_large",
+    "The body is too large.",
+    "the body is larger than 1000000 bytes; make it smaller",
+)
+_WRONG_CLIENT: Final = openapi.answer(
+    "There is no such client, or its secret is another.",
+    SignInError,
+    {"error": "invalid_client", "error_description": "client_id or client_secret is wrong"},
+)
+_NO_FORM: Final = {"error": "invalid_request", "error_description": COMPLETE}
+_CLIENT: Final = {
+    "client_id": "0b7c3a5a8f0f4f0c9e0f6f1f2b3c4d5e",
+    "client_secret": "p8Qd0example",
+}
+
+TOKEN: Final[dict[str, Any]] = {
+    "operation_id": "issueToken",
+    "summary": "Get a bearer token for a client id and a client secret",
+    "responses": {
+        200: openapi.answer(
+            "A token.",
+            Token,
+            {"access_token": "eyJ0eXAiOi…", "token_type": "bearer", "expires_in": 86_400},
+        ),
+        400: openapi.answer("It is no such request.", SignInError, _NO_FORM),
+        401: _WRONG_CLIENT,
+        408: _TOO_LATE,
+        413: _TOO_LARGE,
+    },
+    "openapi_extra": openapi.body(
+        TokenRequest,
+        {"a client": {"grant_type": "client_credentials", **_CLIENT, "scope": "openid"}},
+        media_type=FORM,
+    ),
+}
+SIGN_IN: Final[dict[str, Any]] = {
+    "operation_id": "signIn",
+    "summary": "Sign a browser in, which then may follow the live stream",
+    "status_code": 204,
+    "responses": {
+        204: openapi.bare_answer("Signed in.", Set_Cookie=f"`{SESSION}`: the session."),
+        400: openapi.answer("It is no such request.", SignInError, _NO_FORM),
+        401: _WRONG_CLIENT,
+        403: openapi.answer(
+            "The page that asks is one of another site.",
+            SignInError,
+            {"error": "access_denied", "error_description": "sign in from this site"},
+        ),
+        408: _TOO_LATE,
+        413: _TOO_LARGE,
+    },
+    "openapi_extra": openapi.body(SessionRequest, {"a client": _CLIENT}, media_type=FORM),
+}
+SIGN_OUT: Final[dict[str, Any]] = {
+    "operation_id": "signOut",
+    "summary": "Take a browser's session back",
+    "status_code": 204,
+    "responses": {
+        204: openapi.bare_answer("Signed out.", Set_Cookie=f"`{SESSION}`, expired."),
+    },
+}
+
+
+def _parameter(name: str, where: str, words: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": where,
+        "required": False,
+        "description": words,
+        "schema": {"type": "string"},
+    }
+
+
+_MESSAGE: Final = {
+    "title": "Message",
+    "description": "The fields of one message of the stream.",
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {
+            "enum": ["ready", "expired", "queued", "started", "finished", "overrun", "bye"],
+        },
+        "id": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
+        "data": {"type": "string", "contentMediaType": openapi.JSON},
+    },
+}
+_READY: Final = {"id": "1-41", "event": "ready", "data": '{"cursor":"1-41"}'}
+STREAM: Final[dict[str, Any]] = {
+    "operation_id": "followEvents",
+    "summary": "Follow your events as they are committed (Server-Sent Events)",
+    "responses": {
+        200: {
+            **openapi.bare_answer("The stream. Its first message is `ready`, or `expired`."),
+            "content": {EVENTS: {"schema": _MESSAGE, "example": _READY}},
+        },
+        400: _problem(
+            400,
+            "Bad Request",
+            "access.sandbox_missing",
+            "Organization or sandbox are not named.",
+            "name a sandbox: ?sandbox=prod",
+        ),
+        401: _problem(
+            401,
+            "Unauthorized",
+            "access.token_invalid",
+            "The token, or the session, is not valid.",
+            "Oauth token is not valid",
+            WWW_Authenticate="Bearer.",
+        ),
+        403: _problem(
+            403,
+            "Forbidden",
+            "access.token_missing",
+            "Token or API key are missing, or the key may not act here.",
+            "Oauth token is missing.",
+        ),
+        429: _problem(
+            429,
+            "Too Many Requests",
+            "access.rate",
+            "The organization has used up its rate.",
+            "too many requests of this organization; try again in 1 s",
+            Retry_After="Seconds until it is worth another try.",
+        ),
+        503: _problem(
+            503,
+            "Service Unavailable",
+            "store.unavailable",
+            "Something that is needed is not available.",
+            "this part of segexport is not available at the moment; try again later",
+            Retry_After="Seconds until it is worth another try.",
+        ),
+    },
+    "openapi_extra": {
+        "parameters": [
+            _parameter(ORGANIZATION, "header", "With a token: the organization."),
+            _parameter(SANDBOX, "header", "With a token: the sandbox."),
+            _parameter("sandbox", "query", "With a session: the sandbox."),
+            _parameter(
+                "Last-Event-ID",
+                "header",
+                "The id of the last message that came: the stream goes on behind it.",
+            ),
+        ],
+        "security": [{"token": [], "key": []}, {"session": []}],
+    },
+}
+LIVE: Final[dict[str, Any]] = {
+    "operation_id": "isAlive",
+    "summary": "Whether the process answers",
+    "responses": {200: openapi.answer("It does.", Alive, {"status": "alive"})},
+}
+READY: Final[dict[str, Any]] = {
+    "operation_id": "isReady",
+    "summary": "Whether jobs are accepted and run",
+    "responses": {
+        200: openapi.answer(
+            "They are; `reasons` say what is not as it should be.",
+            Readiness,
+            {"status": "degraded", "reasons": {"broker": "events wait (kafka.unreachable)"}},
+        ),
+        503: openapi.answer(
+            "They are not.",
+            Readiness,
+            {"status": "not ready", "reasons": {"store": "cannot be used"}},
+        ),
+    },
+}
+
+_SECURITY: Final = {
+    "token": {"type": "http", "scheme": "bearer", "description": "From `/ims/token/v3`."},
+    "key": {"type": "apiKey", "in": "header", "name": API_KEY},
+    "session": {"type": "apiKey", "in": "cookie", "name": SESSION},
+}
+
+
+def described(app: FastAPI) -> FastAPI:
+    """The same app, with its OpenAPI document finished."""
+    openapi.describe(
+        app,
+        title="segexport",
+        words=(
+            "Tokens, sessions, the live stream and health. The two interfaces for export jobs have "
+            "documents of their own: `/data/core/ups/openapi.json` and `/v1/openapi.json`."
+        ),
+        models=(TokenRequest, SessionRequest, ProblemDetails),
+        security=_SECURITY,
+    )
+    return app
