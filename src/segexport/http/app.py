@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from segexport.commands import Commands
 from segexport.errors import SettingsError
-from segexport.http import experience_platform_api, pinpoint_api
+from segexport.http import experience_platform_api, own, own_api, pinpoint_api
 from segexport.http.auth import Caller, Gate
 from segexport.http.cursor import Cursors
 from segexport.http.experience_platform import platform_app
@@ -25,6 +25,7 @@ from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sign_in import SignIn
 from segexport.http.tail import Tail
 from segexport.http.tokens import Tokens
+from segexport.http.wiring import wired
 from segexport.settings import Settings
 
 
@@ -69,6 +70,8 @@ def create_app(
     """Everything that is served over HTTP."""
     app = FastAPI(title="segexport", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     answering_refusals(app, _answer)
+    wired(app, commands, door.gate)
+    own.serve_jobs(app)
     sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=not settings.http.is_loopback)
     app.routes.extend([*sign_in.routes(), *health.routes()])
     stream_limits = StreamLimits.of(settings.http)
@@ -91,7 +94,7 @@ def create_app(
         [
             Mount(experience_platform_api.BASE, platform_app(commands, door.gate)),
             Mount(pinpoint_api.BASE, pinpoint_app(commands, door.gate)),
-            Mount("", app),
+            Mount("", own_api.described(app)),
         ]
     )
     return Limits(parts, settings.http)
@@ -99,13 +102,18 @@ def create_app(
 
 def _answer(refusal: Refusal, request: Request) -> Response:
     """Problem details (RFC 9457)."""
-    content = {
+    content: dict[str, Any] = {
         "type": f"urn:segexport:{refusal.code}",
         "title": refusal.status.phrase,
         "status": refusal.status.value,
         "detail": refusal.message,
+        "code": refusal.code,
         "requestId": request.state.request_id,
     }
+    if refusal.problems:
+        content["problems"] = [
+            {"path": problem.path, "message": problem.message} for problem in refusal.problems
+        ]
     return JSONResponse(
         content,
         status_code=refusal.status,

@@ -36,6 +36,15 @@ def answer(
     return told
 
 
+def problem(description: str, model: type[BaseModel], example: Any) -> dict[str, Any]:
+    """An answer of the type of problem details (RFC 9457); its model goes to `bodies`."""
+    content = {
+        "schema": {"$ref": _REFERENCE.format(model=model.__name__)},
+        "example": example,
+    }
+    return {"description": description, "content": {"application/problem+json": content}}
+
+
 def describe(
     app: FastAPI,
     *,
@@ -47,8 +56,8 @@ def describe(
 ) -> None:
     """Finish the document of `app`: where it is mounted, its bodies, who may ask.
 
-    `bodies` are the models of `json_body`. Validation errors of FastAPI's own are left out:
-    every interface words them as its other errors.
+    `bodies` are the models of `json_body` and `problem`. Validation errors of FastAPI's own are
+    left out: every interface words them as its other errors.
     """
 
     def document() -> dict[str, Any]:
