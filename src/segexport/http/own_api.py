@@ -32,7 +32,7 @@ class Cancellation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(default="cancelled on request", max_length=MAX_REASON)
+    reason: str = Field(default="cancelled on request", json_schema_extra={"maxLength": MAX_REASON})
 
 
 class ProblemEntry(BaseModel):

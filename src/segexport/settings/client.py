@@ -20,7 +20,7 @@ class ClientSettings(Section):
 
     url: str | None = None
     api_key: str | None = Field(default=None, pattern=r"^[!-~]{1,128}$")
-    client_secret: SecretStr | None = None
+    client_secret: SecretStr | None = Field(default=None, min_length=1)
     cafile: Path | None = None
     timeout: Duration = timedelta(seconds=30)
     patience: Duration = timedelta(seconds=30)
