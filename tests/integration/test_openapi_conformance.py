@@ -30,7 +30,6 @@ from segexport.jobs import job as steps
 from support.fuzzing import fuzz
 from support.interfaces import (
     APPLICATION,
-    JOBS,
     PLATFORM,
     Interfaces,
     OpenPlace,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from segexport.commands import Commands
 from segexport.errors import SettingsError
-from segexport.http import experience_platform_api, pinpoint_api, service_api
+from segexport.http import experience_platform_api, own, pinpoint_api, service_api
 from segexport.http.auth import Caller, Gate
 from segexport.http.cursor import Cursors
 from segexport.http.experience_platform import platform_app
@@ -21,11 +21,12 @@ from segexport.http.keys import KeyFile, KeyRing, MasterKey
 from segexport.http.limits import Limits
 from segexport.http.live import EventStream, StreamLimits
 from segexport.http.pinpoint import pinpoint_app
+from segexport.http.problem_api import PROBLEM
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sign_in import SignIn
 from segexport.http.tail import Tail
 from segexport.http.tokens import Tokens
-from segexport.http.wiring import add_operation, mounted, new_app
+from segexport.http.wiring import add_operation, mounted, new_app, wired
 from segexport.settings import Settings
 
 
@@ -70,6 +71,8 @@ def create_app(
     """Everything that is served over HTTP."""
     app = new_app()
     answering_refusals(app, _answer)
+    wired(app, commands, door.gate)
+    own.serve_jobs(app)
     sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=not settings.http.is_loopback)
     sign_in.serve(app)
     health.serve(app)
@@ -98,16 +101,21 @@ def create_app(
 
 def _answer(refusal: Refusal, request: Request) -> Response:
     """Problem details (RFC 9457)."""
-    content = {
+    content: dict[str, Any] = {
         "type": f"urn:segexport:{refusal.code}",
         "title": refusal.status.phrase,
         "status": refusal.status.value,
         "detail": refusal.message,
+        "code": refusal.code,
         "requestId": request.state.request_id,
     }
+    if refusal.problems:
+        content["problems"] = [
+            {"path": problem.path, "message": problem.message} for problem in refusal.problems
+        ]
     return JSONResponse(
         content,
         status_code=refusal.status,
         headers=dict(refusal.headers),
-        media_type=service_api.PROBLEM,
+        media_type=PROBLEM,
     )

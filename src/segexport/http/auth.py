@@ -33,6 +33,7 @@ from segexport.http.sigv4 import SignedRequest, verify
 from segexport.http.tokens import Kind, Tokens
 from segexport.jobs.job import Scope
 from segexport.settings import PinpointSettings, Settings
+from segexport.settings.kinds import LOOPBACK
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -43,7 +44,6 @@ SESSION: Final = "segexport_session"
 """The cookie of a browser that has signed in."""
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,127}")
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,6 @@ def _require_names(scope: Scope) -> None:
 def _is_loopback(address: str) -> bool:
     url = address if "://" in address else f"//{address}"
     try:
-        return urlsplit(url).hostname in _LOOPBACK
+        return urlsplit(url).hostname in LOOPBACK
     except ValueError:
         return False

@@ -8,7 +8,9 @@ from fastapi import Depends, FastAPI, Request
 from starlette.routing import Mount
 
 from segexport.commands import Commands
-from segexport.http.auth import Gate
+from segexport.errors import InvalidRequest, Problem
+from segexport.http.auth import Caller, Gate
+from segexport.http.limits import REQUEST_ID, usable_request_id
 
 
 def new_app() -> FastAPI:
@@ -61,3 +63,22 @@ async def _commands(request: Request) -> Commands:
 
 TheCommands = Annotated[Commands, Depends(_commands)]
 """The type of a handler's parameter that is to be given the commands."""
+
+
+async def _bearer(request: Request) -> Caller:
+    return await gate_of(request).bearer(request)
+
+
+Bearer = Annotated[Caller, Depends(_bearer)]
+"""The type of a parameter that is to be given who shows a token and a key."""
+
+
+def request_id_of(request: Request) -> str:
+    """What makes a creation repeatable: the client's id, or one that is never given again.
+
+    Raises `InvalidRequest`.
+    """
+    if REQUEST_ID in request.headers and usable_request_id(request.headers) is None:
+        problem = Problem(REQUEST_ID, "must be 1 to 128 printable ASCII characters")
+        raise InvalidRequest([problem])
+    return str(request.state.request_id)
