@@ -30,6 +30,8 @@ from segexport.store.store import Failure, FinishedPiece, JobStore, Submission, 
 log: Final = structlog.stdlib.get_logger(__name__)
 
 _LAST_MILLISECOND: Final = milliseconds(datetime.max.replace(tzinfo=UTC))
+MAX_REASON: Final = 1_000
+"""Characters of the reason for a cancel."""
 CANCEL_ATTEMPTS: Final = 10
 """A cancel that keeps meeting other changes of the job gives up after so many."""
 
@@ -127,7 +129,7 @@ class Commands:
         id came with another body before.
         """
         checked = await asyncio.to_thread(self.check, scope, request)
-        problems = [*_request_id_problems(request_id), *checked.problems]
+        problems = [*request_id_problems(request_id), *checked.problems]
         if problems:
             raise InvalidRequest(problems)
         # Without what is finer than a millisecond: cursors of Experience Platform name a job by
@@ -158,8 +160,11 @@ class Commands:
         """Ask a job to stop; returns it as it then stands.
 
         A job that has ended already is left as it is. Raises `TooLateToCancel` while it is
-        being published, `IllegalTransition` while it is failing, `JobNotFound`.
+        being published, `IllegalTransition` while it is failing, `JobNotFound`, and
+        `InvalidRequest` for a reason of more than `MAX_REASON` characters.
         """
+        if len(reason) > MAX_REASON:
+            raise InvalidRequest([Problem("reason", f"must be at most {MAX_REASON} characters")])
         fault = Fault(FaultKind.CANCELLED, reason)
 
         def step(job: Job, now: datetime) -> steps.Transition:
@@ -306,7 +311,8 @@ def fingerprint(request: ExportRequest) -> str:
     return hashlib.sha256(canonical).hexdigest()
 
 
-def _request_id_problems(request_id: str | None) -> Sequence[Problem]:
+def request_id_problems(request_id: str | None) -> Sequence[Problem]:
+    """What is wrong with a request id that a caller has given."""
     if request_id is None or (0 < len(request_id) <= MAX_NAME and request_id.isprintable()):
         return ()
     return (Problem("requestId", f"must be 1 to {MAX_NAME} printable characters"),)

@@ -40,6 +40,10 @@
     ├── TokenRefused
     ├── ProviderUnreachable       whether a token is good cannot be said now
     ├── SignatureRefused
+    ├── ServiceError              the service elsewhere that a command asks
+    │   ├── ServiceUnreachable
+    │   ├── ServiceFailed
+    │   └── NotSegexport
     └── DeliveryError
         ├── BrokerUnreachable
         ├── NotAuthorized
@@ -347,6 +351,30 @@ class SignatureRefused(SegexportError):
         self.error_type = error_type
         self.status = status
         super().__init__(message)
+
+
+class ServiceError(SegexportError):
+    """The service that a command asks does not do what it was asked."""
+
+    code = "service"
+
+
+class ServiceUnreachable(ServiceError):
+    """The service does not answer, or cannot be believed to be the one that is meant."""
+
+    code = "service.unreachable"
+
+
+class ServiceFailed(ServiceError):
+    """The service answers that it cannot do it, for a reason that lies there."""
+
+    code = "service.failed"
+
+
+class NotSegexport(ServiceError):
+    """What answers is no service of segexport, or one of another version."""
+
+    code = "service.foreign"
 
 
 class DeliveryError(SegexportError):

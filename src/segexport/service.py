@@ -177,22 +177,23 @@ def _log_serving(settings: Settings, name: str, parts: Parts) -> None:
 async def _interfaces(settings: Settings, parts: Parts, relay: Relay) -> AsyncIterator[str]:
     """The HTTP interfaces; gives their address, which is also in a file of the data folder."""
     door = Door.of(settings)
-    tail = Tail(parts.store)
+    tail = Tail(parts.store, door.cursors)
     health = Health(relay.health, lambda: not parts.relay.done())
     app = create_app(settings, commands_of(settings, parts.store), door, tail, health)
     following = asyncio.create_task(tail.run())
+    told = settings.data / HTTP_ADDRESS
     try:
         async with listening(app, settings.http) as address:
-            told = settings.data / HTTP_ADDRESS
             told.write_text(address)
             try:
                 yield address
             finally:
-                with suppress(OSError):
-                    told.unlink()
                 # The server waits for open answers, and streams have no end of their own.
                 await tail.close()
     finally:
+        with suppress(OSError):
+            told.unlink()
+        await tail.close()
         await following
 
 

@@ -2,9 +2,12 @@
 
 import logging
 import sys
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
+
+_traceback: Final = structlog.dev.RichTracebackFormatter(show_locals=False)
+"""Without the values of variables, which structlog's own choice shows: some are secrets."""
 
 
 def configure_logging(
@@ -24,7 +27,7 @@ def configure_logging(
         structlog.processors.StackInfoRenderer(),
     ]
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

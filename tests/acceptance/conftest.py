@@ -1,11 +1,7 @@
 """A folder with a small sample store, and the command line over it."""
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,73 +9,9 @@ import pytest
 
 from segexport.profiles.builder import Resources
 from segexport.profiles.sample import build_sample
-from support.waiting import wait_until
+from support.command_line import Segexport
 
 PROFILES = 3_000
-_COMMAND = (sys.executable, "-m", "segexport")
-
-
-class Segexport:
-    """Runs `segexport …` as processes of their own, in an empty folder."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self.folder = folder
-        self._environment = environment
-
-    def __call__(
-        self, *arguments: str, stdin: str | None = None, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return subprocess.run(
-            [*_COMMAND, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=self.folder,
-            env={**self._environment, **variables},
-            check=False,
-        )
-
-    @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """A command while it runs; both of its outputs are one."""
-        process = subprocess.Popen(
-            [*_COMMAND, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            env=self._environment,
-        )
-        with process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-    @contextmanager
-    def serving(self, **variables: str) -> Iterator[subprocess.Popen[str]]:
-        """`segexport serve`, until the block ends."""
-        with self.log.open("w") as log:
-            process = subprocess.Popen(
-                [*_COMMAND, "serve"],
-                stderr=log,
-                text=True,
-                cwd=self.folder,
-                env={**self._environment, **variables},
-            )
-            try:
-                wait_until(lambda: '"serving"' in self.log.read_text(), 20, "it serves")
-                yield process
-            finally:
-                process.kill()
-                process.wait()
-
-    @property
-    def log(self) -> Path:
-        """What the service logs."""
-        return self.folder / "serve.log"
 
 
 @pytest.fixture(scope="session")
@@ -107,13 +39,8 @@ def _ctrl_c() -> Iterator[None]:
 @pytest.fixture
 def segexport(tmp_path: Path, sample: Path) -> Segexport:
     """The command line over the sample's profiles and an empty store."""
-    inherited = {name: value for name, value in os.environ.items() if "SEGEXPORT" not in name}
     return Segexport(
         tmp_path,
-        {
-            **inherited,
-            "SEGEXPORT_DATA": str(tmp_path / "data"),
-            "SEGEXPORT_PROFILES": str(sample),
-            "COLUMNS": "200",
-        },
+        SEGEXPORT_DATA=str(tmp_path / "data"),
+        SEGEXPORT_PROFILES=str(sample),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.conftest import Segexport
+from support.command_line import Segexport
 from support.waiting import wait_until
 
 INTERRUPTED = 130

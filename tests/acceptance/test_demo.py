@@ -5,9 +5,9 @@ import re
 import pytest
 import typer
 
-from acceptance.conftest import Segexport
 from segexport.cli import demo
 from segexport.consume.received import Received
+from support.command_line import Segexport
 
 
 def test_the_demonstration_shows_four_endings_and_that_all_counts_agree(

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from acceptance.conftest import Segexport
 from segexport.settings import KafkaSettings
+from support.command_line import Segexport
 from support.kafka import Kafka
 from support.waiting import wait_until
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from acceptance.conftest import Segexport
+from support.command_line import Segexport
 from support.s3 import SECRET, Bucket
 
 
 @pytest.fixture
 def on_s3(segexport: Segexport, bucket: Bucket) -> Iterator[Segexport]:
     """The command line with datasets in a bucket, and a service that runs."""
-    segexport = Segexport(segexport.folder, {**segexport._environment, **bucket.variables})
+    segexport = Segexport(segexport.folder, **segexport.environment, **bucket.variables)
     with segexport.serving():
         yield segexport
 

@@ -706,15 +706,38 @@ def test_the_id_of_an_endpoint_does_not_depend_on_what_else_is_known(
     assert ids[0] == ids[1]
 
 
+def test_a_consent_may_be_an_attribute_of_its_own(engine: Engine, tmp_path: Path) -> None:
+    path = "consents.marketing.email.val"
+    people = [
+        Person(number, [{path: value}], {"Email": [Identity(f"{value}@example.com")]})
+        for number, value in enumerate(("y", "n", "u", "dn"), start=1)
+    ]
+    snapshot = write_snapshot(
+        tmp_path / "profiles", people, buckets=1, attributes=[Attribute(path, "VARCHAR")]
+    )
+    found, _ = read_endpoints(endpoint_file(engine, snapshot, tmp_path, FileFormat.PARQUET))
+    assert [one["OptOut"] for one in in_order(found)] == ["NONE", "ALL", "NONE", "ALL"]
+
+
+def test_the_writing_of_endpoints_is_interrupted_with_the_rest(
+    engine: Engine, tmp_path: Path
+) -> None:
+    snapshot = write_snapshot(tmp_path / "profiles", REACHABLE)
+    run = engine.begin(plan_export(pinpoint_request(), snapshot, TIMESTAMP_ORDERED))
+    run.interrupt()
+    with pytest.raises(ExportCancelled):
+        run.write_endpoints(tmp_path / "data", tmp_path / "endpoints")
+    run.close()
+
+
 def test_profiles_that_no_channel_reaches_have_no_file(engine: Engine, tmp_path: Path) -> None:
     people = [Person(1, [{}]), Person(2, [{}], {"ECID": [Identity("4711")]})]
     snapshot = write_snapshot(tmp_path / "profiles", people, buckets=1)
     assert not endpoint_file(engine, snapshot, tmp_path, FileFormat.PARQUET)
 
 
-def endpoint_file(engine: Engine, snapshot: Snapshot, folder: Path, kind: FileFormat) -> bytes:
-    """The endpoints of everybody in the one bucket of a snapshot; nothing without a file."""
-    request = parse_request(
+def pinpoint_request(kind: FileFormat = FileFormat.PARQUET) -> ExportRequest:
+    return parse_request(
         {
             "destination": {"datasetId": "d", "format": kind},
             "pinpoint": {
@@ -724,7 +747,11 @@ def endpoint_file(engine: Engine, snapshot: Snapshot, folder: Path, kind: FileFo
             },
         }
     )
-    run = engine.begin(plan_export(request, snapshot, TIMESTAMP_ORDERED))
+
+
+def endpoint_file(engine: Engine, snapshot: Snapshot, folder: Path, kind: FileFormat) -> bytes:
+    """The endpoints of everybody in the one bucket of a snapshot; nothing without a file."""
+    run = engine.begin(plan_export(pinpoint_request(kind), snapshot, TIMESTAMP_ORDERED))
     data, target = folder / f"data.{kind}", folder / "endpoints.json.gz"
     try:
         run.prepare()

@@ -5,8 +5,6 @@ import itertools
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,12 @@ from segexport.profiles.subjects import Identity as Wanted
 from segexport.sql import parquet
 from segexport.store.discards import DiscardReader
 from support import erase_process
+from support.forked import Forked
 from support.people import Identity, Person, write_snapshot
 from support.workplace import RESOURCES, SCOPE, Workplace
 
 pytestmark = pytest.mark.crash
 
-TESTS = Path(erase_process.__file__).parents[1]
 INES = Person(
     (1 << 50) + 1,
     [{"personalEmail.address": "ines@x"}],
@@ -89,8 +87,16 @@ async def fill(place: Workplace) -> None:
     keys.unlink()
 
 
+@pytest.fixture(scope="module")
+def eraser() -> Iterator[Forked]:
+    with Forked(erase_process) as forked:
+        yield forked
+
+
 @pytest.mark.parametrize("first", range(1, STRIDE + 1))
-async def test_an_erasure_goes_on_wherever_it_was_killed(first: int, tmp_path: Path) -> None:
+async def test_an_erasure_goes_on_wherever_it_was_killed(
+    first: int, eraser: Forked, tmp_path: Path
+) -> None:
     folder, kept = tmp_path / "place", tmp_path / "kept"
     folder.mkdir()
     place = await Workplace.open(folder)
@@ -100,15 +106,7 @@ async def test_an_erasure_goes_on_wherever_it_was_killed(first: int, tmp_path: P
     folder.rename(kept)
     for nth in itertools.count(first, STRIDE):
         shutil.copytree(kept, folder)
-        command = [
-            sys.executable,
-            "-m",
-            "support.erase_process",
-            str(folder),
-            "CRM:c-7000",
-            f"{nth}",
-        ]
-        status = subprocess.run(command, cwd=TESTS, check=False).returncode
+        status = eraser.run(str(folder), "CRM:c-7000", f"{nth}")
         await assert_that_the_same_again_finishes_it(folder)
         shutil.rmtree(folder)
         if status == 0:

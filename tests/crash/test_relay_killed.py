@@ -1,12 +1,14 @@
 """A relay that is killed with SIGKILL, wherever, leaves each event in the topic exactly once."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from segexport.settings import KafkaSettings
 from segexport.store.sqlite import SqliteStore
+from support import relay_process
 from support.deliveries import (
     complete,
     deliver_all,
@@ -15,6 +17,7 @@ from support.deliveries import (
     run_jobs,
     submit,
 )
+from support.forked import Forked
 from support.kafka import Kafka
 from support.relay_process import Order, Point, run_process
 
@@ -53,9 +56,21 @@ POINTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def relays() -> Iterator[Forked]:
+    with Forked(relay_process) as forked:
+        yield forked
+
+
 @pytest.mark.parametrize("point", POINTS, ids=str)
 async def test_each_event_arrives_exactly_once(
-    point: Point, kafka: Kafka, kafka_settings: KafkaSettings, store: SqliteStore, tmp_path: Path
+    *,
+    point: Point,
+    relays: Forked,
+    kafka: Kafka,
+    kafka_settings: KafkaSettings,
+    store: SqliteStore,
+    tmp_path: Path,
 ) -> None:
     await complete(store, await submit(store), discard_file(tmp_path, DISCARDS))
     await run_jobs(store, 6)
@@ -65,7 +80,7 @@ async def test_each_event_arrives_exactly_once(
         transaction_size=TRANSACTION,
         death=point,
     )
-    assert await run_process(order) == -signal.SIGKILL
+    assert await run_process(relays, order) == -signal.SIGKILL
     await run_jobs(store, 2)
     await deliver_all(store, kafka_settings)
     await require_exactly_once(kafka, kafka_settings, store)

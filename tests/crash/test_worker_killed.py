@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import duckdb
@@ -14,6 +14,8 @@ from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
 from segexport.store.discards import DiscardReader
+from support import worker_process
+from support.forked import Forked
 from support.people import Identity, Person, write_snapshot
 from support.plain_export import plain_export
 from support.s3 import Bucket
@@ -78,6 +80,12 @@ POINTS_ON_S3 = [
 ]
 
 
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Forked]:
+    with Forked(worker_process) as forked:
+        yield forked
+
+
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
     place = await Workplace.open(tmp_path, lease=LEASE)
@@ -113,10 +121,10 @@ async def require_exact_outcome(place: Workplace, job: Job) -> None:
 
 @pytest.mark.parametrize("point", POINTS, ids=str)
 async def test_another_worker_finishes_what_a_killed_one_began(
-    point: Point, place: Workplace
+    point: Point, workers: Forked, place: Workplace
 ) -> None:
     job = await place.submit(REQUEST)
-    await killed_worker(place.folder, point)
+    await killed_worker(workers, place.folder, point)
     async with place.working():
         job = await place.ended(job)
     await require_exact_outcome(place, job)
@@ -124,14 +132,18 @@ async def test_another_worker_finishes_what_a_killed_one_began(
 
 @pytest.mark.parametrize("point", POINTS_ON_S3, ids=str)
 async def test_another_worker_finishes_on_s3_what_a_killed_one_began(
-    point: Point, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    point: Point,
+    workers: Forked,
+    bucket: Bucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in bucket.variables.items():
         monkeypatch.setenv(name, value)  # for the process that is killed
     place = await Workplace.open(tmp_path, bucket.settings, lease=LEASE)
     write_snapshot(place.settings.profiles_folder, PEOPLE, buckets=BUCKETS)
     job = await place.submit(REQUEST)
-    await killed_worker(place.folder, point)
+    await killed_worker(workers, place.folder, point)
     async with place.working():
         job = await place.ended(job)
     await require_exact_outcome(place, job)
@@ -164,7 +176,7 @@ async def test_killed_at_any_moment_again_and_again(place: Workplace) -> None:
     ids=str,
 )
 async def test_a_cancelled_job_is_cleaned_up_by_the_next_worker(
-    point: Point, place: Workplace
+    point: Point, workers: Forked, place: Workplace
 ) -> None:
     job = await place.submit(REQUEST)
     claimed = await place.store.claim("dead", LEASE / 1000, limit=100)
@@ -172,7 +184,7 @@ async def test_a_cancelled_job_is_cleaned_up_by_the_next_worker(
     claimed = await advance(place.store, place.voice, claimed, steps.claim)
     (place.dataset.staging(job.id) / "part-00000-e1.parquet").replace(b"half a file")
     await place.commands.cancel(SCOPE, job.id)
-    await killed_worker(place.folder, point)
+    await killed_worker(workers, place.folder, point)
     async with place.working():
         job = await place.ended(job)
     assert job.state is JobState.CANCELLED
@@ -180,10 +192,12 @@ async def test_a_cancelled_job_is_cleaned_up_by_the_next_worker(
     assert not place.left_behind()
 
 
-async def test_a_failing_job_still_fails_when_its_worker_is_killed(place: Workplace) -> None:
+async def test_a_failing_job_still_fails_when_its_worker_is_killed(
+    workers: Forked, place: Workplace
+) -> None:
     place.dataset.folder.replace(b"a file where the folder should be")
     job = await place.submit(REQUEST)
-    await killed_worker(place.folder, Point("before", "commit FAILED"))
+    await killed_worker(workers, place.folder, Point("before", "commit FAILED"))
     assert (await place.job(job)).state is JobState.FAILING
     async with place.working():
         job = await place.ended(job)

@@ -37,6 +37,11 @@ PLATFORM_ENDPOINTS = [
     ("GET", f"{JOBS}/1"),
     ("DELETE", f"{JOBS}/1"),
     ("GET", "/events/stream"),
+    ("GET", "/jobs"),
+    ("POST", "/jobs"),
+    ("GET", "/jobs/1"),
+    ("POST", "/jobs/1/cancel"),
+    ("POST", "/jobs/1/retry"),
 ]
 PINPOINT_ENDPOINTS = [
     ("POST", f"{PINPOINT}/jobs/export"),
@@ -142,6 +147,9 @@ async def test_each_fault_is_refused_by_each_endpoint(fault: str, house: Interfa
             if path.startswith(JOBS):
                 assert answer.json()["error_code"] == code, where
                 assert answer.json().keys() == {"error_code", "message"}, where
+            else:
+                assert answer.headers["content-type"] == "application/problem+json", where
+                assert answer.json()["code"].startswith("access."), where
         assert (await client.get(JOBS, headers=good)).json()["records"] == []
 
 
@@ -294,12 +302,62 @@ async def test_nothing_of_one_organization_is_seen_by_another(house: Interfaces)
         assert [one["id"] for one in (await ours.get(JOBS)).json()["records"]] == [mine["id"]]
 
 
+async def test_nobody_hears_of_another_organization(house: Interfaces) -> None:
+    acme, other = house.new_key(), house.new_key(organization="elsewhere")
+    async with (
+        house.client(acme) as ours,
+        house.client(other) as theirs,
+        theirs.stream("GET", "/events/stream") as stream,
+    ):
+        mine = (await ours.post(JOBS, json=BODY)).json()["id"]
+        own = (await theirs.post(JOBS, json=BODY)).json()["id"]
+        heard = ""
+        async for line in stream.aiter_lines():
+            heard += line
+            if str(own) in line:
+                break
+    assert str(mine) not in heard
+    assert heard.count("event: queued") == 1
+
+
+async def test_nothing_of_one_organization_is_seen_by_another_in_our_own_interface(
+    house: Interfaces,
+) -> None:
+    acme, other = house.new_key(), house.new_key(organization="elsewhere")
+    async with house.client(acme) as ours, house.client(other) as theirs:
+        mine = (await ours.post("/jobs?requestId=same", json=BODY)).json()
+        assert (await theirs.get("/jobs")).json() == {"jobs": []}
+        for method, what in (("GET", ""), ("POST", "/cancel"), ("POST", "/retry")):
+            foreign = await theirs.request(method, f"/jobs/{mine['id']}{what}")
+            missing = await theirs.request(method, f"/jobs/{mine['id'] - 1}{what}")
+            assert foreign.status_code == missing.status_code == 404
+            assert _without_ids(foreign, mine["id"]) == _without_ids(missing, mine["id"] - 1)
+        place = int(datetime.fromisoformat(mine["createdAt"]).timestamp() * 1000)
+        for number in (mine["id"], mine["id"] - 1):
+            page = await theirs.get("/jobs", params={"before": f"{place}_{number}"})
+            assert page.json() == {"jobs": []}
+        answer = await theirs.post("/jobs?requestId=same", json={**BODY, "fields": "person.name"})
+        assert answer.status_code == 201
+        assert answer.json()["id"] != mine["id"]
+        assert [one["id"] for one in (await ours.get("/jobs")).json()["jobs"]] == [mine["id"]]
+
+
 async def test_sandboxes_are_apart(house: Interfaces) -> None:
     key = house.new_key()
     async with house.client(key) as prod, house.client(key, sandbox="stage") as stage:
         job = (await prod.post(JOBS, json=BODY)).json()
         assert (await stage.get(f"{JOBS}/{job['id']}")).status_code == 404
         assert (await stage.get(JOBS)).json()["records"] == []
+
+
+@pytest.mark.parametrize("sandbox", ["../../elsewhere/prod", "..", "a b", "x" * 129])
+async def test_a_key_for_all_sandboxes_is_for_none_that_could_not_be_a_folder(
+    sandbox: str, house: Interfaces
+) -> None:
+    async with house.client(house.new_key(), sandbox=sandbox) as client:
+        for method, path in PLATFORM_ENDPOINTS:
+            answer = await client.request(method, path, json=BODY if method == "POST" else None)
+            assert answer.status_code == 403, f"{method} {path}"
 
 
 def _without_ids(answer: httpx.Response, job_id: int) -> tuple[Any, ...]:
@@ -357,9 +415,10 @@ async def test_without_keys_pages_of_other_sites_may_not_ask(
     headers: Headers, open_house: Interfaces
 ) -> None:
     async with httpx.AsyncClient(base_url=open_house.address) as client:
-        for path in (JOBS, f"{PINPOINT}/jobs/export", "/events/stream"):
+        for path in (JOBS, f"{PINPOINT}/jobs/export", "/events/stream", "/jobs"):
             assert (await client.get(path, headers=headers)).status_code == 403
-        assert (await client.post(JOBS, json=BODY, headers=headers)).status_code == 403
+        for path in (JOBS, "/jobs", "/jobs/1/cancel"):
+            assert (await client.post(path, json=BODY, headers=headers)).status_code == 403
 
 
 def test_others_are_not_listened_to_until_there_is_a_key(tmp_path: Path) -> None:

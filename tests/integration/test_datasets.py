@@ -11,7 +11,8 @@ import orjson
 import pandas as pd
 import pytest
 
-from segexport.cli.present import job_document, print_status
+from segexport.clerk import JobDocument
+from segexport.cli.present import print_status
 from segexport.errors import DatasetError, DatasetFull, InvalidRequest
 from segexport.exports.budget import RESERVE, Budget
 from segexport.exports.dataset import Batch
@@ -146,9 +147,10 @@ async def test_with_a_batch_for_each_segment_each_has_its_members_and_its_counts
     for batch in batches:
         batch.verify()
     assert not place.left_behind()
-    print_status(await place.commands.status(job.scope, job.id))
+    document = JobDocument.of(await place.commands.status(job.scope, job.id))
+    print_status(document)
     printed = capsys.readouterr().out
-    for told in job_document(job)["batches"]:
+    for told in document.document()["batches"]:
         batch = found[told["segmentId"]]
         assert told == {**(batch.manifest.segment or {}), "batchId": batch.manifest.batch}
         assert f"{told['batchId']}  {told['segmentId']}" in printed

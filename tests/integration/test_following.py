@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from segexport.clerk import LocalClerk
 from segexport.cli.jobs import _follow
 from segexport.cli.present import OutputFormat
 from support.people import Person, write_snapshot
@@ -47,7 +48,8 @@ async def test_the_bar_tells_state_rows_pace_and_what_is_left(
     )
     async with place.working(worker):
         job = await place.submit(request_for(GOLD))
-        following = asyncio.create_task(_follow(place.commands, SCOPE, job.id, OutputFormat.JSON))
+        clerk = LocalClerk(place.commands, SCOPE)
+        following = asyncio.create_task(_follow(clerk, job.id, OutputFormat.JSON))
 
         async def is_told() -> bool:
             said = terminal.getvalue()

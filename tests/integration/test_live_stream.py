@@ -21,7 +21,7 @@ from segexport.jobs.publication import DiscardFile
 from segexport.store.sqlite import SqliteStore
 from support import store_process
 from support.job_stories import WAY_TO_SUCCESS, advanced, event_row, submitted
-from support.streams import ACME, LIMITS, Service, commands_over, queue, serving
+from support.streams import ACME, LIMITS, Service, at, commands_over, queue, serving
 from support.stuck import Failing, Through
 from support.waiting import until
 
@@ -46,7 +46,7 @@ async def test_a_stream_begins_by_saying_where_it_begins(
     await queue(commands, 3)
     listener = await service.connect()
     (first,) = await listener.take(1)
-    assert (first.event, first.id, first.data) == ("ready", "1-3", {"cursor": "1-3"})
+    assert (first.event, first.id, first.data) == ("ready", at(3), {"cursor": at(3)})
     assert listener.retry == 2000
     assert "http/1.1 200 ok" in listener.headers
     assert "content-type: text/event-stream; charset=utf-8" in listener.headers
@@ -65,7 +65,7 @@ async def test_an_event_is_told_as_it_was_stored(
         while await anext(lines) != "event: ready":
             pass
         await queue(commands, 1)
-        while await anext(lines) != "id: 1-1":
+        while await anext(lines) != f"id: {at(1)}":
             pass
         assert await anext(lines) == "event: queued"
         assert await anext(lines) == f"data: {(await store.row(1)).row.value.decode()}"
@@ -83,7 +83,7 @@ async def test_300_readers_hear_everything_in_order_while_jobs_are_committed_and
         hearing = [asyncio.create_task(each.take(rounds * jobs)) for each in listeners]
         for _ in range(rounds):
             await queue(commands, jobs)
-        expected = [(f"1-{number}", "queued") for number in range(1, rounds * jobs + 1)]
+        expected = [(at(number), "queued") for number in range(1, rounds * jobs + 1)]
         for heard in hearing:
             assert [(told.id, told.event) for told in await heard] == expected
     assert reads["job_events"] == 0
@@ -102,7 +102,7 @@ async def test_nothing_is_read_while_nobody_listens(store: SqliteStore, commands
         reads.clear()
         await queue(commands, 20)
         assert not reads
-        listener = await service.listen(last_event_id="1-0")
+        listener = await service.listen(last_event_id=at(0))
         assert [told.number for told in await listener.take(20)] == list(range(1, 21))
 
 
@@ -116,7 +116,7 @@ async def test_a_reader_that_comes_again_goes_on_where_it_was_wherever_that_is(
         first = await service.listen()
         await queue(commands, 6)
         await first.take(6)
-        listeners = [await service.listen(last_event_id=f"1-{seen}") for seen in range(13)]
+        listeners = [await service.listen(last_event_id=at(seen)) for seen in range(13)]
         for seen, listener in enumerate(listeners):
             assert [each.number for each in await listener.take(12 - seen)] == list(
                 range(seen + 1, 13)
@@ -130,12 +130,12 @@ async def test_a_reader_that_comes_again_goes_on_where_it_was_wherever_that_is(
 @pytest.mark.parametrize(
     ("cursor", "reason"),
     [
-        ("0-5", "the store was restored since"),
-        ("1-11", "the store has no such event"),
-        ("1-2", "no longer has all events"),
-        ("1", "is none of this stream's"),
+        (at(5, generation=0), "the store was restored since"),
+        (at(11), "the store has no such event"),
+        (at(2), "no longer has all events"),
         ("", "is none of this stream's"),
-        ("1-" + "9" * 40, "is none of this stream's"),
+        ("1-5", "is none of this stream's"),
+        ("0" * 32, "is none of this stream's"),
     ],
 )
 async def test_a_cursor_that_cannot_be_kept_is_told_so_and_the_stream_begins_now(
@@ -145,11 +145,11 @@ async def test_a_cursor_that_cannot_be_kept_is_told_so_and_the_stream_begins_now
     await forget_through(store, 3)
     listener = await service.connect(last_event_id=cursor)
     (first,) = await listener.take(1)
-    assert (first.event, first.id) == ("expired", "1-10")
-    assert first.data["cursor"] == "1-10"
+    assert (first.event, first.id) == ("expired", at(10))
+    assert first.data["cursor"] == at(10)
     assert reason in first.data["reason"]
     await queue(commands, 1)
-    assert [told.id for told in await listener.take(1)] == ["1-11"]
+    assert [told.id for told in await listener.take(1)] == [at(11)]
 
 
 async def test_the_oldest_events_that_the_store_holds_can_be_gone_on_from(
@@ -157,7 +157,7 @@ async def test_the_oldest_events_that_the_store_holds_can_be_gone_on_from(
 ) -> None:
     await queue(commands, 10)
     await forget_through(store, 3)
-    listener = await service.listen(last_event_id="1-3")
+    listener = await service.listen(last_event_id=at(3))
     assert [told.number for told in await listener.take(7)] == list(range(4, 11))
 
 
@@ -177,7 +177,7 @@ async def test_a_cursor_may_be_ahead_of_a_process_that_has_not_read_so_far(
     async with serving(Through(store, away.before)) as service:
         await service.listen()
         await queue(commands, 5)
-        listener = await service.listen(last_event_id="1-4")
+        listener = await service.listen(last_event_id=at(4))
         assert [told.number for told in await listener.take(1)] == [5]
 
 
@@ -188,7 +188,7 @@ async def test_organizations_and_sandboxes_hear_nothing_of_each_other(
     for turn in range(10):
         for scope in (ACME, OTHER, TRYOUT) if turn % 2 else (TRYOUT, OTHER, ACME):
             await queue(commands, 1, scope)
-    late_ones = {scope: await service.listen(scope, "1-0") for scope in live_ones}
+    late_ones = {scope: await service.listen(scope, at(0)) for scope in live_ones}
     own = {scope: [job.id for job in await commands.list(scope)] for scope in (ACME, OTHER, TRYOUT)}
     for listeners in (live_ones, late_ones):
         for scope, listener in listeners.items():
@@ -223,7 +223,7 @@ async def test_files_of_discards_are_not_told_live_or_later(
     await store.commit(
         replace(end, after=after), [replace(row, value=b'{"end": true}') for row in rows]
     )
-    late = await service.listen(last_event_id="1-2")
+    late = await service.listen(last_event_id=at(2))
     assert [told.number for told in await late.take(1)] == [4]
     assert [told.number for told in await prompt.take(3)] == [1, 2, 4]
 
@@ -260,7 +260,7 @@ async def test_a_reader_that_falls_behind_is_told_so_and_loses_nothing_by_coming
 async def test_a_reader_that_catches_up_is_not_slow(store: SqliteStore, commands: Commands) -> None:
     await queue(commands, 300)
     async with serving(store, limits=replace(LIMITS, backlog=1), capacity=1) as service:
-        late = await service.listen(last_event_id="1-0")
+        late = await service.listen(last_event_id=at(0))
         assert [told.number for told in await late.take(300)] == list(range(1, 301))
 
 
@@ -328,7 +328,7 @@ async def test_a_quiet_stream_looks_at_each_heartbeat_whether_its_reader_may_sti
         hearing = asyncio.create_task(listener.rest())
 
         async def beats() -> bool:
-            return listener.comments > 2 and listener.last_id == "1-5"
+            return listener.comments > 2 and listener.last_id == at(5)
 
         await until(beats, 20, "comments come, and move the cursor past what is not told")
         service.allowed = False
@@ -345,7 +345,7 @@ async def test_a_stream_outlasts_an_outage_of_the_store(
     away = Failing(method, StoreUnavailable("the disk is away"), times=4)
     with capture_logs() as logged:
         async with serving(Through(store, away.before)) as service:
-            listener = await service.listen(last_event_id="1-0")
+            listener = await service.listen(last_event_id=at(0))
             assert [told.number for told in await listener.take(3)] == [1, 2, 3]
 
             async def is_over() -> bool:

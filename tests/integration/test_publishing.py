@@ -18,6 +18,7 @@ from segexport.exports.engine import Column
 from segexport.exports.location import Location
 from segexport.exports.object_store import ObjectStore
 from segexport.exports.on_disk import OnDisk
+from segexport.exports.outlets import endpoint_file
 from segexport.exports.publishing import DiscardFolder, fixed, manifest_of, publish, stage_manifest
 from segexport.exports.staging import Staging
 from segexport.jobs.job import Job
@@ -57,7 +58,7 @@ class Prepared:
         file = self.publication.discards
         assert file is not None
         assert Path(file.path).read_text() == "discards"
-        endpoints = [f"endpoints-{self.job.id}-part-{index:05d}.json.gz" for index in (0, 1)]
+        endpoints = [endpoint_file(self.job.id, index) for index in (0, 1)]
         assert sorted(self.outlet.sizes()) == endpoints
         assert [(self.outlet / name).read() for name in endpoints] == [b"first", b"second"]
         assert not self.staging.folder.exists()
@@ -155,6 +156,15 @@ def test_endpoints_that_were_fetched_do_not_come_again(prepared: Prepared) -> No
     prepared.outlet.remove()
     prepared.publish()
     assert not prepared.outlet.exists()
+
+
+def test_half_of_a_file_that_a_killed_worker_has_left_in_a_folder_goes(tmp_path: Path) -> None:
+    prepared = prepare(tmp_path, Datasets(tmp_path / "datasets"))
+    folder = Path(str(prepared.outlet))
+    folder.mkdir(parents=True)
+    (folder / f".{endpoint_file(prepared.job.id, 1)}.4711").write_text("ha")
+    prepared.publish()
+    prepared.require_published()
 
 
 def test_without_its_endpoints_nothing_of_a_job_is_visible(prepared: Prepared) -> None:

@@ -14,7 +14,8 @@ from typing import Any, cast
 import duckdb
 import pytest
 
-from segexport.cli.present import print_status, status_document
+from segexport.clerk import JobDocument
+from segexport.cli.present import print_status
 from segexport.commands import Checked, advance
 from segexport.errors import EngineError, StoreUnavailable, TooLateToCancel
 from segexport.exports.publishing import DiscardFolder
@@ -383,10 +384,11 @@ async def test_a_piece_out_of_tries_fails_its_job_with_the_reason(
     assert job.fault.message == "piece 0 has failed 3 times, at last because: it hurts"
     assert job.attempts == 1
     status = await place.commands.status(SCOPE, job.id)
+    document = JobDocument.of(status)
     assert [failure.message for failure in status.failures] == ["it hurts"] * 3
-    print_status(status)
+    print_status(document)
     assert "try 3: it hurts" in capsys.readouterr().out
-    ended, *met = status_document(status)["errors"]
+    ended, *met = document.document()["errors"]
     assert ended == {"code": "failed", "message": job.fault.message}
     assert [(one["code"], one["piece"], one["attempt"]) for one in met] == [
         ("piece", 0, tried) for tried in (1, 2, 3)

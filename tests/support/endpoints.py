@@ -19,6 +19,10 @@ ENDPOINT_ATTRIBUTES: Final = (
     Attribute("homeAddress.stateProvince", "VARCHAR"),
     Attribute("preferredLanguage", "VARCHAR"),
     Attribute("timeZone", "VARCHAR"),
+    # Called as something of the query is.
+    Attribute("entry.key", "VARCHAR"),
+    Attribute("namespace", "VARCHAR"),
+    Attribute("profile", "VARCHAR"),
 )
 CHANNELS: Final = {
     "Email": "EMAIL",
@@ -46,6 +50,9 @@ REACHABLE: Final = [
                 "homeAddress.stateProvince": "CH-BE",
                 "preferredLanguage": "de-CH",
                 "timeZone": "Europe/Zurich",
+                "entry.key": "k",
+                "namespace": "n",
+                "profile": "p",
             },
             {"loyalty.points": 6, "homeAddress.postalCode": "3011"},
         ],

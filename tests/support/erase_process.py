@@ -1,10 +1,4 @@
-"""A process of its own that erases a person and kills itself on the way, with SIGKILL.
-
-    python -m support.erase_process FOLDER IDENTITY NTH
-
-IDENTITY is a namespace, a colon and an id. The process dies before it renames or removes a file
-below the folder for the NTH time, from 1 on; if it does not come to that, it ends with status 0.
-"""
+"""A process of its own (`support.forked`) that erases a person and kills itself on the way."""
 
 import asyncio
 import itertools
@@ -32,14 +26,18 @@ def die_before(nth: int, folder: Path) -> None:
     sys.addaudithook(watch)
 
 
-async def main(folder: Path, identity: str, nth: int) -> None:
-    """Erase until it is time to die."""
+def main(folder: str, identity: str, nth: str) -> None:
+    """Erase whom `namespace:id` names from the workplace in the folder.
+
+    Dies before it renames or removes something below the folder for the `nth` time, from 1 on;
+    if it does not come to that, it ends like any program.
+    """
+    asyncio.run(_erase(Path(folder), identity, int(nth)))
+
+
+async def _erase(folder: Path, identity: str, nth: int) -> None:
     place = await Workplace.open(folder)
     namespace, _, id_ = identity.partition(":")
     die_before(nth, folder)
     await place.erased(Identity(namespace, id_))
     await place.store.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

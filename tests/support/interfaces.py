@@ -49,6 +49,7 @@ class Interfaces:
     tail: Tail
     app: ASGIApp
     relay: RelayHealth = HEALTHY
+    is_relaying: bool = True
 
     def new_key(self, *sandboxes: str, organization: str = "acme") -> IssuedKey:
         """Another key, which is believed at once."""
@@ -114,13 +115,14 @@ def new_key(settings: Settings, *sandboxes: str, organization: str = "acme") -> 
 async def serving(place: Workplace) -> AsyncIterator[Interfaces]:
     """The interfaces over a workplace, until the end of the block."""
     door = Door.of(place.settings)
-    tail = Tail(place.store)
+    tail = Tail(place.store, door.cursors)
 
     async def relay() -> RelayHealth:
         await place.store.backlog()
         return interfaces.relay
 
-    app = create_app(place.settings, place.commands, door, tail, Health(relay, lambda: True))
+    health = Health(relay, lambda: interfaces.is_relaying)
+    app = create_app(place.settings, place.commands, door, tail, health)
     interfaces = Interfaces("", place, door, tail, app)
     following = asyncio.create_task(tail.run())
     async with listening(app, place.settings.http) as interfaces.address:

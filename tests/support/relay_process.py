@@ -1,7 +1,8 @@
 """A relay in a process of its own, which can be made to die at a chosen point.
 
-Run as a program with one argument, the `Order` as JSON. It delivers what the store holds and
-ends; or it kills itself as ordered; or, with `forever`, it goes on until it is killed.
+Forked (`support.forked`) or run as a program, with one argument: the `Order` as JSON. It delivers
+what the store holds and ends; or it kills itself as ordered; or, with `forever`, it goes on until
+it is killed.
 """
 
 import asyncio
@@ -21,8 +22,7 @@ from segexport.relay.transactional import TransactionalPublisher
 from segexport.settings import KafkaSettings
 from segexport.store.sqlite import SqliteStore
 from support.deliveries import delivered, relay_of, running
-
-TESTS = Path(__file__).parents[1]
+from support.forked import TESTS, Forked
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +122,28 @@ async def start_process(order: Order) -> asyncio.subprocess.Process:
         sys.executable,
         "-m",
         "support.relay_process",
-        orjson.dumps(asdict(order)).decode(),
+        _text(order),
         cwd=TESTS,
     )
 
 
-async def run_process(order: Order) -> int:
+async def run_process(relays: Forked, order: Order) -> int:
     """Run it to its end; the exit status, negative for a signal."""
-    return await (await start_process(order)).wait()
+    return await asyncio.to_thread(relays.run, _text(order))
 
 
-async def _main(order: Order) -> None:
+def main(order: str) -> None:
+    """Deliver as ordered; an `Order` as JSON."""
+    document = orjson.loads(order)
+    death = document.pop("death")
+    asyncio.run(_deliver(Order(**document, death=Point(**death) if death else None)))
+
+
+def _text(order: Order) -> str:
+    return orjson.dumps(asdict(order)).decode()
+
+
+async def _deliver(order: Order) -> None:
     settings = KafkaSettings(**order.kafka)
     fuse = Fuse(order.death)
     store = await FusedStore.open(Path(order.store))
@@ -152,11 +163,5 @@ async def _main(order: Order) -> None:
     await store.close()
 
 
-def _told(text: str) -> Order:
-    document = orjson.loads(text)
-    death = document.pop("death")
-    return Order(**document, death=Point(**death) if death else None)
-
-
 if __name__ == "__main__":
-    asyncio.run(_main(_told(sys.argv[1])))
+    main(*sys.argv[1:])

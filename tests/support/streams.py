@@ -18,6 +18,7 @@ from starlette.types import Scope as AsgiScope
 from segexport.commands import Checked, Commands
 from segexport.events.announcement import Voice
 from segexport.http.connection import Connection
+from segexport.http.cursor import Cursor, Cursors
 from segexport.http.live import EventStream, StreamLimits
 from segexport.http.tail import CAPACITY, Tail
 from segexport.jobs.job import Scope
@@ -26,6 +27,7 @@ from segexport.store.sqlite import SqliteStore
 from support.waiting import until
 
 ACME = Scope("acme", "prod")
+CURSORS = Cursors(b"k" * 32)
 LIMITS = StreamLimits(backlog=10_000, patience=timedelta(seconds=10))
 _SMALL = 4096
 """Bytes of a socket's buffers, so that a reader who stops reading is noticed soon."""
@@ -52,6 +54,18 @@ async def queue(commands: Commands, jobs: int, scope: Scope = ACME) -> None:
     await asyncio.gather(*(commands.submit(scope, _WANTED) for _ in range(jobs)))
 
 
+def at(number: int, generation: int = 1) -> str:
+    """The cursor behind an event."""
+    return CURSORS.text(Cursor(generation, number))
+
+
+def opened(text: str) -> Cursor:
+    """What a cursor says."""
+    cursor = CURSORS.read(text)
+    assert cursor is not None, text
+    return cursor
+
+
 @dataclass(frozen=True)
 class Told:
     """A message as its reader understands it: the id is the last one that was sent."""
@@ -69,7 +83,7 @@ class Told:
     @property
     def number(self) -> int:
         """The number in the id."""
-        return int(self.id.partition("-")[2])
+        return opened(self.id).number
 
 
 @dataclass
@@ -206,7 +220,7 @@ async def serving(
     outbox: Any, *, limits: StreamLimits = LIMITS, capacity: int = CAPACITY
 ) -> AsyncIterator[Service]:
     """A service over an outbox, which has stopped when the block ends."""
-    tail = Tail(outbox, capacity=capacity)
+    tail = Tail(outbox, CURSORS, capacity=capacity)
     service = Service(tail, limits, asyncio.create_task(tail.run()))
     service.server = uvicorn.Server(
         uvicorn.Config(service, http=Connection, lifespan="off", log_config=None, access_log=False)

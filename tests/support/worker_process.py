@@ -1,7 +1,6 @@
 """A worker in a process of its own, which can be made to die at a chosen point.
 
-Run as a program with two arguments: the folder of the `Workplace`, and the `Point` as JSON
-or `null`. It works until it kills itself as told, or is killed.
+It is forked (`support.forked`) with a point, or run as a program to be killed from outside.
 """
 
 import asyncio
@@ -25,9 +24,9 @@ from segexport.exports.object_store import ObjectStore
 from segexport.jobs.job import Transition
 from segexport.store.sqlite import SqliteStore
 from segexport.store.store import FinishedPiece, Lease
+from support.forked import TESTS, Forked
 from support.workplace import Workplace
 
-TESTS = Path(__file__).parents[1]
 LEASE = timedelta(milliseconds=600)
 PATIENCE = 20  # seconds
 
@@ -49,25 +48,19 @@ class Point:
         return f"{self.moment} {self.call} #{self.nth}"
 
 
-async def start_worker(folder: Path, point: Point | None = None) -> asyncio.subprocess.Process:
-    """Start the process; its output is this process's."""
-    told = orjson.dumps(asdict(point) if point else None).decode()
+async def start_worker(folder: Path) -> asyncio.subprocess.Process:
+    """Start a process that works until it is killed; its output is this process's."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "support.worker_process", str(folder), told, cwd=TESTS
+        sys.executable, "-m", "support.worker_process", str(folder), "null", cwd=TESTS
     )
 
 
-async def killed_worker(folder: Path, point: Point) -> None:
+async def killed_worker(workers: Forked, folder: Path, point: Point) -> None:
     """Run a worker until it has killed itself at the point."""
-    process = await start_worker(folder, point)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            status = await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise AssertionError(f"the worker never came to {point}") from None
-    assert status == -signal.SIGKILL
+    status = await asyncio.to_thread(
+        workers.run, str(folder), orjson.dumps(asdict(point)).decode(), patience=PATIENCE
+    )
+    assert status == -signal.SIGKILL, f"the worker never came to {point}"
 
 
 class Fuse:
@@ -107,8 +100,13 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(folder: Path, point: Point | None) -> None:
-    """Work below `folder` until killed."""
+def main(folder: str, point: str) -> None:
+    """Work below `folder` until killed, by itself at the `Point` (JSON, or `null`)."""
+    told = orjson.loads(point)
+    asyncio.run(_work(Path(folder), Point(**told) if told else None))
+
+
+async def _work(folder: Path, point: Point | None) -> None:
     fuse = Fuse(point)
     plain_commit, plain_save = SqliteStore.commit, SqliteStore.save_piece
 
@@ -145,5 +143,4 @@ def patch(owner: object, name: str, replacement: object) -> None:
 
 
 if __name__ == "__main__":
-    told = orjson.loads(sys.argv[2])
-    asyncio.run(main(Path(sys.argv[1]), Point(**told) if told else None))
+    main(*sys.argv[1:])

@@ -12,14 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segexport.events.outbox import NumberedRow, OutboxRow
-from segexport.http.cursor import Cursor
+from segexport.http.cursor import Cursor, Cursors
 from segexport.http.follower import Follower
 from segexport.http.tail import Tail
 from segexport.jobs.job import Scope
 from segexport.store.store import Outbox
+from support.streams import CURSORS, at, opened
 
 HERE, THERE = Scope("here", "prod"), Scope("there", "prod")
-FRAME = 40
+FRAME = 70
 """About as many bytes as a frame has here."""
 
 
@@ -90,13 +91,13 @@ def test_nothing_is_lost_or_told_twice_however_the_ring_and_the_store_are_read(
     """While the store is being read, others commit, and the tail goes on and forgets."""
 
     begun = len(before) if cursor is None else min(cursor, len(before))
-    asked = None if cursor is None else str(Cursor(1, begun))
+    asked = None if cursor is None else at(begun)
 
     async def run() -> tuple[bytes, Rows]:
         rows = Rows()
         for scope in before:
             rows.commit(scope)
-        tail = Tail(cast("Outbox", rows), capacity=capacity)
+        tail = Tail(cast("Outbox", rows), CURSORS, capacity=capacity)
         with tail.listening(HERE) as channel:
             tail._begin(len(rows.rows))
             follower = Follower(tail, channel, HERE, asked)
@@ -120,7 +121,8 @@ def test_nothing_is_lost_or_told_twice_however_the_ring_and_the_store_are_read(
         return told, rows
 
     told, rows = asyncio.run(run())
-    assert [int(each) for each in re.findall(rb"id: 1-(\d+)\nevent: queued", told)] == [
+    seen = re.findall(rb"id: (\w+)\nevent: queued", told)
+    assert [opened(each.decode()).number for each in seen] == [
         each.number for each in rows.rows[begun:] if each.row.scope == HERE
     ]
 
@@ -128,20 +130,20 @@ def test_nothing_is_lost_or_told_twice_however_the_ring_and_the_store_are_read(
 def test_a_busy_organization_takes_nothing_from_a_quiet_one() -> None:
     async def run() -> tuple[bytes, int]:
         rows = Rows()
-        tail = Tail(cast("Outbox", rows), capacity=10 * FRAME)
+        tail = Tail(cast("Outbox", rows), CURSORS, capacity=10 * FRAME)
         with tail.listening(HERE) as here, tail.listening(THERE):
             tail._begin(0)
             rows.commit(HERE)
             for _ in range(50):
                 rows.commit(THERE)
             tail._take(rows.rows)
-            follower = Follower(tail, here, HERE, "1-0")
+            follower = Follower(tail, here, HERE, at(0))
             await follower.take()
             rows.rows.clear()  # so that it can only come from the ring
             return await follower.take(), tail.ring.size
 
     told, size = asyncio.run(run())
-    assert told.startswith(b"id: 1-1\n")
+    assert told.startswith(f"id: {at(1)}\n".encode())
     assert 5 * FRAME < size <= 10 * FRAME
 
 
@@ -156,6 +158,16 @@ def take_step(name: str, rows: Rows, tail: Tail) -> None:
 
 
 def test_cursors_are_read_as_they_are_written_and_nothing_else_is_one() -> None:
-    assert Cursor.parse(str(Cursor(3, 41))) == Cursor(3, 41)
-    for text in ("", "3", "3-", "-41", "3-41 ", "3--41", "٣-41", "3-41\n", "1-" + "9" * 19):
-        assert Cursor.parse(text) is None
+    cursors = Cursors(b"s" * 32)
+    text = cursors.text(Cursor(3, 41))
+    assert cursors.read(text) == Cursor(3, 41)
+    assert Cursors(b"t" * 32).read(text) is None
+    for other in ("", "3-41", text[:-1], text + "0", text.upper(), text + "\n", "0" * 32):
+        assert cursors.read(other) is None
+
+
+def test_cursors_do_not_tell_how_much_has_happened_between_them() -> None:
+    texts = [CURSORS.text(Cursor(1, number)) for number in range(1000)]
+    assert len(set(texts)) == 1000
+    assert sorted(texts) != texts
+    assert len({text[:8] for text in texts}) > 990

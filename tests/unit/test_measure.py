@@ -1,12 +1,22 @@
 """The clock of the benchmarks: who is timed, how often, in which order, and the ratios."""
 
 import asyncio
+import gc
 import importlib
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _little_garbage() -> Iterator[None]:
+    """Garbage is collected before each run; what other tests have left need not be searched."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

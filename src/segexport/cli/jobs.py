@@ -11,24 +11,21 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from segexport.clerk import Clerk, JobDocument, Submitted
 from segexport.cli.app import app
+from segexport.cli.clerks import open_clerk
 from segexport.cli.present import (
     OutputFormat,
     coloured,
-    job_document,
     out,
     pace_of,
     print_jobs,
     print_json,
     print_status,
-    status_document,
 )
-from segexport.commands import Commands, JobStatus
 from segexport.errors import InvalidRequest, Problem
-from segexport.jobs.job import Job, Scope
-from segexport.jobs.lifecycle import STATES, JobState
+from segexport.jobs.lifecycle import JobState, states_named
 from segexport.jobs.request import ExportRequest, FileFormat, parse_request
-from segexport.service import open_commands
 from segexport.settings import load_settings
 
 EXIT_JOB_FAILED = 1
@@ -37,6 +34,13 @@ EXIT_JOB_FAILED = 1
 JobId = Annotated[int, typer.Argument(help="The job's id, as `submit` and `list` show it.")]
 Format = Annotated[OutputFormat, typer.Option("--format", help="For people, or for scripts.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end.")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Ask the service there, instead of the store here; by default client.url.",
+    ),
+]
 RequestId = Annotated[
     str | None,
     typer.Option(
@@ -88,6 +92,7 @@ def submit(
         typer.Option(min=1, help="Seconds that the job may take; at most exports.deadline."),
     ] = None,
     wait: Wait = False,
+    url: Url = None,
     output: Format = OutputFormat.TEXT,
 ) -> None:
     """Submit an export job. With --wait, exit status 1 if it failed or was cancelled.
@@ -131,20 +136,21 @@ def submit(
             )
         )
 
-    async def act(commands: Commands, scope: Scope) -> int:
-        submission = await commands.submit(
-            scope,
+    async def act(clerk: Clerk) -> int:
+        submitted = await clerk.submit(
             parsed,
             request_id=request_id,
             deadline=timedelta(seconds=deadline) if deadline else None,
         )
-        return await _show_new_job(commands, submission.job, submission.created, wait, output)
+        return await _show_new_job(clerk, submitted, wait=wait, output=output)
 
-    _run(act)
+    _run(url, act)
 
 
 @app.command()
-def status(job_id: JobId, wait: Wait = False, output: Format = OutputFormat.TEXT) -> None:
+def status(
+    job_id: JobId, wait: Wait = False, url: Url = None, output: Format = OutputFormat.TEXT
+) -> None:
     """Show a job: its state, its progress, its counts.
 
     With --wait, exit status 1 if it failed or was cancelled.
@@ -154,13 +160,13 @@ def status(job_id: JobId, wait: Wait = False, output: Format = OutputFormat.TEXT
         segexport status 4711 --wait
     """
 
-    async def act(commands: Commands, scope: Scope) -> int:
+    async def act(clerk: Clerk) -> int:
         if wait:
-            return await _follow(commands, scope, job_id, output)
-        _show(await commands.status(scope, job_id), output)
+            return await _follow(clerk, job_id, output)
+        _show(await clerk.status(job_id), output)
         return 0
 
-    _run(act)
+    _run(url, act)
 
 
 @app.command("list")
@@ -173,6 +179,7 @@ def list_jobs(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    url: Url = None,
     output: Format = OutputFormat.TEXT,
 ) -> None:
     """List jobs, newest first.
@@ -185,18 +192,18 @@ def list_jobs(
     """
     wanted = _states(state)
 
-    async def act(commands: Commands, scope: Scope) -> int:
-        jobs = await commands.list(scope, states=wanted, limit=limit)
+    async def act(clerk: Clerk) -> int:
+        jobs = await clerk.list(states=wanted, limit=limit)
         if output is OutputFormat.JSON:
             for job in jobs:
-                print_json(job_document(job))
+                print_json(job.document())
         elif jobs:
-            print_jobs(list(jobs))
+            print_jobs(jobs)
         else:
             out.print("no jobs")
         return 0
 
-    _run(act)
+    _run(url, act)
 
 
 @app.command()
@@ -205,6 +212,7 @@ def cancel(
     reason: Annotated[str, typer.Option(help="Goes into the job and its last event.")] = (
         "cancelled on request"
     ),
+    url: Url = None,
     output: Format = OutputFormat.TEXT,
 ) -> None:
     """Ask a job to stop. A job that has ended already is left as it is.
@@ -216,15 +224,15 @@ def cancel(
         segexport cancel 4711 --reason "wrong segment"
     """
 
-    async def act(commands: Commands, scope: Scope) -> int:
-        job = await commands.cancel(scope, job_id, reason=reason)
+    async def act(clerk: Clerk) -> int:
+        job = await clerk.cancel(job_id, reason=reason)
         if output is OutputFormat.JSON:
-            print_json(job_document(job))
+            print_json(job.document())
         else:
             out.print(f"job {job.id} is {coloured(job.state)}")
         return 0
 
-    _run(act)
+    _run(url, act)
 
 
 @app.command()
@@ -232,6 +240,7 @@ def retry(
     job_id: JobId,
     request_id: RequestId = None,
     wait: Wait = False,
+    url: Url = None,
     output: Format = OutputFormat.TEXT,
 ) -> None:
     """Submit the request of an earlier job again, as a new job.
@@ -243,39 +252,40 @@ def retry(
         segexport retry 4711 --wait
     """
 
-    async def act(commands: Commands, scope: Scope) -> int:
-        submission = await commands.retry(scope, job_id, request_id=request_id)
-        return await _show_new_job(commands, submission.job, submission.created, wait, output)
+    async def act(clerk: Clerk) -> int:
+        submitted = await clerk.retry(job_id, request_id=request_id)
+        return await _show_new_job(clerk, submitted, wait=wait, output=output)
 
-    _run(act)
+    _run(url, act)
 
 
-def _run(act: Callable[[Commands, Scope], Awaitable[int]]) -> None:
-    settings = load_settings()
+def _run(url: str | None, act: Callable[[Clerk], Awaitable[int]]) -> None:
+    """Have `act` ask whoever the settings name, or `url` instead; leave with its exit status."""
+    settings = load_settings() if url is None else load_settings(client={"url": url})
 
-    async def in_service() -> int:
-        async with open_commands(settings) as commands:
-            return await act(commands, Scope(settings.organization, settings.sandbox))
+    async def ask() -> int:
+        async with open_clerk(settings) as clerk:
+            return await act(clerk)
 
-    if exit_status := asyncio.run(in_service()):
+    if exit_status := asyncio.run(ask()):
         raise typer.Exit(exit_status)
 
 
 async def _show_new_job(
-    commands: Commands, job: Job, created: bool, wait: bool, output: OutputFormat
+    clerk: Clerk, submitted: Submitted, *, wait: bool, output: OutputFormat
 ) -> int:
+    job = submitted.job
     if output is OutputFormat.TEXT:
-        known = "" if created else " (the job of this request id, submitted before)"
+        known = "" if submitted.created else " (the job of this request id, submitted before)"
         out.print(f"job [bold]{job.id}[/]{known}")
     if wait:
-        return await _follow(commands, job.scope, job.id, output)
+        return await _follow(clerk, job.id, output)
     if output is OutputFormat.JSON:
-        print_json(job_document(job))
+        print_json(job.document())
     return 0
 
 
-async def _follow(commands: Commands, scope: Scope, job_id: int, output: OutputFormat) -> int:
-    seen = 0
+async def _follow(clerk: Clerk, job_id: int, output: OutputFormat) -> int:
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -286,22 +296,17 @@ async def _follow(commands: Commands, scope: Scope, job_id: int, output: OutputF
         disable=not sys.stderr.isatty(),
     ) as bar:
         task = bar.add_task("waiting", total=1.0)
-        while True:
-            status = await commands.status(scope, job_id)
-            told = f"{status.job.state.value}{pace_of(status)}"
-            bar.update(task, completed=status.progress, description=told)
-            if status.job.is_terminal:
-                break
-            seen = await commands.store.wait_for_change(seen, timedelta(seconds=1))
-    _show(status, output)
-    return 0 if status.job.state is JobState.COMPLETED else EXIT_JOB_FAILED
+        async for job in clerk.follow(job_id):
+            bar.update(task, completed=job.progress, description=f"{job.state}{pace_of(job)}")
+    _show(job, output)
+    return 0 if job.has_succeeded else EXIT_JOB_FAILED
 
 
-def _show(status: JobStatus, output: OutputFormat) -> None:
+def _show(job: JobDocument, output: OutputFormat) -> None:
     if output is OutputFormat.JSON:
-        print_json(status_document(status))
+        print_json(job.document())
     else:
-        print_status(status)
+        print_status(job)
 
 
 def _read_request(path: Path) -> ExportRequest:
@@ -373,11 +378,7 @@ def _states(names: list[str] | None) -> set[JobState] | None:
         return None
     chosen: set[JobState] = set()
     for name in names:
-        matching = {
-            state
-            for state, facts in STATES.items()
-            if name.upper() in (state.value, facts.experience_platform)
-        }
+        matching = states_named(name)
         if not matching:
             raise typer.BadParameter(
                 f"{name!r} is neither a status nor a state", param_hint="--state"

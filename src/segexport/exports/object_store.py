@@ -68,9 +68,7 @@ def _explained(where: str, error: Exception) -> DatasetError | None:
         case FileNotFoundError():
             if not _means_the_bucket(error):
                 return None
-            return DatasetError(
-                f"there is no bucket for {where}; make it, or set `datasets` to another one"
-            )
+            return DatasetError(f"there is no bucket for {where}; make it, or name another one")
         case PermissionError():
             return DatasetError(
                 f"the object store refuses access to {where} ({error}); check the settings of "

@@ -3,27 +3,30 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from segexport.commands import Commands
 from segexport.errors import SettingsError
-from segexport.http import experience_platform_api, pinpoint_api, service_api
+from segexport.http import experience_platform_api, own, pinpoint_api, service_api
 from segexport.http.auth import Caller, Gate
+from segexport.http.cursor import Cursors
 from segexport.http.experience_platform import platform_app
 from segexport.http.health import Health
 from segexport.http.keys import KeyFile, KeyRing, MasterKey
 from segexport.http.limits import Limits
 from segexport.http.live import EventStream, StreamLimits
 from segexport.http.pinpoint import pinpoint_app
+from segexport.http.problem_api import PROBLEM
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sign_in import SignIn
 from segexport.http.tail import Tail
 from segexport.http.tokens import Tokens
-from segexport.http.wiring import add_operation, mount, new_app
+from segexport.http.wiring import add_operation, mounted, new_app, wired
 from segexport.settings import Settings
 
 
@@ -33,11 +36,15 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What decides who comes in: the keys, the tokens, and what they are held against."""
+    """What decides who comes in: the keys, the tokens, and what they are held against.
+
+    `cursors` are sealed with the same master key.
+    """
 
     ring: KeyRing
     tokens: Tokens
     gate: Gate
+    cursors: Cursors
 
     @classmethod
     def of(cls, settings: Settings, *, clock: Callable[[], datetime] = _utc_now) -> "Door":
@@ -54,7 +61,8 @@ class Door:
                 "API keys: make one with `segexport keys create`, or listen on 127.0.0.1"
             )
         tokens = Tokens(master, ring, settings.http.tokens)
-        return cls(ring, tokens, Gate(settings, ring, tokens, clock=clock))
+        gate = Gate(settings, ring, tokens, clock=clock)
+        return cls(ring, tokens, gate, Cursors(master.cursor_key))
 
 
 def create_app(
@@ -63,8 +71,8 @@ def create_app(
     """Everything that is served over HTTP."""
     app = new_app()
     answering_refusals(app, _answer)
-    mount(app, experience_platform_api.BASE, platform_app(commands, door.gate))
-    mount(app, pinpoint_api.BASE, pinpoint_app(commands, door.gate))
+    wired(app, commands, door.gate)
+    own.serve_jobs(app)
     sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=not settings.http.is_loopback)
     sign_in.serve(app)
     health.serve(app)
@@ -82,21 +90,32 @@ def create_app(
         )
 
     add_operation(app, "/events/stream", "GET", stream, service_api.STREAM)
-    return Limits(service_api.described(app), settings.http)
+    # Beside each other, and not in each other: an error is answered by one of them alone.
+    parts = (
+        mounted(experience_platform_api.BASE, platform_app(commands, door.gate)),
+        mounted(pinpoint_api.BASE, pinpoint_app(commands, door.gate)),
+        mounted("", service_api.described(app)),
+    )
+    return Limits(Router(parts, redirect_slashes=False), settings.http)
 
 
 def _answer(refusal: Refusal, request: Request) -> Response:
     """Problem details (RFC 9457)."""
-    content = {
+    content: dict[str, Any] = {
         "type": f"urn:segexport:{refusal.code}",
         "title": refusal.status.phrase,
         "status": refusal.status.value,
         "detail": refusal.message,
+        "code": refusal.code,
         "requestId": request.state.request_id,
     }
+    if refusal.problems:
+        content["problems"] = [
+            {"path": problem.path, "message": problem.message} for problem in refusal.problems
+        ]
     return JSONResponse(
         content,
         status_code=refusal.status,
         headers=dict(refusal.headers),
-        media_type=service_api.PROBLEM,
+        media_type=PROBLEM,
     )

@@ -33,6 +33,7 @@ from segexport.http.sigv4 import SignedRequest, verify
 from segexport.http.tokens import Kind, Tokens
 from segexport.jobs.job import Scope
 from segexport.settings import PinpointSettings, Settings
+from segexport.settings.kinds import LOOPBACK
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -43,7 +44,6 @@ SESSION: Final = "segexport_session"
 """The cookie of a browser that has signed in."""
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,127}")
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,25 +214,32 @@ def _require_allowed(key: Key, scope: Scope) -> None:
         )
     if not key.allows(scope):
         raise AccessRefused(AccessFault.SANDBOX_FOREIGN, "the API key may not act in this sandbox")
+    _require_names(scope)
 
 
 def _named(headers: Mapping[str, str], default: Scope) -> Scope:
     organization = headers.get(ORGANIZATION) or default.organization
     sandbox = headers.get(SANDBOX) or default.sandbox
+    scope = Scope(organization, sandbox)
+    _require_names(scope)
+    return scope
+
+
+def _require_names(scope: Scope) -> None:
+    """Both name folders; a key that is good for all sandboxes does not say what they are called."""
     for name, value, fault in (
-        (ORGANIZATION, organization, AccessFault.ORGANIZATION_FOREIGN),
-        (SANDBOX, sandbox, AccessFault.SANDBOX_FOREIGN),
+        (ORGANIZATION, scope.organization, AccessFault.ORGANIZATION_FOREIGN),
+        (SANDBOX, scope.sandbox, AccessFault.SANDBOX_FOREIGN),
     ):
         if not _FOLDER_NAME.fullmatch(value):
             raise AccessRefused(
                 fault, f"{name} must be letters, digits and _ . @ -, not led by a dot"
             )
-    return Scope(organization, sandbox)
 
 
 def _is_loopback(address: str) -> bool:
     url = address if "://" in address else f"//{address}"
     try:
-        return urlsplit(url).hostname in _LOOPBACK
+        return urlsplit(url).hostname in LOOPBACK
     except ValueError:
         return False

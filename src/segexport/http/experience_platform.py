@@ -1,20 +1,19 @@
 """Experience Platform's `/data/core/ups/export/jobs`."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
-from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from segexport.commands import Commands, JobStatus
-from segexport.errors import AccessFault, InvalidRequest, JobNotFound, Problem
+from segexport.errors import AccessFault, InvalidRequest, Problem
 from segexport.events.record import milliseconds
 from segexport.http import experience_platform_api as api
-from segexport.http.auth import Caller, Gate
+from segexport.http.auth import Gate
 from segexport.http.bodies import read_json
 from segexport.http.experience_platform_job import (
     Link,
@@ -23,10 +22,18 @@ from segexport.http.experience_platform_job import (
     in_json,
     platform_job,
 )
-from segexport.http.limits import REQUEST_ID, usable_request_id
+from segexport.http.places import job_number, place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
-from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
-from segexport.jobs.job import Job, Scope
+from segexport.http.wiring import (
+    DIGITS,
+    Bearer,
+    TheCommands,
+    add_operation,
+    new_app,
+    request_id_of,
+    wired,
+)
+from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import STATES
 from segexport.jobs.request import parse_request
 
@@ -58,15 +65,6 @@ _NUMBERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """The middle of a service error's code; 100000 for all others."""
 
-_OFFSET: Final = re.compile(r"(\d{1,14})_(\d{1,16})", re.ASCII)
-_JOB_ID: Final = re.compile(r"\d{1,16}", re.ASCII)
-
-
-async def _bearer(request: Request) -> Caller:
-    return await gate_of(request).bearer(request)
-
-
-Bearer = Annotated[Caller, Depends(_bearer)]
 JobId = Annotated[
     str,
     Path(alias="id", json_schema_extra={"pattern": api.JOB_ID}, description=api.ID_WORDS),
@@ -90,7 +88,7 @@ def platform_app(commands: Commands, gate: Gate) -> FastAPI:
 
 async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Response:
     asked = parse_request(await read_json(request))
-    submission = await commands.submit(caller.scope, asked, request_id=_request_id(request))
+    submission = await commands.submit(caller.scope, asked, request_id=request_id_of(request))
     job = submission.job
     status = JobStatus(job, 0.0, 0)
     if not submission.created:
@@ -127,11 +125,11 @@ async def _list(
 
 
 async def _get(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response:
-    return _shown(await commands.status(caller.scope, _number(job_id)), commands)
+    return _shown(await commands.status(caller.scope, job_number(job_id)), commands)
 
 
 async def _cancel(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response:
-    number = _number(job_id)
+    number = job_number(job_id)
     ended = (await commands.store.get(caller.scope, number)).is_terminal
     await commands.cancel(caller.scope, number)
     return JSONResponse({"status": True, "message": api.ENDED if ended else api.CANCELLING})
@@ -144,26 +142,12 @@ def _shown(
     return Response(content, media_type="application/json", headers=dict(headers))
 
 
-def _request_id(request: Request) -> str:
-    """What makes a creation repeatable: the client's id, or one that is never given again."""
-    if REQUEST_ID in request.headers and usable_request_id(request.headers) is None:
-        problem = Problem(REQUEST_ID, "must be 1 to 128 printable ASCII characters")
-        raise InvalidRequest([problem])
-    return str(request.state.request_id)
-
-
-def _number(text: str) -> int:
-    if not _JOB_ID.fullmatch(text):
-        raise JobNotFound(f"there is no job {text[:32]!r}; a job's id is a number")
-    return int(text)
-
-
 async def _before(commands: Commands, scope: Scope, offset: str) -> tuple[datetime, int]:
-    found = _OFFSET.fullmatch(offset)
+    found = place_named(offset)
     if found is None:
         problem = Problem("offset", "must be <creationTime in ms>_<job id>, as link.next has it")
         raise InvalidRequest([problem])
-    return await commands.before(scope, int(found[1]), int(found[2]))
+    return await commands.before(scope, *found)
 
 
 def _page(
@@ -176,7 +160,7 @@ def _page(
     shown = found[:limit]
     following = ""
     if len(found) > limit:
-        query = {"limit": limit, "offset": _cursor(shown[-1].job)}
+        query = {"limit": limit, "offset": place_of(shown[-1].job)}
         following = f"{api.JOBS}/?{urlencode(query | ({'status': status} if status else {}))}"
     if not offset:
         # Just before the first job: gives this page again, whatever has been created since.
@@ -186,10 +170,6 @@ def _page(
         page=Page.model_construct(page_offset=offset, page_size=limit),
         link=Link.model_construct(next=following),
     )
-
-
-def _cursor(job: Job) -> str:
-    return f"{milliseconds(job.created_at)}_{job.id}"
 
 
 def _answer(refusal: Refusal, request: Request) -> Response:

@@ -35,9 +35,9 @@ class Follower:
         self._passed: int | None = None
 
     @property
-    def cursor(self) -> Cursor | None:
+    def cursor(self) -> str | None:
         """Up to where everything was taken; None before the first message."""
-        return None if self._number is None else Cursor(self._tail.generation, self._number)
+        return None if self._number is None else self._tail.cursor(self._number)
 
     @property
     def behind(self) -> int:
@@ -83,14 +83,15 @@ class Follower:
             return b""
         asked, problem = None, None
         if self._last_event_id is not None:
-            asked = Cursor.parse(self._last_event_id)
+            asked = self._tail.cursors.read(self._last_event_id)
             problem = await self._problem(asked)
-        if asked is None or problem is not None:
-            asked = Cursor(self._tail.generation, self._tail.position)
-        self._number = asked.number
+        self._number = self._tail.position
+        if asked is not None and problem is None:
+            self._number = asked.number
+        cursor = self._tail.cursor(self._number)
         if problem is not None:
-            return sse.notice("expired", asked, reason=problem)
-        return sse.notice("ready", asked)
+            return sse.notice("expired", cursor, reason=problem)
+        return sse.notice("ready", cursor)
 
     async def _problem(self, asked: Cursor | None) -> str | None:
         """Why the stream cannot go on behind a cursor."""

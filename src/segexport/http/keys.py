@@ -118,6 +118,11 @@ class MasterKey:
         """The 256 bits that our tokens are signed with."""
         return self._derive("tokens", "")
 
+    @property
+    def cursor_key(self) -> bytes:
+        """The 256 bits that cursors of the live stream are sealed with."""
+        return self._derive("cursors", "")
+
     def _derive(self, purpose: str, of: str) -> bytes:
         message = f"segexport {purpose}\0{of}".encode()
         return hmac.digest(self.secret.encode(), message, "sha256")

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segexport.errors import BodyTooLarge, BodyTooLate, TooManyRequests
@@ -19,6 +20,11 @@ from segexport.settings import HttpSettings
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
+MAX_HEAD: Final = 16 * 1024
+"""Bytes of a request's headers."""
+DISCARDED: Final = 16 * 1024 * 1024
+"""Bytes beyond the limit of a body that are read and thrown away, so that its sender comes to
+reading the answer."""
 REQUEST_ID: Final = "x-request-id"
 QUIET: Final = frozenset({"/livez", "/readyz"})
 """Paths that are asked for so often that their log lines are for debugging only."""
@@ -73,8 +79,9 @@ class Limits:
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
+            app = self._app if _head(scope) <= MAX_HEAD else _head_too_large
             try:
-                await self._app(scope, self._bounded(receive, given), answer)
+                await app(scope, self._bounded(receive, given), answer)
             except Exception:
                 # Starlette has answered, and raises what an interface has logged already.
                 if not status:
@@ -89,7 +96,9 @@ class Limits:
             )
 
     def _bounded(self, receive: Receive, headers: Headers) -> Receive:
-        told = headers.get("content-length", "0")
+        told = int(headers.get("content-length", "0"))
+        # Who asks before sending can be told before.
+        taken = self._max_body + (0 if "expect" in headers else DISCARDED)
         read = 0
         due: float | None = None
         complete = False
@@ -98,7 +107,7 @@ class Limits:
             nonlocal read, due, complete
             if complete:
                 return await receive()
-            if int(told) > self._max_body:
+            if told > taken:
                 raise self._too_large()
             clock = asyncio.get_running_loop().time
             due = due or clock() + self._body_timeout
@@ -112,6 +121,8 @@ class Limits:
             read += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if read > self._max_body:
+                if not complete and read <= self._max_body + DISCARDED:
+                    return await next_part()
                 raise self._too_large()
             return message
 
@@ -119,6 +130,17 @@ class Limits:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._max_body} bytes; make it smaller")
+
+
+def _head(scope: Scope) -> int:
+    return sum(len(name) + len(value) for name, value in scope["headers"])
+
+
+async def _head_too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = PlainTextResponse(
+        f"the headers have more than {MAX_HEAD} bytes", 431, {"Connection": "close"}
+    )
+    await answer(scope, receive, send)
 
 
 def usable_request_id(headers: Headers) -> str | None:

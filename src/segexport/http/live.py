@@ -10,8 +10,9 @@ A response of Server-Sent Events. What a reader receives:
 | `overrun` | none | `{"reason"}`: last; the reader was too slow |
 | `bye` | none | `{"reason"}`: last; the service stops, or the reader may no longer listen |
 
-An id is a cursor, `<generation>-<number>` of the store. A reader that comes back with the last
-one in `Last-Event-ID`, as browsers do by themselves, gets all that followed, and nothing twice.
+An id is a cursor: a place in the store's order of events, sealed. A reader that comes back with
+the last one in `Last-Event-ID`, as browsers do by themselves, gets all that followed, and nothing
+twice.
 
 A cursor with which that cannot be promised (of another life of the store, of events that it
 does not have, or has no longer, or no cursor at all) is answered by `expired` in a stream like

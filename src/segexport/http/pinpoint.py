@@ -16,7 +16,6 @@ from starlette.exceptions import HTTPException
 
 from segexport.commands import Commands, JobStatus
 from segexport.errors import InvalidRequest, JobNotFound, Problem
-from segexport.events.record import milliseconds
 from segexport.http import pinpoint_api as api
 from segexport.http.auth import Caller, Gate
 from segexport.http.bodies import read_json
@@ -27,6 +26,7 @@ from segexport.http.pinpoint_job import (
     jobs_page,
     platform_request,
 )
+from segexport.http.places import place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sigv4 import SignedRequest
 from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
@@ -49,7 +49,6 @@ ERROR_TYPES: Final[Mapping[HTTPStatus, str]] = MappingProxyType(
 InternalServerErrorException."""
 
 _SERVER_ERRORS: Final = HTTPStatus.INTERNAL_SERVER_ERROR
-_TOKEN: Final = re.compile(r"(\d{1,14})_(\d{1,16})", re.ASCII)
 _JOB_ID: Final = re.compile(r"\d{1,16}", re.ASCII)
 _SIGNATURE: Final = re.compile(r"Signature=([0-9a-f]{64})")
 _NAMES: Final = {
@@ -206,18 +205,17 @@ async def _before(
     if token is None:
         return None
     try:
-        found = _TOKEN.fullmatch(base64.urlsafe_b64decode(token.encode()).decode())
+        found = place_named(base64.urlsafe_b64decode(token.encode()).decode())
     except (binascii.Error, ValueError):
         found = None
     if found is None:
         problem = Problem("token", "is none that a list has given; begin again without one")
         raise InvalidRequest([problem])
-    return await commands.before(scope, int(found[1]), int(found[2]))
+    return await commands.before(scope, *found)
 
 
 def _token_of(job: Job) -> str:
-    cursor = f"{milliseconds(job.created_at)}_{job.id}"
-    return base64.urlsafe_b64encode(cursor.encode()).decode()
+    return base64.urlsafe_b64encode(place_of(job).encode()).decode()
 
 
 def _json(content: bytes, status: HTTPStatus = HTTPStatus.OK) -> Response:

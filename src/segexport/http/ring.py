@@ -2,13 +2,12 @@
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Self
 
 from segexport.events.outbox import NumberedRow
 from segexport.http import sse
-from segexport.http.cursor import Cursor
 from segexport.jobs.job import Scope
 from segexport.store.changes import Changes
 
@@ -20,10 +19,10 @@ class Frame(NamedTuple):
     data: bytes
 
     @classmethod
-    def of(cls, numbered: NumberedRow, generation: int) -> Self:
-        """The frame of an event about a whole job."""
+    def of(cls, numbered: NumberedRow, cursor: Callable[[int], str]) -> Self:
+        """The frame of an event about a whole job; `cursor` makes the text of its number."""
         number = numbered.number
-        return cls(number, sse.job_event(numbered.row, Cursor(generation, number)))
+        return cls(number, sse.job_event(numbered.row, cursor(number)))
 
 
 class Channel:
@@ -111,13 +110,13 @@ class Ring:
         for channel in self._channels.values():
             channel.floor = number
 
-    def add(self, rows: Sequence[NumberedRow], generation: int) -> None:
+    def add(self, rows: Sequence[NumberedRow], cursor: Callable[[int], str]) -> None:
         """Append those that somebody listens to, without rows of discards; then wake them."""
         changed = set[Channel]()
         for numbered in rows:
             channel = self._channels.get(numbered.row.scope)
             if channel is not None and numbered.row.discards is None:
-                channel.add(Frame.of(numbered, generation), self._share)
+                channel.add(Frame.of(numbered, cursor), self._share)
                 changed.add(channel)
         for channel in changed:
             channel.changes.note()

@@ -13,12 +13,11 @@ from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 from segexport.errors import SettingsError
 from segexport.http.connection import Connection
+from segexport.http.limits import MAX_HEAD
 from segexport.settings import HttpSettings
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request's first line and headers."""
 KEEP_ALIVE: Final = 75
 """Seconds that a connection may be idle between two requests."""
 BACKLOG: Final = 1024
@@ -32,8 +31,8 @@ async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
     At its end, open requests have `settings.grace` to be answered. Raises `SettingsError` if
     the address cannot be taken, or the certificate cannot be used.
     """
-    listener = _bound(settings)
     server = _Server(_config(app, settings))
+    listener = _bound(settings)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.certificate else "http"
@@ -134,11 +133,15 @@ class _Connection(Connection):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._departure = self.loop.call_later(self._patience, self.transport.abort)
+        self._departure = self.loop.call_later(self._patience, self._give_up)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._is_taken()
+
+    def _give_up(self) -> None:
+        log.info("an answer is not taken: its connection is cut off")
+        self.transport.abort()
 
     def _await_a_head(self) -> None:
         self._arrival = self.loop.call_later(self._head_timeout, self.transport.abort)

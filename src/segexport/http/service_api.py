@@ -3,13 +3,13 @@
 from typing import Any, Final, Literal
 
 from fastapi import FastAPI, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from segexport.http import openapi
+from segexport.http import openapi, own_api
 from segexport.http.auth import API_KEY, ORGANIZATION, SANDBOX, SESSION
+from segexport.http.problem_api import REFUSED, TOO_LARGE, TOO_LATE, ProblemDetails, problem
 
 FORM: Final = "application/x-www-form-urlencoded"
-PROBLEM: Final = "application/problem+json"
 EVENTS: Final = "text/event-stream"
 MAX_FIELDS: Final = 20
 COMPLETE: Final = f"send client_id and client_secret, each once, as {FORM}"
@@ -50,18 +50,6 @@ class SignInError(BaseModel):
     error_description: str
 
 
-class ProblemDetails(BaseModel):
-    """What went wrong (RFC 9457)."""
-
-    model_config = ConfigDict(populate_by_name=True, extra="forbid")
-
-    type: str = Field(pattern="^urn:segexport:")
-    title: str
-    status: int
-    detail: str
-    request_id: str = Field(alias="requestId")
-
-
 class Alive(BaseModel):
     """The process answers."""
 
@@ -75,33 +63,6 @@ class Readiness(BaseModel):
     reasons: dict[str, str]
 
 
-def _problem(
-    status: int, title: str, code: str, description: str, detail: str, **headers: str
-) -> dict[str, Any]:
-    example = {
-        "type": f"urn:segexport:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "requestId": "3f2c7f0e4c1d4e5c9d6b0a1f2e3d4c5b",
-    }
-    return openapi.answer(description, ProblemDetails, example, media_type=PROBLEM, **headers)
-
-
-_TOO_LATE: Final = _problem(
-    408,
-    "Request Timeout",
-    "http.body_too_late",
-    "The body did not arrive in time.",
-    "the body did not arrive within 30 s; send it faster",
-)
-_TOO_LARGE: Final = _problem(
-    413,
-    "Content Too Large",
-    "http.body_too_large",
-    "The body is too large.",
-    "the body is larger than 1000000 bytes; make it smaller",
-)
 _WRONG_CLIENT: Final = openapi.answer(
     "There is no such client, or its secret is another.",
     SignInError,
@@ -124,8 +85,8 @@ TOKEN: Final[dict[str, Any]] = {
         ),
         400: openapi.answer("It is no such request.", SignInError, _NO_FORM),
         401: _WRONG_CLIENT,
-        408: _TOO_LATE,
-        413: _TOO_LARGE,
+        408: TOO_LATE,
+        413: TOO_LARGE,
     },
     "openapi_extra": openapi.body(
         TokenRequest,
@@ -146,8 +107,8 @@ SIGN_IN: Final[dict[str, Any]] = {
             SignInError,
             {"error": "access_denied", "error_description": "sign in from this site"},
         ),
-        408: _TOO_LATE,
-        413: _TOO_LARGE,
+        408: TOO_LATE,
+        413: TOO_LARGE,
     },
     "openapi_extra": openapi.body(SessionRequest, {"a client": _CLIENT}, media_type=FORM),
 }
@@ -180,11 +141,12 @@ _MESSAGE: Final = {
         "event": {
             "enum": ["ready", "expired", "queued", "started", "finished", "overrun", "bye"],
         },
-        "id": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
+        "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
         "data": {"type": "string", "contentMediaType": openapi.JSON},
     },
 }
-_READY: Final = {"id": "1-41", "event": "ready", "data": '{"cursor":"1-41"}'}
+_CURSOR: Final = "5f1d0c2b7e9a4c3d8b6a1f2e3d4c5b6a"
+_READY: Final = {"id": _CURSOR, "event": "ready", "data": f'{{"cursor":"{_CURSOR}"}}'}
 STREAM: Final[dict[str, Any]] = {
     "operation_id": "followEvents",
     "response_class": Response,
@@ -194,44 +156,14 @@ STREAM: Final[dict[str, Any]] = {
             **openapi.bare_answer("The stream. Its first message is `ready`, or `expired`."),
             "content": {EVENTS: {"schema": _MESSAGE, "example": _READY}},
         },
-        400: _problem(
+        400: problem(
             400,
             "Bad Request",
             "access.sandbox_missing",
             "Organization or sandbox are not named.",
             "name a sandbox: ?sandbox=prod",
         ),
-        401: _problem(
-            401,
-            "Unauthorized",
-            "access.token_invalid",
-            "The token, or the session, is not valid.",
-            "Oauth token is not valid",
-            WWW_Authenticate="Bearer.",
-        ),
-        403: _problem(
-            403,
-            "Forbidden",
-            "access.token_missing",
-            "Token or API key are missing, or the key may not act here.",
-            "Oauth token is missing.",
-        ),
-        429: _problem(
-            429,
-            "Too Many Requests",
-            "access.rate",
-            "The organization has used up its rate.",
-            "too many requests of this organization; try again in 1 s",
-            Retry_After="Seconds until it is worth another try.",
-        ),
-        503: _problem(
-            503,
-            "Service Unavailable",
-            "store.unavailable",
-            "Something that is needed is not available.",
-            "this part of segexport is not available at the moment; try again later",
-            Retry_After="Seconds until it is worth another try.",
-        ),
+        **REFUSED,
     },
     "openapi_extra": {
         "parameters": [
@@ -282,10 +214,11 @@ def described(app: FastAPI) -> FastAPI:
         app,
         title="segexport",
         words=(
-            "Tokens, sessions, the live stream and health. The two interfaces for export jobs have "
-            "documents of their own: `/data/core/ups/openapi.json` and `/v1/openapi.json`."
+            "Tokens, sessions, the live stream and health, and export jobs as the command line has "
+            "them. The two public interfaces for export jobs have documents of their own: "
+            "`/data/core/ups/openapi.json` and `/v1/openapi.json`."
         ),
-        models=(TokenRequest, SessionRequest, ProblemDetails),
+        models=(TokenRequest, SessionRequest, ProblemDetails, *own_api.MODELS),
         security=_SECURITY,
     )
     return app

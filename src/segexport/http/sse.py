@@ -10,10 +10,9 @@ from typing import Any
 import orjson
 
 from segexport.events.outbox import OutboxRow
-from segexport.http.cursor import Cursor
 
 
-def job_event(row: OutboxRow, cursor: Cursor) -> bytes:
+def job_event(row: OutboxRow, cursor: str) -> bytes:
     """An event about a whole job: its id, `queued`, `started` or `finished`, its document.
 
     The document is sent byte for byte as it was stored, which is JSON in one line.
@@ -21,9 +20,9 @@ def job_event(row: OutboxRow, cursor: Cursor) -> bytes:
     return _message(row.type.rpartition(".")[2], row.value, cursor)
 
 
-def notice(event: str, cursor: Cursor, **facts: Any) -> bytes:
+def notice(event: str, cursor: str, **facts: Any) -> bytes:
     """What the stream says about itself; its document repeats the cursor and adds `facts`."""
-    return _message(event, orjson.dumps({"cursor": str(cursor), **facts}), cursor)
+    return _message(event, orjson.dumps({"cursor": cursor, **facts}), cursor)
 
 
 def farewell(event: str, reason: str) -> bytes:
@@ -36,14 +35,14 @@ def retry(pause: timedelta) -> bytes:
     return b"retry: %d\n\n" % (pause / timedelta(milliseconds=1))
 
 
-def heartbeat(cursor: Cursor | None) -> bytes:
+def heartbeat(cursor: str | None) -> bytes:
     """A comment, so that nothing on the way takes the connection for dead.
 
     The id, without data, is no message to the reader; it moves the reader's Last-Event-ID
     past what happened elsewhere.
     """
-    return b":\n\n" if cursor is None else b":\nid: %s\n\n" % str(cursor).encode()
+    return b":\n\n" if cursor is None else b":\nid: %s\n\n" % cursor.encode()
 
 
-def _message(event: str, data: bytes, cursor: Cursor) -> bytes:
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(cursor).encode(), event.encode(), data)
+def _message(event: str, data: bytes, cursor: str) -> bytes:
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (cursor.encode(), event.encode(), data)

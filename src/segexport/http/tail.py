@@ -10,6 +10,7 @@ import structlog
 
 from segexport.errors import StoreError
 from segexport.events.outbox import NumberedRow
+from segexport.http.cursor import Cursor, Cursors
 from segexport.http.ring import Channel, Frame, Ring
 from segexport.jobs.job import Scope
 from segexport.relay.race import race
@@ -35,8 +36,9 @@ class Tail:
     `run` it in a task. It rests while nobody listens. A store that is away is waited for.
     """
 
-    def __init__(self, outbox: Outbox, *, capacity: int = CAPACITY) -> None:
+    def __init__(self, outbox: Outbox, cursors: Cursors, *, capacity: int = CAPACITY) -> None:
         self.outbox = outbox
+        self.cursors = cursors
         self.ring = Ring(capacity)
         self.position: int | None = None
         """The number up to which events are read; None while the tail rests, or begins."""
@@ -80,6 +82,10 @@ class Tail:
         """The life of the store, for cursors."""
         return self.outbox.identity.generation
 
+    def cursor(self, number: int) -> str:
+        """The text of the place behind a number."""
+        return self.cursors.text(Cursor(self.generation, number))
+
     @contextmanager
     def listening(self, scope: Scope) -> Iterator[Channel]:
         """The channel of a scope, for as long as the block lasts."""
@@ -95,7 +101,7 @@ class Tail:
     async def history(self, scope: Scope, *, after: int, limit: int) -> Sequence[Frame]:
         """What the store has of a scope behind a number. Raises `StoreError`."""
         rows = await self.outbox.job_events(scope, after=after, limit=limit)
-        return [Frame.of(numbered, self.generation) for numbered in rows]
+        return [Frame.of(numbered, self.cursor) for numbered in rows]
 
     def note_outage(self, error: StoreError) -> None:
         """Say that the store cannot be read: once, until it can be again."""
@@ -135,7 +141,7 @@ class Tail:
         self.ring.wake()
 
     def _take(self, rows: Sequence[NumberedRow]) -> None:
-        self.ring.add(rows, self.generation)
+        self.ring.add(rows, self.cursor)
         self.position = rows[-1].number
 
     def _note_recovery(self) -> None:

@@ -152,17 +152,13 @@ def _verified(
 def _require_current(claims: Mapping[str, Any], now: datetime, leeway: timedelta) -> None:
     seconds, slack = now.timestamp(), leeway.total_seconds()
     expires, begins = claims["exp"], claims.get("nbf", 0)
-    if not (_is_number(expires) and _is_number(begins)):
+    if not (isinstance(expires, int | float) and isinstance(begins, int | float)):
         raise TokenRefused("the token's times (exp, nbf) are no numbers")
     # So written that NaN, which JSON here may hold, is refused.
     if not expires > seconds - slack:
         raise TokenRefused("the token has expired; get another one")
     if not begins <= seconds + slack:
         raise TokenRefused("the token is not good yet (nbf)")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

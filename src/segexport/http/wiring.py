@@ -10,7 +10,9 @@ from pydantic import BeforeValidator
 from starlette.routing import Mount
 
 from segexport.commands import Commands
-from segexport.http.auth import Gate
+from segexport.errors import InvalidRequest, Problem
+from segexport.http.auth import Caller, Gate
+from segexport.http.limits import REQUEST_ID, usable_request_id
 
 END: Final = r"\Z"
 """The end of a path in a pattern."""
@@ -41,14 +43,14 @@ def add_operation(
             route.path_regex = re.compile(rf"{pattern.removesuffix(END)}{END}")
 
 
-def mount(app: FastAPI, base: str, other: FastAPI) -> None:
-    """Have everything below `base` answered by `other`, whatever characters its path has.
+def mounted(base: str, app: FastAPI) -> Mount:
+    """The route to `app` of everything below `base`, whatever characters its path has.
 
-    `app.mount` by itself leaves out paths with line breaks.
+    A Mount by itself leaves out paths with line breaks.
     """
-    mounted = Mount(base, other)
-    mounted.path_regex = re.compile(rf"{re.escape(base)}/(?P<path>.*){END}", re.DOTALL)
-    app.routes.append(mounted)
+    route = Mount(base, app)
+    route.path_regex = re.compile(rf"{re.escape(base)}/(?P<path>.*){END}", re.DOTALL)
+    return route
 
 
 def wired(app: FastAPI, commands: Commands, gate: Gate) -> FastAPI:
@@ -80,3 +82,22 @@ DIGITS: Final = BeforeValidator(_digits)
 
 TheCommands = Annotated[Commands, Depends(_commands)]
 """The type of a handler's parameter that is to be given the commands."""
+
+
+async def _bearer(request: Request) -> Caller:
+    return await gate_of(request).bearer(request)
+
+
+Bearer = Annotated[Caller, Depends(_bearer)]
+"""The type of a parameter that is to be given who shows a token and a key."""
+
+
+def request_id_of(request: Request) -> str:
+    """What makes a creation repeatable: the client's id, or one that is never given again.
+
+    Raises `InvalidRequest`.
+    """
+    if REQUEST_ID in request.headers and usable_request_id(request.headers) is None:
+        problem = Problem(REQUEST_ID, "must be 1 to 128 printable ASCII characters")
+        raise InvalidRequest([problem])
+    return str(request.state.request_id)

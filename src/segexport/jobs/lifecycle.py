@@ -158,3 +158,14 @@ def platform_status(state: JobState, *, started: bool) -> str:
 def is_terminal(state: JobState) -> bool:
     """Whether the state never changes again."""
     return STATES[state].terminal
+
+
+def states_named(name: str) -> frozenset[JobState]:
+    """The states that a word means, in any case: a state's own name, or a platform status.
+
+    FAILED, which is both, means the status: failed and cancelled jobs. None for other words.
+    """
+    word = name.upper()
+    return frozenset(
+        state for state, facts in STATES.items() if word in (state.value, facts.experience_platform)
+    )

@@ -1,5 +1,6 @@
 """Everything that can be set, by sections; `settings` says where it is read from."""
 
+from segexport.settings.client import ClientSettings as ClientSettings
 from segexport.settings.exports import MEMORY_PER_PIECE as MEMORY_PER_PIECE
 from segexport.settings.exports import ExportSettings as ExportSettings
 from segexport.settings.exports import S3Settings as S3Settings

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from segexport.settings.kinds import Duration, FolderName, Section, Size, bytes_of
+from segexport.settings.kinds import Duration, FolderName, Section, Size, bytes_of, is_safe_url
 
 S3: Final = "s3"
 """The destination of an application that is the S3 of the `s3` settings."""
@@ -42,8 +42,7 @@ class TokenSettings(Section):
     @field_validator("jwks")
     @classmethod
     def _is_safe(cls, address: str | None) -> str | None:
-        loopback = r"http://(127\.0\.0\.1|localhost|\[::1\])[:/].*"
-        if address and "://" in address and not re.fullmatch(rf"https://.+|{loopback}", address):
+        if address and "://" in address and not is_safe_url(address):
             raise ValueError("give an https URL (http on loopback only), or a file")
         return address
 

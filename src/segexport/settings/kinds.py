@@ -4,9 +4,13 @@ import re
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+"""This machine, as URLs name it."""
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", max_length=128)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,240}$")]
@@ -43,6 +47,16 @@ def bytes_of(size: str) -> int:
     assert found is not None  # noqa: S101  (checked when the setting was read)
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** (1 + "KMGT".index(unit)))
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether what is sent there cannot be read on its way: https, or http on loopback."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return (parts.scheme == "https" and bool(host)) or (parts.scheme == "http" and host in LOOPBACK)
 
 
 class Section(BaseModel):

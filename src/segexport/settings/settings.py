@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from segexport.errors import SettingsError
+from segexport.settings.client import ClientSettings
 from segexport.settings.exports import ExportSettings, S3Settings
 from segexport.settings.http import HttpSettings, PinpointSettings
 from segexport.settings.kafka import EventSettings, KafkaSettings
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
     exports: ExportSettings = Field(default_factory=ExportSettings)
     http: HttpSettings = HttpSettings()
     pinpoint: PinpointSettings = PinpointSettings()
+    client: ClientSettings = ClientSettings()
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+import boto3
 import pytest
 from botocore import auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -42,15 +43,18 @@ def sign(
     )
     login = Credentials(issued.key.access_key_id, issued.secret_access_key, token)
     auth.SigV4Auth(login, service, region).add_auth(request)
-    sent = request.prepare()
+    return received(request.prepare())
+
+
+def received(sent: AWSPreparedRequest) -> SignedRequest:
     target = urlsplit(sent.url)
     lines = [("Host", target.netloc), *sent.headers.items()]
     return SignedRequest(
-        method=method,
+        method=sent.method,
         raw_path=target.path.encode(),
         query=target.query.encode(),
         headers=tuple((name.encode(), _bytes(value)) for name, value in lines),
-        body=body,
+        body=sent.body or b"",
     )
 
 
@@ -195,6 +199,42 @@ def test_no_other_byte_of_path_query_or_body_is_accepted(
     if where == "query" and b"%" in before[max(0, at - 2) : at + 1]:
         return
     refused(replace(signed, **{where: changed}), ring)  # type: ignore[arg-type]
+
+
+class Sent(Exception):
+    """A request that would have gone out now."""
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        (
+            "create_export_job",
+            {"ExportJobRequest": {"RoleArn": "any", "S3UrlPrefix": "s3://exports/é"}},
+        ),
+        ("get_export_job", {"JobId": "4711"}),
+        ("get_export_jobs", {"PageSize": "5", "Token": "a+b/c= d~"}),
+        ("get_segment_export_jobs", {"SegmentId": "gold/é +%~"}),
+    ],
+)
+def test_the_client_of_amazon_pinpoint_is_believed(
+    operation: str, arguments: Mapping[str, object], ring: KeyRing, issued: IssuedKey
+) -> None:
+    client = boto3.session.Session().client(
+        "pinpoint",
+        region_name=REGION,
+        endpoint_url="http://127.0.0.1:8080",
+        aws_access_key_id=issued.key.access_key_id,
+        aws_secret_access_key=issued.secret_access_key,
+    )
+
+    def catch(request: AWSPreparedRequest, **_: object) -> None:
+        raise Sent(request)
+
+    client.meta.events.register("before-send.pinpoint", catch)
+    with pytest.raises(Sent) as caught:
+        getattr(client, operation)(ApplicationId="shop (new)/é", **arguments)
+    assert accepted(received(caught.value.args[0]), ring, issued)
 
 
 def test_the_signers_region_service_and_secret_have_to_be_right(

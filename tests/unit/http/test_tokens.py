@@ -262,7 +262,7 @@ async def test_a_key_set_with_shared_secrets_verifies_nothing_with_them(
     secret = b"0123456789abcdefghijklmnopqrstuv"
     known = base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
     published.write_bytes(key_set({"kty": "oct", "k": known, "kid": "1", "alg": "HS256"}))
-    with pytest.raises(TokenRefused):
+    with pytest.raises(TokenRefused, match="have to be signed with RS256"):
         await tokens.client_of(provided(issued, secret, "HS256"), NOW)
 
 
@@ -341,7 +341,11 @@ def test_an_identity_provider_cannot_be_called_as_we_are(master: MasterKey, ring
         public(RSA, "1", alg="PS256"),
         public(RSA, "2"),
         public(OTHER_RSA, "1"),
-        {**public(RSA, "1"), "d": "AQAB"},
+        {
+            **jwt.algorithms.RSAAlgorithm.to_jwk(RSA, as_dict=True),
+            "kid": "1",
+            "key_ops": ["verify"],
+        },
         {**public(RSA, "1"), "n": "x"},
         {**public(RSA, "1"), "kty": ["RSA"]},
         {**public(RSA, "1"), "kid": ["1"]},

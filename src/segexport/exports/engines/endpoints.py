@@ -55,8 +55,8 @@ LOCALE: Final = "preferredLanguage"
 TIMEZONE: Final = "timeZone"
 """As above: a name of the tz database, to Pinpoint as well."""
 
-PROFILE: Final = "profile"
-"""What the queries call a profile, as one struct."""
+PROFILE: Final = identifier("profile,")
+"""A profile as one struct, called as no attribute can be."""
 NUMBERS: Final = frozenset({"BIGINT", "DOUBLE"})
 """Types of attributes that are metrics; all others are lists of strings."""
 ID_DIGITS: Final = 32

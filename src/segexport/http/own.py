@@ -1,0 +1,138 @@
+"""segexport's own `/jobs`: everything that the command line can ask, in its own words."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import orjson
+from fastapi import FastAPI, Path, Query, Request, Response
+from pydantic import ValidationError
+
+from segexport.clerk import JobDocument, LocalClerk, Submitted
+from segexport.commands import Commands
+from segexport.errors import InvalidRequest, Problem
+from segexport.http import own_api as api
+from segexport.http.bodies import read_json
+from segexport.http.places import job_number, place_named, place_of
+from segexport.http.wiring import Bearer, TheCommands, add_operation, request_id_of
+from segexport.jobs.job import Scope
+from segexport.jobs.lifecycle import JobState, states_named
+from segexport.jobs.request import parse_request, problems_of
+
+JobId = Annotated[str, Path(alias="id")]
+RequestId = Annotated[str | None, Query(alias="requestId")]
+
+
+def serve_jobs(app: FastAPI) -> None:
+    """Have the app answer at `api.BASE`."""
+    for path, method, endpoint, described in (
+        (api.JOBS, "GET", _list, api.LIST),
+        (api.JOBS, "POST", _submit, api.SUBMIT),
+        (api.JOB, "GET", _get, api.GET),
+        (api.CANCELLATION, "POST", _cancel, api.CANCEL),
+        (api.RETRY, "POST", _retry, api.AGAIN),
+    ):
+        add_operation(app, path, method, endpoint, described)
+
+
+async def _list(
+    caller: Bearer,
+    commands: TheCommands,
+    state: Annotated[Sequence[str], Query()] = (),
+    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT)] = 100,
+    before: Annotated[str | None, Query()] = None,
+) -> Response:
+    found = await commands.statuses(
+        caller.scope,
+        states=_states(state) if state else None,
+        before=await _place(commands, caller.scope, before) if before is not None else None,
+        limit=limit + 1,
+    )
+    shown = found[:limit]
+    page: dict[str, Any] = {"jobs": [JobDocument.of(status).document() for status in shown]}
+    if len(found) > limit:
+        page["next"] = place_of(shown[-1].job)
+    return _json(page)
+
+
+async def _submit(
+    request: Request,
+    caller: Bearer,
+    commands: TheCommands,
+    request_id: RequestId = None,
+    deadline: Annotated[float | None, Query(ge=1, le=api.MAX_DEADLINE)] = None,
+) -> Response:
+    return _new(
+        await LocalClerk(commands, caller.scope).submit(
+            parse_request(await read_json(request)),
+            request_id=request_id_of(request) if request_id is None else request_id,
+            deadline=timedelta(seconds=deadline) if deadline is not None else None,
+        )
+    )
+
+
+async def _get(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response:
+    clerk = LocalClerk(commands, caller.scope)
+    return _json((await clerk.status(job_number(job_id))).document())
+
+
+async def _cancel(
+    request: Request, job_id: JobId, caller: Bearer, commands: TheCommands
+) -> Response:
+    clerk = LocalClerk(commands, caller.scope)
+    job = await clerk.cancel(job_number(job_id), reason=_reason(await read_json(request)))
+    return _json(job.document())
+
+
+async def _retry(
+    request: Request,
+    job_id: JobId,
+    caller: Bearer,
+    commands: TheCommands,
+    request_id: RequestId = None,
+) -> Response:
+    return _new(
+        await LocalClerk(commands, caller.scope).retry(
+            job_number(job_id),
+            request_id=request_id_of(request) if request_id is None else request_id,
+        )
+    )
+
+
+def _new(submitted: Submitted) -> Response:
+    status = HTTPStatus.CREATED if submitted.created else HTTPStatus.OK
+    answer = _json(submitted.job.document(), status)
+    answer.headers["Location"] = f"{api.JOBS}/{submitted.job.id}"
+    return answer
+
+
+def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def _states(names: Sequence[str]) -> set[JobState]:
+    problems = [
+        Problem("state", f"{name[:32]!r} is neither a status nor a state")
+        for name in names
+        if not states_named(name)
+    ]
+    if problems:
+        raise InvalidRequest(problems)
+    return {state for name in names for state in states_named(name)}
+
+
+async def _place(commands: Commands, scope: Scope, text: str) -> tuple[datetime, int]:
+    found = place_named(text)
+    if found is None:
+        raise InvalidRequest([Problem("before", "must be what a page had as next")])
+    return await commands.before(scope, *found)
+
+
+def _reason(body: bytes) -> str:
+    if not body:
+        return api.Cancellation().reason
+    try:
+        return api.Cancellation.model_validate_json(body).reason
+    except ValidationError as error:
+        raise InvalidRequest(problems_of(error)) from error

@@ -1,0 +1,324 @@
+"""What a client cannot do to the service: hold it, fill it, or make it tell too much."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+import structlog
+
+from segexport.errors import BrokerUnreachable
+from support.interfaces import (
+    BODY,
+    JOBS,
+    Interfaces,
+    OpenPlace,
+    http_settings,
+    serving,
+)
+from support.waiting import until
+
+QUICK = http_settings(head_timeout=0.5, body_timeout=0.5, stream_patience=0.5, max_body="10KB")
+HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@asynccontextmanager
+async def connected(
+    house: Interfaces,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    port = int(house.address.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def quick(open_place: OpenPlace) -> AsyncIterator[Interfaces]:
+    """Interfaces that lose their patience soon."""
+    async with serving(await open_place(http=QUICK)) as house:
+        yield house
+
+
+async def ends(reader: asyncio.StreamReader, within: float = 5.0) -> bytes:
+    """What still comes until the connection is closed, which has to be soon."""
+    async with asyncio.timeout(within):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+# Holding it
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET", HEAD, HEAD + b"X: "])
+async def test_a_head_that_does_not_end_is_not_waited_for(sent: bytes, quick: Interfaces) -> None:
+    async with connected(quick) as (reader, writer):
+        writer.write(sent)
+        assert await ends(reader) == b""
+
+
+async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(quick: Interfaces) -> None:
+    began = time.monotonic()
+    async with connected(quick) as (reader, writer):
+        writer.write(HEAD)
+        ending = asyncio.create_task(ends(reader))
+        while not ending.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+        assert ending.result() == b""
+    assert time.monotonic() - began < 3
+
+
+async def test_the_second_request_of_a_connection_is_not_waited_for_either(
+    quick: Interfaces,
+) -> None:
+    async with connected(quick) as (reader, writer):
+        writer.write(HEAD + b"\r\n")
+        assert b"200 OK" in await reader.readuntil(b'"}')
+        writer.write(HEAD)
+        assert await ends(reader) == b""
+
+
+async def test_an_idle_connection_stays_for_the_next_request(quick: Interfaces) -> None:
+    async with connected(quick) as (reader, writer):
+        for _ in range(2):
+            writer.write(HEAD + b"\r\n")
+            assert b"200 OK" in await reader.readuntil(b'"}')
+            await asyncio.sleep(1)  # longer than a head may take
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+async def test_a_body_that_does_not_come_is_not_waited_for(framing: str, quick: Interfaces) -> None:
+    head = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"
+    async with connected(quick) as (reader, writer):
+        writer.write(head.encode())
+        answer = await ends(reader)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in answer.lower()
+
+
+async def test_an_answer_that_is_not_taken_is_not_kept(
+    open_place: OpenPlace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = await open_place(http={**QUICK, "max_body": "1MB"})
+    fields = ",".join(["person.name"] * 1300)
+    told = ""
+
+    async def is_cut() -> bool:
+        nonlocal told
+        told += capsys.readouterr().out
+        return "an answer is not taken" in told
+
+    async with serving(place) as house, house.client() as client:
+        for _ in range(60):
+            await client.post(JOBS, json={**BODY, "fields": fields})
+        with socket.socket() as lazy:
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            lazy.connect(("127.0.0.1", int(house.address.rpartition(":")[2])))
+            ask = f"GET {JOBS} HTTP/1.1\r\nHost: localhost\r\nx-gw-ims-org-id: acme\r\n\r\n"
+            # More than the buffers of both sockets hold.
+            lazy.sendall(ask.encode() * 20)
+            await until(is_cut, 20, "the connection is cut off")
+
+
+# Filling it
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_is_too_large_is_refused(chunked: bool, quick: Interfaces) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(1_000):
+            yield b" " * 1000
+
+    async with quick.client() as client:
+        answer = await client.post(
+            JOBS,
+            content=parts() if chunked else b" " * 1_000_000,
+            headers={"content-type": "application/json"},
+        )
+    assert answer.status_code == 413
+    assert answer.headers["connection"] == "close"
+    assert answer.json()["errors"]["413"][0]["message"].startswith("the body is larger than 10000")
+
+
+async def test_a_body_without_an_end_is_not_read_for_ever(open_house: Interfaces) -> None:
+    async with connected(open_house) as (reader, writer):
+        writer.write(f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\n".encode())
+        writer.write(b"Content-Length: 9000000000\r\n\r\n")
+        ending = asyncio.create_task(ends(reader, within=20))
+        sent = 0
+        while not ending.done() and sent < 1_000_000_000:
+            writer.write(b" " * 100_000)
+            sent += 100_000
+            try:
+                await writer.drain()
+            except ConnectionError:
+                break
+            await asyncio.sleep(0)
+        await ending
+    assert sent < 100_000_000
+
+
+@pytest.mark.parametrize("complete", [False, True])
+async def test_a_head_that_is_too_large_is_refused(complete: bool, quick: Interfaces) -> None:
+    headers = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 900) for number in range(30))
+    async with connected(quick) as (reader, writer):
+        writer.write(HEAD + headers + (b"\r\n" if complete else b""))
+        answer = await ends(reader)
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+
+
+async def test_there_are_only_so_many_connections(open_place: OpenPlace) -> None:
+    async with serving(await open_place(http=http_settings(max_connections=5))) as house:
+        async with httpx.AsyncClient(base_url=house.address) as client:
+            opened = [
+                await asyncio.open_connection("127.0.0.1", int(house.address.rpartition(":")[2]))
+                for _ in range(5)
+            ]
+            assert (await client.get("/livez")).status_code == 503
+            for _, writer in opened:
+                writer.close()
+
+        async def answers() -> bool:
+            async with httpx.AsyncClient(base_url=house.address) as another:
+                return (await another.get("/livez")).status_code == 200
+
+        await until(answers, 5, "there is room again")
+
+
+# Telling too much
+
+
+async def test_every_answer_carries_what_keeps_browsers_careful(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        for path in ("/livez", JOBS, f"{JOBS}/1", "/nothing", "/v1/apps/x/jobs/export"):
+            headers = (await client.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["content-security-policy"].startswith("default-src 'none'")
+            assert headers["cache-control"] == "no-store"
+            assert "server" not in headers
+            assert "access-control-allow-origin" not in headers
+
+
+async def test_what_nobody_has_foreseen_is_logged_and_not_told(
+    open_house: Interfaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the secret of /var/lib")
+
+    monkeypatch.setattr(type(open_house.place.commands), "statuses", broken)
+    with structlog.testing.capture_logs() as logged:
+        async with open_house.client() as client:
+            platform = await client.get(JOBS, headers={"x-request-id": "here-1"})
+            pinpoint = await client.get("/v1/apps/spring/jobs/export")
+    for answer in (platform, pinpoint):
+        assert answer.status_code == 500
+        assert "secret" not in answer.text
+        assert "Traceback" not in answer.text
+    assert platform.json()["requestId"] == "here-1"
+    errors = [entry for entry in logged if entry["log_level"] == "error"]
+    assert [str(entry["exc_info"]) for entry in errors] == ["the secret of /var/lib"] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("a-b.c", True), ("x" * 128, True), ("x" * 129, False), ("caf\xe9", False)]
+)
+async def test_a_request_id_comes_back_where_it_can(
+    given: str, kept: bool, open_house: Interfaces
+) -> None:
+    async with open_house.client() as client:
+        named = {b"x-request-id": given.encode("latin-1")}
+        answer = await client.get(JOBS, headers=named)
+        refused = await client.post(JOBS, json=BODY, headers=named)
+    assert (answer.headers["x-request-id"] == given) is kept
+    assert refused.status_code == (200 if kept else 400)
+    if not kept:
+        assert refused.json()["errors"]["400"][0]["path"] == "x-request-id"
+
+
+# Health
+
+
+async def test_a_live_process_says_so_whatever_else_is_down(open_house: Interfaces) -> None:
+    await open_house.place.store.close()
+    async with httpx.AsyncClient(base_url=open_house.address) as client:
+        alive = await client.get("/livez")
+        ready = await client.get("/readyz")
+    assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
+    assert ready.status_code == 503
+    assert ready.json() == {"status": "not ready", "reasons": {"store": "cannot be used"}}
+
+
+async def test_readiness_has_reasons(open_house: Interfaces) -> None:
+    async with httpx.AsyncClient(base_url=open_house.address) as client:
+        ready = await client.get("/readyz")
+        error = BrokerUnreachable("kafka.internal:9092 does not answer")
+        open_house.relay = replace(
+            open_house.relay, error=str(error), error_code=error.code, waiting=200_000, parked=2
+        )
+        degraded = await client.get("/readyz")
+        open_house.is_relaying = False
+        ended = await client.get("/readyz")
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "reasons": {}})
+    assert degraded.status_code == 200
+    assert degraded.json() == {
+        "status": "degraded",
+        "reasons": {
+            "broker": "events wait (delivery.unreachable)",
+            "backlog": "200000 events wait for delivery",
+            "parked": "2 records are refused by the broker",
+        },
+    }
+    assert "kafka.internal" not in degraded.text
+    assert ended.status_code == 503
+    assert ended.json()["reasons"]["relay"] == "has ended"
+
+
+# Stopping
+
+
+async def test_the_end_is_bounded_with_streams_open(open_place: OpenPlace) -> None:
+    place = await open_place(http=http_settings(grace=1))
+    streams = []
+    async with serving(place) as house:
+        client = httpx.AsyncClient(base_url=house.address, timeout=30)
+        for _ in range(20):
+            request = client.build_request("GET", "/events/stream")
+            stream = await client.send(request, stream=True)
+            assert stream.status_code == 200
+            streams.append(stream)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    for stream in streams:
+        told = [line async for line in stream.aiter_lines()]
+        assert "event: bye" in told
+    await client.aclose()
+
+
+async def test_events_are_followed_and_resumed_over_http(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        async with client.stream("GET", "/events/stream") as stream:
+            job = (await client.post(JOBS, json=BODY)).json()
+            event: dict[str, str] = {}
+            async for line in stream.aiter_lines():
+                name, _, value = line.partition(": ")
+                if name in {"id", "event", "data"}:
+                    event[name] = value
+                if not line and event.get("event") == "queued":
+                    break
+        assert str(job["id"]) in json.dumps(json.loads(event["data"]))
+        second = (await client.post(JOBS, json=BODY)).json()
+        again = {"last-event-id": event["id"]}
+        async with client.stream("GET", "/events/stream", headers=again) as stream:
+            async for line in stream.aiter_lines():
+                if line.startswith("data: ") and str(second["id"]) in line:
+                    break
+                assert str(job["id"]) not in line

@@ -1,0 +1,54 @@
+"""What earlier versions have stored is still read."""
+
+from dataclasses import replace
+
+import orjson
+
+from segexport.store.rows import (
+    CHANGING_COLUMNS,
+    FIXED_COLUMNS,
+    PIECE_COLUMNS,
+    changing_values,
+    fixed_values,
+    piece_values,
+    read_job,
+    read_piece,
+)
+from segexport.store.store import FinishedPart, FinishedPiece
+from support.job_stories import NOON, PUBLICATION, new_job
+
+PIECE = FinishedPiece(
+    index=3,
+    epoch=2,
+    parts=(
+        FinishedPart(
+            selected=9,
+            discarded=2,
+            data=PUBLICATION.batches[0].files[0],
+            endpoints=PUBLICATION.endpoints[0],
+        ),
+    ),
+)
+
+
+def test_a_piece_of_before_there_were_endpoints_has_none() -> None:
+    values = list(piece_values(PIECE, NOON))
+    assert read_piece(values) == PIECE
+    place = PIECE_COLUMNS.index("parts")
+    parts = orjson.loads(values[place])
+    for part in parts:
+        del part["endpoints"]
+    values[place] = orjson.dumps(parts).decode()
+    (part,) = PIECE.parts
+    assert read_piece(values) == replace(PIECE, parts=(replace(part, endpoints=None),))
+
+
+def test_a_publication_of_before_there_were_endpoints_has_none() -> None:
+    job = replace(new_job()[0].after, publication=PUBLICATION)
+    values = [*fixed_values(job), *changing_values(job), None, 0, None]
+    assert read_job(values).publication == PUBLICATION
+    place = len(FIXED_COLUMNS) + CHANGING_COLUMNS.index("publication")
+    publication = orjson.loads(values[place])
+    del publication["endpoints"]
+    values[place] = orjson.dumps(publication).decode()
+    assert read_job(values).publication == replace(PUBLICATION, endpoints=())
