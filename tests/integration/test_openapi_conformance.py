@@ -60,6 +60,7 @@ BEYOND_A_SCHEMA = (
     "there is no application ",
     "has no destination for ",
     "is none that a list has given",
+    "printable characters",
     # what came before
     "was used for job ",
     # how parts of a request go together
@@ -232,6 +233,11 @@ async def test_the_other_addresses_are_as_they_are_described(busy: Interfaces) -
             "header.x-gw-ims-org-id": ["acme"],
             "header.x-sandbox-name": ["prod"],
             "header.Last-Event-ID": ["1-0"],
+            "path.id": await jobs_of(busy),
+            "body.filter.segments[*].segmentId": ["gold"],
+            "body.filter.segments[*].segmentNs": ["ups"],
+            "body.fields": ["", "person.name"],
+            "body.destination.datasetId": ["audience"],
             "body.client_id": [key.key.client_id],
             "body.client_secret": [key.client_secret],
         },
@@ -246,5 +252,10 @@ async def test_the_other_addresses_are_as_they_are_described(busy: Interfaces) -
         "GET /events/stream",
         "GET /livez",
         "GET /readyz",
+        "GET /jobs",
+        "POST /jobs",
+        "GET /jobs/{id}",
+        "POST /jobs/{id}/cancel",
+        "POST /jobs/{id}/retry",
     ):
         assert found.successes(operation), operation

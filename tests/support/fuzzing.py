@@ -1,5 +1,6 @@
 """schemathesis over an OpenAPI document that is served: every phase, with every check."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from urllib.parse import urljoin
 
 import requests
 import schemathesis
+from hypothesis.errors import HypothesisWarning
 from requests.auth import AuthBase
 from schemathesis import Case, Response
 from schemathesis.core.failures import Failure
@@ -73,8 +75,11 @@ def fuzz(
             return False
         return True
 
-    for event in from_schema(schema).execute():
-        _note(event, found)
+    with warnings.catch_warnings():
+        # It says so of requests that are too large to be shown well, and shows them.
+        warnings.simplefilter("ignore", HypothesisWarning)
+        for event in from_schema(schema).execute():
+            _note(event, found)
     return found
 
 

@@ -15,13 +15,22 @@ from segexport.errors import InvalidRequest, Problem
 from segexport.http import own_api as api
 from segexport.http.bodies import read_json
 from segexport.http.places import job_number, place_named, place_of
-from segexport.http.wiring import Bearer, TheCommands, add_operation, request_id_of
+from segexport.http.wiring import DIGITS, Bearer, TheCommands, add_operation, request_id_of
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState, states_named
-from segexport.jobs.request import parse_request, problems_of
+from segexport.jobs.request import MAX_NAME, parse_request, problems_of, require_unique_names
 
-JobId = Annotated[str, Path(alias="id")]
-RequestId = Annotated[str | None, Query(alias="requestId")]
+JobId = Annotated[
+    str, Path(alias="id", description="The job.", json_schema_extra={"pattern": "^[0-9]{1,16}$"})
+]
+RequestId = Annotated[
+    str | None,
+    Query(
+        alias="requestId",
+        description="Makes the creation repeatable: 1 to 128 printable characters.",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_NAME},
+    ),
+]
 
 
 def serve_jobs(app: FastAPI) -> None:
@@ -39,9 +48,23 @@ def serve_jobs(app: FastAPI) -> None:
 async def _list(
     caller: Bearer,
     commands: TheCommands,
-    state: Annotated[Sequence[str], Query()] = (),
-    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT)] = 100,
-    before: Annotated[str | None, Query()] = None,
+    state: Annotated[
+        Sequence[str],
+        Query(
+            description="Only jobs of these statuses and states.",
+            json_schema_extra={"items": {"type": "string", "enum": api.STATES}},
+        ),
+    ] = (),
+    limit: Annotated[
+        int, Query(ge=1, le=api.MAX_LIMIT, description="How many jobs a page has."), DIGITS
+    ] = 100,
+    before: Annotated[
+        str | None,
+        Query(
+            description="The `next` of the page before.",
+            json_schema_extra={"pattern": "^[0-9]{1,14}_[0-9]{1,16}$"},
+        ),
+    ] = None,
 ) -> Response:
     found = await commands.statuses(
         caller.scope,
@@ -61,7 +84,10 @@ async def _submit(
     caller: Bearer,
     commands: TheCommands,
     request_id: RequestId = None,
-    deadline: Annotated[float | None, Query(ge=1, le=api.MAX_DEADLINE)] = None,
+    deadline: Annotated[
+        float | None,
+        Query(ge=1, le=api.MAX_DEADLINE, description="Seconds in which the job has to end."),
+    ] = None,
 ) -> Response:
     return _new(
         await LocalClerk(commands, caller.scope).submit(
@@ -133,6 +159,8 @@ def _reason(body: bytes) -> str:
     if not body:
         return api.Cancellation().reason
     try:
-        return api.Cancellation.model_validate_json(body).reason
+        asked = api.Cancellation.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(problems_of(error)) from error
+    require_unique_names(body)
+    return asked.reason

@@ -9,6 +9,7 @@ from segexport.clerk import JobDocument
 from segexport.commands import MAX_REASON
 from segexport.http import openapi
 from segexport.http.problem_api import REFUSED, TOO_LARGE, TOO_LATE, problem
+from segexport.jobs.lifecycle import STATES as JOB_STATES
 from segexport.jobs.request import ExportRequest
 
 JOBS: Final = "/jobs"
@@ -16,6 +17,10 @@ JOB: Final = f"{JOBS}/{{id}}"
 CANCELLATION: Final = f"{JOB}/cancel"
 RETRY: Final = f"{JOB}/retry"
 MAX_LIMIT: Final = 1000
+STATES: Final = sorted(
+    {name for state, facts in JOB_STATES.items() for name in (state, facts.experience_platform)}
+)
+"""The words for states, and for the statuses that comprise several."""
 MAX_DEADLINE: Final = 10**9
 """Seconds; the setting `exports.deadline` bounds what a job may really take."""
 
@@ -153,9 +158,14 @@ _HEADERS: Final = [
 
 
 def _operation(
-    summary: str, words: str, responses: dict[int | str, dict[str, Any]], **more: Any
+    operation_id: str,
+    summary: str,
+    words: str,
+    responses: dict[int | str, dict[str, Any]],
+    **more: Any,
 ) -> dict[str, Any]:
     return {
+        "operation_id": operation_id,
         "summary": summary,
         "description": words,
         "tags": ["jobs"],
@@ -174,6 +184,7 @@ def _new(status: str) -> dict[str, Any]:
 
 
 LIST: Final = _operation(
+    "listJobs",
     "List jobs, newest first",
     "`state` is a status (NEW, PROCESSING, SUCCEEDED, FAILED) or a state's own name, such as "
     "CANCELLED, and may be repeated. `before` is the `next` of the page before.",
@@ -184,6 +195,7 @@ LIST: Final = _operation(
     },
 )
 SUBMIT: Final = _operation(
+    "submitJob",
     "Submit an export request",
     "`requestId`, or else the header `x-request-id`, makes it repeatable: within 24 hours, the "
     "same id with the same body answers with the same job. `deadline` is in seconds.",
@@ -196,11 +208,13 @@ SUBMIT: Final = _operation(
     **openapi.body(ExportRequest, {"a segment": _REQUEST}),
 )
 GET: Final = _operation(
+    "getJob",
     "Show a job",
     "The job as it stands, and how far it is.",
     {200: openapi.answer("The job.", JobDocument, _DONE), 404: _MISSING},
 )
 CANCEL: Final = _operation(
+    "cancelJob",
     "Ask a job to stop",
     "A job that has ended already is left as it is.",
     {
@@ -222,6 +236,7 @@ CANCEL: Final = _operation(
     },
 )
 AGAIN: Final = _operation(
+    "retryJob",
     "Submit the request of an earlier job again",
     "As a new job, which names the old one. `requestId`, or else the header `x-request-id`, makes "
     "it repeatable.",
