@@ -123,8 +123,8 @@ class JobDocument(_Part):
     progress: float
     pieces_done: int
     rows: int
-    rows_per_second: float | None = None
-    seconds_left: float | None = None
+    rows_per_second: float | None
+    seconds_left: float | None
     errors: tuple[JobError, ...]
 
     @classmethod
