@@ -84,7 +84,8 @@ class Limits:
             tell(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                # Still encoded: whatever a client has put into it shows as plain letters.
+                path=scope["raw_path"].decode("latin-1"),
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
