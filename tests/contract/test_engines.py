@@ -37,7 +37,6 @@ from segexport.profiles.catalogue import (
     PolicyDefinition,
 )
 from segexport.profiles.snapshots import Attribute, Snapshot
-from segexport.settings import SparkSettings
 from segexport.sql import literal, parquet
 from segexport.store.discards import COLUMNS
 from support.crowds import DATASETS, KEYS, MOMENTS, MOST_PEOPLE, NAMESPACES, SEGMENTS, some_people
@@ -55,7 +54,7 @@ from support.people import (
     write_snapshot,
 )
 from support.plain_export import Batch, Outcome, plain_export
-from support.spark import require_spark
+from support.spark import ON_TWO_THREADS, require_spark
 from support.waiting import wait_until
 
 POLICIES = (
@@ -90,7 +89,7 @@ def engine(engine_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     if engine_name == "spark":
         require_spark()
-        made = SparkEngine(SparkSettings(master="local[2]"), local=local)
+        made = SparkEngine(ON_TWO_THREADS, local=local)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duckdb_engine, "KEYS_AT_ONCE", 5)  # so that few are searched in ranges, too
         yield made
