@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import AsyncIterator
@@ -41,16 +42,21 @@ from support.job_stories import advanced, initialize, publish, start
 from support.people import write_snapshot
 from support.workplace import PEOPLE, request_for
 
+log = logging.getLogger(__name__)
+
 SEED = int(os.environ.get("SEGEXPORT_FUZZ_SEED", "20260301"))
-EXAMPLES = int(os.environ.get("SEGEXPORT_FUZZ_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("SEGEXPORT_FUZZ_EXAMPLES", "15"))
 pytestmark = pytest.mark.timeout(180 + 12 * EXAMPLES)
 
+ENOUGH = 5
+"""Successes of each operation: a run without them has tried the refusals only."""
 BEYOND_A_SCHEMA = (
     # what is there
     "no segment ",
     "has no definition, so it cannot be evaluated",
     " no field ",
     "there is no merge policy ",
+    " has no version ",
     "there is no application ",
     "has no destination for ",
     "is none that a list has given",
@@ -178,13 +184,11 @@ async def test_experience_platforms_interface_is_as_it_is_described(busy: Interf
         },
         excused=excused,
     )
-    print(found)
+    log.info("%s", found)
     jobs, job = experience_platform_api.JOBS, f"{experience_platform_api.JOBS}/{{id}}"
     assert not found.faults
-    assert found.successes(f"POST {jobs}") > 20
-    assert found.successes(f"GET {jobs}") > 20
-    assert found.successes(f"GET {job}") > 10
-    assert found.successes(f"DELETE {job}") > 5
+    for operation in (f"POST {jobs}", f"GET {jobs}", f"GET {job}", f"DELETE {job}"):
+        assert found.successes(operation) >= ENOUGH, operation
     assert found.answers[f"DELETE {job}"][409], "a job is too far to be cancelled"
 
 
@@ -204,13 +208,16 @@ async def test_pinpoints_interface_is_as_it_is_described(busy: Interfaces) -> No
         },
         excused=excused,
     )
-    print(found)
+    log.info("%s", found)
     jobs = pinpoint_api.JOBS
     assert not found.faults
-    assert found.successes(f"POST {jobs}") > 20
-    assert found.successes(f"GET {jobs}") > 10
-    assert found.successes(f"GET {jobs}/{{job_id}}") > 10
-    assert found.successes(f"GET {pinpoint_api.JOBS_OF_SEGMENT}") > 10
+    for operation in (
+        f"POST {jobs}",
+        f"GET {jobs}",
+        f"GET {jobs}/{{job_id}}",
+        f"GET {pinpoint_api.JOBS_OF_SEGMENT}",
+    ):
+        assert found.successes(operation) >= ENOUGH, operation
 
 
 async def test_the_other_addresses_are_as_they_are_described(busy: Interfaces) -> None:
@@ -230,7 +237,7 @@ async def test_the_other_addresses_are_as_they_are_described(busy: Interfaces) -
         },
         excused=excused,
     )
-    print(found)
+    log.info("%s", found)
     assert not found.faults
     for operation in (
         "POST /ims/token/v3",
@@ -240,4 +247,4 @@ async def test_the_other_addresses_are_as_they_are_described(busy: Interfaces) -
         "GET /livez",
         "GET /readyz",
     ):
-        assert found.successes(operation) > 1, operation
+        assert found.successes(operation), operation

@@ -66,7 +66,7 @@ def fuzz(
 
     @schema.hook
     def filter_failure(
-        _context: schemathesis.HookContext, failure: Failure, _case: "Case[Any]", response: Response
+        _context: schemathesis.HookContext, failure: Failure, _case: Case[Any], response: Response
     ) -> bool:
         if excused(failure, response):
             found.excused[failure.title] += 1

@@ -1,9 +1,11 @@
 """What a request may say, and how a wrong one is answered."""
 
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from segexport.errors import InvalidRequest
@@ -307,3 +309,66 @@ def test_endpoints_need_whole_profiles_once(changes: dict[str, Any]) -> None:
 )
 def test_every_word_of_a_pinpoint_job_is_bounded(part: dict[str, Any]) -> None:
     assert paths_of(pinpoint(**part)) == [f"pinpoint.{next(iter(part))}"]
+
+
+# The schema
+
+
+@pytest.mark.parametrize(
+    ("given", "accepted"),
+    [
+        ({}, True),
+        ({"fields": None, "filter": None, "schema": None, "journey": None}, True),
+        ({"filter": {"segments": None, "emptyProfiles": None}}, True),
+        ({"filter": {"segments": [{"segmentId": "a", "segmentNs": None, "status": None}]}}, True),
+        ({"filter": {"segments": [{"segmentId": "a", "status": "exited"}]}}, True),
+        ({"filter": {"segments": [{"segmentId": "a", "status": ["exited"]}]}}, True),
+        ({"filter": {"segments": [{"segmentId": "a", "status": []}]}}, False),
+        ({"filter": {"segments": [{"segmentId": "a", "status": "gone"}]}}, False),
+        ({"filter": {"segments": [{"segmentId": "a", "status": ["exited"] * 11}]}}, False),
+        ({"filter": {"segments": [{"segmentId": None}]}}, False),
+        ({"filter": {"segments": [{"segment_id": "a"}]}}, False),
+        ({"filter": {"emptyProfiles": True}}, True),
+        ({"filter": {"emptyProfiles": "true"}}, False),
+        ({"filter": {"emptyProfiles": 1}}, False),
+        ({"destination": {"dataSetId": "a"}}, True),
+        ({"destination": {"datasetId": "a", "dataSetId": "a"}}, False),
+        ({"destination": {"datasetId": None}}, False),
+        ({"destination": {"dataset_id": "a"}}, False),
+        ({"destination": {"datasetId": "a", "format": None}}, True),
+        ({"mergePolicy": {"id": "a", "version": 1}}, True),
+        ({"mergePolicy": {"id": "a", "version": 1.0}}, True),
+        ({"mergePolicy": {"id": "a", "version": "1"}}, False),
+        ({"mergePolicy": {"id": "a", "version": True}}, False),
+        ({"mergePolicy": {"id": "a", "version": 0}}, False),
+        ({"mergePolicy": {"id": "a\n"}}, False),
+        (pinpoint(s3UrlPrefix="s3://bucket/a/b"), True),
+        (pinpoint(s3UrlPrefix="s3://bucket"), True),
+        (pinpoint(s3UrlPrefix="s3://bucket/a//b"), False),
+        (pinpoint(s3UrlPrefix="s3://bucket/../b"), False),
+        (pinpoint(s3UrlPrefix="s3://bucket/."), False),
+        (pinpoint(s3UrlPrefix="s3://bucket/..a"), True),
+        (pinpoint(s3UrlPrefix="s3://bucket/a\n"), False),
+    ],
+)
+def test_the_schema_and_the_parser_agree(given: dict[str, Any], *, accepted: bool) -> None:
+    document = {"destination": {"datasetId": "a"}, **given}
+    validator = jsonschema_rs.Draft202012Validator(ExportRequest.model_json_schema())
+    assert validator.is_valid(document) is accepted
+    with nullcontext() if accepted else pytest.raises(InvalidRequest):
+        parse_request(json.dumps(document))
+
+
+def test_of_very_many_problems_the_first_are_told() -> None:
+    segments = [{"status": "gone"}] * MAX_SEGMENTS
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(body(filter={"segments": segments}))
+    *told, rest = caught.value.problems
+    assert len(told) == 100
+    assert rest.message == f"and {2 * MAX_SEGMENTS - 100} more"
+
+
+def test_what_is_said_twice_is_refused() -> None:
+    text = '{"destination": {"datasetId": "a", "datasetId": "b"}}'
+    with pytest.raises(InvalidRequest, match="datasetId: is there twice"):
+        parse_request(text)

@@ -25,6 +25,7 @@ from segexport.http.experience_platform_job import (
 from segexport.http.places import job_number, place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.wiring import (
+    DIGITS,
     Bearer,
     TheCommands,
     add_operation,
@@ -64,7 +65,10 @@ _NUMBERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """The middle of a service error's code; 100000 for all others."""
 
-JobId = Annotated[str, Path(alias="id", json_schema_extra={"pattern": api.JOB_ID})]
+JobId = Annotated[
+    str,
+    Path(alias="id", json_schema_extra={"pattern": api.JOB_ID}, description=api.ID_WORDS),
+]
 
 
 def platform_app(commands: Commands, gate: Gate) -> FastAPI:
@@ -95,9 +99,13 @@ async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Re
 async def _list(
     caller: Bearer,
     commands: TheCommands,
-    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT)] = 100,
-    offset: Annotated[str, Query(json_schema_extra={"pattern": api.OFFSET})] = "",
-    status: Annotated[Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT, description=api.LIMIT_WORDS), DIGITS] = 100,
+    offset: Annotated[
+        str, Query(json_schema_extra={"pattern": api.OFFSET}, description=api.OFFSET_WORDS)
+    ] = "",
+    status: Annotated[
+        Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query(description=api.STATUS_WORDS)
+    ] = None,
 ) -> Response:
     states = [
         state

@@ -15,6 +15,10 @@ JOBS: Final = "/export/jobs"
 MAX_LIMIT: Final = 1000
 OFFSET: Final = "^([0-9]{1,14}_[0-9]{1,16})?$"
 JOB_ID: Final = "^[0-9]{1,16}$"
+ID_WORDS: Final = "The job."
+LIMIT_WORDS: Final = "How many jobs a page has."
+OFFSET_WORDS: Final = "Where the page begins, as `link.next` of the page before has it."
+STATUS_WORDS: Final = "Only jobs of this status."
 
 CANCELLING: Final = "Export job has been marked for cancelling"
 ENDED: Final = "Export job had ended already; nothing was changed"

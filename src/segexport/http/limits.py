@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segexport.errors import BodyTooLarge, BodyTooLate, TooManyRequests
+from segexport.http.target import in_origin_form
 from segexport.jobs.request import MAX_NAME
 from segexport.settings import HttpSettings
 
@@ -57,8 +58,10 @@ class Limits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        request_id = usable_request_id(Headers(scope=scope)) or token_hex(16)
-        scope["state"]["request_id"] = request_id
+        scope = in_origin_form(scope)
+        given = Headers(scope=scope)
+        request_id = usable_request_id(given) or token_hex(16)
+        scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         status = 0
 
@@ -70,12 +73,15 @@ class Limits:
                 headers[REQUEST_ID] = request_id
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+                if "transfer-encoding" in given and "content-length" in given:
+                    # Somebody before us may have gone by the other one (RFC 9112, section 6.1).
+                    headers["Connection"] = "close"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             app = self._app if _head(scope) <= MAX_HEAD else _head_too_large
             try:
-                await app(scope, self._bounded(receive), answer)
+                await app(scope, self._bounded(receive, given), answer)
             except Exception:
                 # Starlette has answered, and raises what an interface has logged already.
                 if not status:
@@ -90,7 +96,8 @@ class Limits:
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
 
-    def _bounded(self, receive: Receive) -> Receive:
+    def _bounded(self, receive: Receive, headers: Headers) -> Receive:
+        told = headers.get("content-length", "0")
         read = 0
         due: float | None = None
         complete = False
@@ -99,6 +106,8 @@ class Limits:
             nonlocal read, due, complete
             if complete:
                 return await receive()
+            if int(told) > self._max_body:
+                raise self._too_large()
             clock = asyncio.get_running_loop().time
             due = due or clock() + self._body_timeout
             try:
@@ -113,12 +122,13 @@ class Limits:
             if read > self._max_body:
                 if not complete and read <= self._max_body + DISCARDED:
                     return await next_part()
-                raise BodyTooLarge(
-                    f"the body is larger than {self._max_body} bytes; make it smaller"
-                )
+                raise self._too_large()
             return message
 
         return next_part
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._max_body} bytes; make it smaller")
 
 
 def _head(scope: Scope) -> int:

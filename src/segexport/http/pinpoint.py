@@ -9,7 +9,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
@@ -29,9 +29,9 @@ from segexport.http.pinpoint_job import (
 from segexport.http.places import place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.sigv4 import SignedRequest
-from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
+from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
-from segexport.jobs.request import MAX_NAME, parse_request, problems_of
+from segexport.jobs.request import MAX_NAME, parse_request, problems_of, require_unique_names
 
 INVOCATION_ID: Final = "amz-sdk-invocation-id"
 """AWS's clients keep it while they repeat a call of their own accord."""
@@ -62,8 +62,12 @@ _NAMES: Final = {
 class Paging(BaseModel):
     """Which part of a list is wanted: so many, after those that a token stands for."""
 
-    page_size: Annotated[int, Field(alias="page-size", ge=1, le=api.MAX_PAGE)] = api.MAX_PAGE
-    token: str | None = None
+    page_size: Annotated[
+        int,
+        Field(alias="page-size", ge=1, le=api.MAX_PAGE, description=api.PAGE_SIZE_WORDS),
+        DIGITS,
+    ] = api.MAX_PAGE
+    token: Annotated[str | None, Field(description=api.NEXT_WORDS)] = None
 
 
 async def _signer(request: Request) -> Caller:
@@ -72,6 +76,7 @@ async def _signer(request: Request) -> Caller:
 
 
 Signer = Annotated[Caller, Depends(_signer)]
+ApplicationId = Annotated[str, Path(description=api.APPLICATION_WORDS)]
 
 
 def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
@@ -90,7 +95,7 @@ def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
 
 
 async def _create(
-    request: Request, application_id: str, caller: Signer, commands: TheCommands
+    request: Request, application_id: ApplicationId, caller: Signer, commands: TheCommands
 ) -> Response:
     asked = _parsed(await read_json(request))
     try:
@@ -105,8 +110,8 @@ async def _create(
 
 
 async def _get(
-    application_id: str,
-    job_id: str,
+    application_id: ApplicationId,
+    job_id: Annotated[str, Path(description=api.JOB_WORDS)],
     caller: Signer,
     commands: TheCommands,
 ) -> Response:
@@ -117,7 +122,7 @@ async def _get(
 
 
 async def _list(
-    application_id: str,
+    application_id: ApplicationId,
     caller: Signer,
     commands: TheCommands,
     paging: Annotated[Paging, Query()],
@@ -126,8 +131,8 @@ async def _list(
 
 
 async def _list_of_segment(
-    application_id: str,
-    segment_id: str,
+    application_id: ApplicationId,
+    segment_id: Annotated[str, Path(description=api.SEGMENT_WORDS)],
     caller: Signer,
     commands: TheCommands,
     paging: Annotated[Paging, Query()],
@@ -171,9 +176,11 @@ async def _signed(request: Request) -> SignedRequest:
 
 def _parsed(body: bytes) -> ExportJobRequest:
     try:
-        return ExportJobRequest.model_validate_json(body, by_alias=True, by_name=False)
+        asked = ExportJobRequest.model_validate_json(body, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidRequest(problems_of(error)) from error
+    require_unique_names(body)
+    return asked
 
 
 def _in_pinpoints_words(problem: Problem) -> Problem:

@@ -12,6 +12,11 @@ BASE: Final = "/v1"
 JOBS: Final = "/apps/{application_id}/jobs/export"
 JOBS_OF_SEGMENT: Final = "/apps/{application_id}/segments/{segment_id}/jobs/export"
 MAX_PAGE: Final = 200
+APPLICATION_WORDS: Final = "The application, as the settings name it."
+JOB_WORDS: Final = "The job."
+SEGMENT_WORDS: Final = "The segment."
+PAGE_SIZE_WORDS: Final = "How many jobs a page has."
+NEXT_WORDS: Final = "The `NextToken` of the page before."
 METHODS: Final = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"]
 
 
@@ -119,7 +124,7 @@ CREATE: Final = _operation(
     },
     parameters=[_INVOCATION_ID],
     **openapi.body(ExportJobRequest, {"a segment": _REQUEST}),
-)
+) | {"status_code": 202}
 GET: Final = _operation(
     "GetExportJob", {200: openapi.answer("The job as it stands.", ExportJobResponse, _DONE)}
 )

@@ -201,7 +201,8 @@ def _unexplained(code: str) -> Refusal:
 
 def _problem(found: Mapping[str, Any]) -> Problem:
     # The first step says where it stands: query, path, header or body.
-    return Problem(".".join(map(str, found["loc"][1:])), str(found["msg"]))
+    words = str(found["msg"]).removeprefix("Value error, ")
+    return Problem(".".join(map(str, found["loc"][1:])), words)
 
 
 def _words(status: HTTPStatus) -> str:

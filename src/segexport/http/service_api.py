@@ -2,7 +2,7 @@
 
 from typing import Any, Final, Literal
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict
 
 from segexport.http import openapi, own_api
@@ -149,6 +149,7 @@ _CURSOR: Final = "5f1d0c2b7e9a4c3d8b6a1f2e3d4c5b6a"
 _READY: Final = {"id": _CURSOR, "event": "ready", "data": f'{{"cursor":"{_CURSOR}"}}'}
 STREAM: Final[dict[str, Any]] = {
     "operation_id": "followEvents",
+    "response_class": Response,
     "summary": "Follow your events as they are committed (Server-Sent Events)",
     "responses": {
         200: {

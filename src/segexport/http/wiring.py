@@ -2,15 +2,20 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
 from starlette.routing import Mount
 
 from segexport.commands import Commands
 from segexport.errors import InvalidRequest, Problem
 from segexport.http.auth import Caller, Gate
 from segexport.http.limits import REQUEST_ID, usable_request_id
+
+END: Final = r"\Z"
+"""The end of a path in a pattern."""
 
 
 def new_app() -> FastAPI:
@@ -31,6 +36,11 @@ def add_operation(
     app.add_api_route(path, endpoint, methods=[method], **described)
     if method == "GET":
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            # As it is made, it takes a line break at the end for nothing.
+            pattern = route.path_regex.pattern.removesuffix("$")
+            route.path_regex = re.compile(rf"{pattern.removesuffix(END)}{END}")
 
 
 def mounted(base: str, app: FastAPI) -> Mount:
@@ -39,7 +49,7 @@ def mounted(base: str, app: FastAPI) -> Mount:
     A Mount by itself leaves out paths with line breaks.
     """
     route = Mount(base, app)
-    route.path_regex = re.compile(rf"{re.escape(base)}/(?P<path>.*)\Z", re.DOTALL)
+    route.path_regex = re.compile(rf"{re.escape(base)}/(?P<path>.*){END}", re.DOTALL)
     return route
 
 
@@ -60,6 +70,15 @@ async def _commands(request: Request) -> Commands:
     commands: Commands = request.app.state.commands
     return commands
 
+
+def _digits(text: object) -> object:
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("must be a whole number")
+    return text
+
+
+DIGITS: Final = BeforeValidator(_digits)
+"""Of a number in a query: digits, and no other way to write it."""
 
 TheCommands = Annotated[Commands, Depends(_commands)]
 """The type of a handler's parameter that is to be given the commands."""

@@ -10,7 +10,9 @@ A word of the request that is not understood is refused, never ignored: an expor
 silently means something else than it says is worse than none.
 """
 
+import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -41,6 +43,12 @@ MAX_FIELDS = 16_384
 """Characters in the comma-separated list of fields."""
 MAX_SEGMENTS = 500
 """Segments in one request."""
+MAX_STATUSES = 10
+"""Statuses of one segment, repetitions included."""
+MAX_WORDS = 100
+"""Words in one part of a request; far more than there are."""
+MAX_PROBLEMS = 100
+"""Problems of one request that are told."""
 MAX_ARN = 2_048
 """Characters in the name of an AWS role, as IAM bounds it."""
 MAX_URL = 1_024
@@ -117,6 +125,17 @@ def _paths(fields: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for path in paths if path))
 
 
+def _bounded(limit: int) -> BeforeValidator:
+    """Refuse a longer list before any of it is looked at."""
+
+    def check(value: object) -> object:
+        if isinstance(value, list | tuple) and len(value) > limit:
+            raise ValueError(f"has more than {limit} entries")
+        return value
+
+    return BeforeValidator(check)
+
+
 def _require_order(
     start: datetime | None, end: datetime | None, start_name: str, end_name: str
 ) -> None:
@@ -136,6 +155,8 @@ class _Part(BaseModel):
         # known stays, to be refused.
         if not isinstance(given, Mapping):
             return given
+        if len(given) > MAX_WORDS:
+            raise ValueError(f"has more than {MAX_WORDS} words")
         known = {field.alias for field in cls.model_fields.values()}
         return {key: value for key, value in given.items() if value is not None or key not in known}
 
@@ -172,7 +193,8 @@ class SegmentStatus(StrEnum):
 
 
 _STATUS = {"type": "string", "enum": [status.value for status in SegmentStatus]}
-_ONE_OR_SEVERAL = {"anyOf": [{"type": "array", "items": _STATUS, "minItems": 1}, _STATUS]}
+_SEVERAL = {"type": "array", "items": _STATUS, "minItems": 1, "maxItems": MAX_STATUSES}
+_ONE_OR_SEVERAL = {"anyOf": [_SEVERAL, _STATUS]}
 
 
 class SegmentFilter(_Part):
@@ -181,7 +203,9 @@ class SegmentFilter(_Part):
     segment_id: Name
     segment_ns: Name = "ups"
     status: Annotated[
-        tuple[SegmentStatus, ...], WithJsonSchema(_ONE_OR_SEVERAL, mode="validation")
+        tuple[SegmentStatus, ...],
+        _bounded(MAX_STATUSES),
+        WithJsonSchema(_ONE_OR_SEVERAL, mode="validation"),
     ] = (SegmentStatus.REALIZED,)
 
     @field_validator("status", mode="before")
@@ -217,7 +241,11 @@ class Filter(_Part):
     and only events that were. `empty_profiles`: those too of whom only events are known.
     """
 
-    segments: tuple[SegmentFilter, ...] = Field(default=(), max_length=MAX_SEGMENTS)
+    segments: Annotated[
+        tuple[SegmentFilter, ...],
+        Field(json_schema_extra={"maxItems": MAX_SEGMENTS}),
+        _bounded(MAX_SEGMENTS),
+    ] = ()
     segment_qualification_time: QualificationTime | None = None
     from_ingest_timestamp: Moment | None = None
     empty_profiles: Flag = False
@@ -417,18 +445,39 @@ def parse_request(document: Mapping[str, Any] | str | bytes) -> ExportRequest:
     """
     try:
         if isinstance(document, str | bytes):
-            return ExportRequest.model_validate_json(document, by_alias=True, by_name=False)
+            asked = ExportRequest.model_validate_json(document, by_alias=True, by_name=False)
+            require_unique_names(document)
+            return asked
         return ExportRequest.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidRequest(problems_of(error)) from error
 
 
+def require_unique_names(text: str | bytes) -> None:
+    """Raise `InvalidRequest` where an object of a JSON text, known to be one, has a name twice.
+
+    Of such a pair parsers take the one or the other, and nobody can tell which is meant.
+    """
+    twice: list[str] = []
+
+    def note(pairs: Sequence[tuple[str, Any]]) -> None:
+        found = Counter(name for name, _ in pairs)
+        twice.extend(name for name, times in found.items() if times > 1)
+
+    json.loads(text, object_pairs_hook=note)
+    if twice:
+        raise InvalidRequest([Problem(name, "is there twice; say it once") for name in twice])
+
+
 def problems_of(error: ValidationError) -> Sequence[Problem]:
-    """What pydantic has found, in plain words, each with its dotted path."""
-    return [
+    """What pydantic has found, in plain words, each with its path; of very many the first."""
+    problems = [
         Problem(".".join(str(step) for step in found["loc"]), _in_plain_words(found))
-        for found in error.errors(include_url=False, include_context=False)
+        for found in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]
     ]
+    if error.error_count() > MAX_PROBLEMS:
+        problems.append(Problem("", f"and {error.error_count() - MAX_PROBLEMS} more"))
+    return problems
 
 
 def _in_plain_words(found: Mapping[str, Any]) -> str:

@@ -1,0 +1,425 @@
+"""Requests that no well-behaved client sends, written to the connection byte by byte."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import h11
+import pytest
+
+from support.interfaces import APPLICATION, BODY, JOBS, Interfaces
+
+FORM = b"Content-Type: application/x-www-form-urlencoded"
+JSON = b"Content-Type: application/json"
+PINPOINT = f"/v1/apps/{APPLICATION}"
+TEXT = json.dumps(BODY).encode()
+
+
+def request(
+    target: str,
+    *headers: bytes,
+    method: str = "GET",
+    body: bytes = b"",
+    version: str = "1.1",
+    host: bytes = b"Host: localhost",
+) -> bytes:
+    """A request as it goes over the wire; a body is announced if no header says anything of it."""
+    lines = [f"{method} {target} HTTP/{version}".encode("latin-1"), *filter(None, [host]), *headers]
+    if body and not any(line.lower().startswith((b"content-l", b"transfer")) for line in headers):
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join([*lines, b"", body])
+
+
+def creation(body: bytes, *headers: bytes, **options: Any) -> bytes:
+    """A request for a job."""
+    return request(JOBS, JSON, *headers, method="POST", body=body, **options)
+
+
+@dataclass
+class Answer:
+    """One answer, its body whole."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+async def answers(house: Interfaces, sent: bytes, *, count: int = 1) -> Sequence[Answer]:
+    """The answers to so many requests, sent at once; fewer where the connection ends before."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(house.address).port)
+    writer.write(sent)
+    method = sent.split(b" ", 1)[0].decode()
+    got: list[Answer] = []
+    rest = b""
+    async with closing_at_end(writer), asyncio.timeout(20):
+        for _ in range(count):
+            peer = h11.Connection(h11.CLIENT)
+            peer.send(h11.Request(method=method, target="/", headers=[("host", "localhost")]))
+            peer.send(h11.EndOfMessage())
+            rest = await _answer(peer, reader, rest, got)
+    return got
+
+
+@asynccontextmanager
+async def closing_at_end(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def _answer(
+    peer: h11.Connection, reader: asyncio.StreamReader, rest: bytes, got: list[Answer]
+) -> bytes:
+    """Read one answer more; returns what of the next one came with it."""
+    rest = rest or await reader.read(65_536)
+    if not rest:
+        return b""
+    peer.receive_data(rest)
+    while not isinstance(event := peer.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
+        match event:
+            case h11.Response():
+                headers = {name.decode(): value.decode() for name, value in event.headers}
+                got.append(Answer(event.status_code, headers))
+            case h11.Data():
+                got[-1].body += event.data
+            case h11.NEED_DATA:
+                peer.receive_data(await reader.read(65_536))
+    return peer.trailing_data[0]
+
+
+async def answer(house: Interfaces, sent: bytes) -> Answer:
+    """The answer to one request."""
+    (got,) = await answers(house, sent)
+    return got
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (f"{JOBS}/%00", 404),
+        (f"{JOBS}/%0A", 404),
+        (f"{JOBS}%0A", 404),
+        (f"{JOBS}/1%0A", 404),
+        (f"{JOBS}/%FF%FE", 404),
+        (f"{JOBS}/%ED%A0%80", 404),
+        (f"{JOBS}/%D9%A1", 404),
+        (f"{JOBS}/1%2F2", 404),
+        (f"{JOBS}/{'9' * 10_000}", 404),
+        (f"{JOBS}?offset=%00", 400),
+        (f"{JOBS}?offset=%FF", 400),
+        (f"{JOBS}?offset=99999999999999_9999999999999999", 200),
+        (f"{JOBS}?status=%00", 400),
+        (f"{JOBS}?limit={'9' * 5_000}", 400),
+        (f"{JOBS}?limit=1_0", 400),
+        (f"{JOBS}?limit=%2B1", 400),
+        (f"{JOBS}?limit=1.0", 400),
+    ],
+)
+async def test_odd_targets_are_answered_by_the_interface_that_they_are_below(
+    target: str, status: int, open_house: Interfaces
+) -> None:
+    got = await answer(open_house, request(target))
+    assert got.status == status
+    assert status == 200 or got.json.keys() >= {"requestId", "errors"}
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/v1/apps/%FF/jobs/export", 404),
+        ("/v1/apps/%0A/jobs/export", 404),
+        (f"{PINPOINT}/jobs/export/%0A", 404),
+        (f"{PINPOINT}/segments/%00/jobs/export", 200),
+        (f"{PINPOINT}/segments/%ED%A0%80/jobs/export", 200),
+        (f"{PINPOINT}/jobs/export?token=%FF", 400),
+        (f"{PINPOINT}/jobs/export?page-size=1_0", 400),
+    ],
+)
+async def test_odd_targets_are_answered_as_pinpoint_would(
+    target: str, status: int, open_house: Interfaces
+) -> None:
+    got = await answer(open_house, request(target))
+    assert got.status == status
+    assert status == 200 or got.json.keys() == {"Message", "RequestID"}
+
+
+async def test_a_target_may_be_a_whole_url(open_house: Interfaces) -> None:
+    assert (await answer(open_house, request(f"http://localhost{JOBS}?limit=1"))).status == 200
+    assert (await answer(open_house, request("HTTP://LOCALHOST:80/livez"))).status == 200
+    assert (await answer(open_house, request("https://localhost"))).status == 404
+
+
+async def test_the_host_is_that_of_the_url_and_not_of_the_header(open_house: Interfaces) -> None:
+    foreign = request(f"http://evil.example{JOBS}")
+    ours = request(f"http://localhost{JOBS}", host=b"Host: evil.example")
+    assert (await answer(open_house, foreign)).status == 403
+    assert (await answer(open_house, ours)).status == 200
+
+
+# Methods
+
+
+async def test_head_is_get_without_the_body(open_house: Interfaces) -> None:
+    for target in (JOBS, f"{PINPOINT}/jobs/export", "/livez", "/readyz", "/events/stream"):
+        got = await answer(open_house, request(target, method="HEAD"))
+        assert (got.status, got.body) == (200, b""), target
+    missing = await answer(open_house, request(f"{JOBS}/1", method="HEAD"))
+    assert (missing.status, missing.body) == (404, b"")
+
+
+async def test_options_tell_what_is_allowed_and_allow_nothing_to_other_sites(
+    open_house: Interfaces,
+) -> None:
+    asked = (b"Origin: https://evil.example", b"Access-Control-Request-Method: POST")
+    for target, allowed in (
+        (JOBS, "GET, HEAD, OPTIONS, POST"),
+        (f"{JOBS}/1", "DELETE, GET, HEAD, OPTIONS"),
+        ("/session", "DELETE, OPTIONS, POST"),
+        ("/livez", "GET, HEAD, OPTIONS"),
+    ):
+        got = await answer(open_house, request(target, *asked, method="OPTIONS"))
+        assert (got.status, got.headers["allow"]) == (204, allowed), target
+        assert not [name for name in got.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PATCH", "QUERY", "get", "A" * 300])
+async def test_other_methods_are_told_which_are_allowed(
+    method: str, open_house: Interfaces
+) -> None:
+    for target in (JOBS, "/livez"):
+        got = await answer(open_house, request(target, method=method))
+        assert got.status == 405
+        assert "GET, HEAD, OPTIONS" in got.headers["allow"]
+
+
+# Headers
+
+
+async def test_two_hosts_are_refused(open_house: Interfaces) -> None:
+    for extra in (b"Host: localhost", b"Host: evil.example"):
+        assert (await answer(open_house, request(JOBS, extra))).status == 400
+    assert (await answer(open_house, request(JOBS, host=b""))).status == 400
+
+
+async def test_of_a_header_that_is_there_twice_the_first_counts(open_house: Interfaces) -> None:
+    twice = (b"x-request-id: first", b"x-request-id: second")
+    got = await answer(open_house, creation(TEXT, *twice))
+    assert (got.headers["x-request-id"], got.json["requestId"]) == ("first", "first")
+    kinds = request(JOBS, b"Content-Type: text/plain", JSON, method="POST", body=TEXT)
+    assert (await answer(open_house, kinds)).status == 415
+
+
+@pytest.mark.parametrize("header", [b"Host: [", b"Host:", b"Host: \xff"])
+async def test_a_host_that_is_none_is_not_this_machine(
+    header: bytes, open_house: Interfaces
+) -> None:
+    got = await answer(open_house, request(JOBS, host=header))
+    assert got.status in {400, 403}
+
+
+async def test_an_origin_that_is_none_is_another_site(house: Interfaces) -> None:
+    form = b"client_id=a&client_secret=b"
+    got = await answer(
+        house, request("/session", FORM, b"Origin: http://[", method="POST", body=form)
+    )
+    assert got.status == 403
+
+
+async def test_cookies_and_tokens_of_any_bytes_are_refused(house: Interfaces) -> None:
+    cookie = b"Cookie: segexport_session=\xff; a"
+    token = b"Authorization: Bearer \xff"
+    assert (await answer(house, request("/events/stream?sandbox=x", cookie))).status == 401
+    got = await answer(house, request(JOBS, token, b"x-api-key: \xff"))
+    assert got.status == 403
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"filter":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"destination":' * 20_000,
+        b'{"mergePolicy":{"id":"a","version":'
+        + b"9" * 5_000
+        + b'},"destination":{"datasetId":"a"}}',
+        b'{"mergePolicy":{"id":"a","version":1e999},"destination":{"datasetId":"a"}}',
+        b'{"mergePolicy":{"id":"a","version":NaN},"destination":{"datasetId":"a"}}',
+        b'{"destination":{"datasetId":"a"},"journey":{"versionId":"\\ud800","namespace":"E"}}',
+        b'{"destination":{"datasetId":"\xff"}}',
+        TEXT.decode().encode("utf-16"),
+        TEXT + TEXT,
+        b"null",
+        b"",
+    ],
+    ids=lambda text: repr(text[:40]),
+)
+async def test_what_is_no_request_is_refused(text: bytes, open_house: Interfaces) -> None:
+    for sent in (
+        creation(text, b"Content-Length: %d" % len(text)),
+        request(f"{PINPOINT}/jobs/export", JSON, method="POST", body=text),
+    ):
+        got = await answer(open_house, sent)
+        assert got.status == 400, got
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"destination":{"datasetId":"a"},"destination":{"datasetId":"b"}}',
+        b'{"destination":{"datasetId":"a","datasetId":"b"}}',
+        b'{"destination":{"dataSetId":"a","dataSetId":"a"}}',
+    ],
+)
+async def test_a_name_that_is_there_twice_is_refused(text: bytes, open_house: Interfaces) -> None:
+    got = await answer(open_house, creation(text))
+    assert got.status == 400
+    (problem,) = got.json["errors"]["400"]
+    assert "is there twice" in problem["message"]
+    twice = b'{"RoleArn":"a","S3UrlPrefix":"s3://exports/a","RoleArn":"b"}'
+    signed = request(f"{PINPOINT}/jobs/export", JSON, method="POST", body=twice)
+    assert (await answer(open_house, signed)).status == 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{%s}" % b",".join(b'"k%d":1' % n for n in range(80_000)),
+        b'{"destination":{"datasetId":"a"},"filter":{"segments":[%s]}}'
+        % b",".join([b"1"] * 400_000),
+        b'{"destination":{"datasetId":"a"},"filter":{"segments":[%s]}}' % b",".join([b"{}"] * 500),
+    ],
+    ids=["words", "segments", "problems"],
+)
+async def test_an_answer_is_no_larger_than_it_need_be(text: bytes, open_house: Interfaces) -> None:
+    got = await answer(open_house, creation(text))
+    assert got.status == 400
+    assert len(got.body) < 20_000
+
+
+async def test_a_byte_order_mark_is_left_out(open_house: Interfaces) -> None:
+    assert (await answer(open_house, creation(b"\xef\xbb\xbf" + TEXT))).status == 200
+
+
+async def test_a_compressed_body_is_refused(open_house: Interfaces) -> None:
+    assert (await answer(open_house, creation(TEXT, b"Content-Encoding: gzip"))).status == 415
+    assert (await answer(open_house, creation(TEXT, b"Content-Encoding: identity"))).status == 200
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b"grant_type=client_credentials&client_id=%FF&client_secret=%FF",
+        b"grant_type=client_credentials&client_id=a&client_id=b&client_secret=c",
+        b"grant_type=client_credentials&client_id=a",
+        b"a=b&" * 3_000,
+    ],
+    ids=["bytes", "twice", "half", "many"],
+)
+async def test_a_form_that_is_none_gets_no_token(form: bytes, house: Interfaces) -> None:
+    got = await answer(house, request("/ims/token/v3", FORM, method="POST", body=form))
+    assert (got.status, got.json["error"]) == (400, "invalid_request")
+
+
+# Framing
+
+
+def chunked(*parts: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + end
+
+
+async def test_a_body_may_come_in_chunks(open_house: Interfaces) -> None:
+    for body in (
+        chunked(TEXT[:20], TEXT[20:]),
+        chunked(TEXT, end=b"0\r\nx-checksum: 1\r\n\r\n"),
+        b"%x;a=b\r\n%s\r\n0\r\n\r\n" % (len(TEXT), TEXT),
+    ):
+        got = await answer(open_house, creation(body, b"Transfer-Encoding: chunked"))
+        assert got.status == 200, got
+
+
+async def test_where_two_lengths_are_told_nothing_can_follow(open_house: Interfaces) -> None:
+    """Whoever stood before us may have gone by the other: what follows would be somebody else's."""
+    both = (b"Transfer-Encoding: chunked", b"Content-Length: 5")
+    sent = creation(chunked(TEXT), *both) + request("/livez")
+    first, *others = await answers(open_house, sent, count=2)
+    assert (first.status, first.headers["connection"], others) == (200, "close", [])
+
+
+@pytest.mark.parametrize("told", [b"-5", b"+5", b"5, 6", b"0x5", b""])
+async def test_a_length_that_is_none_is_refused(told: bytes, open_house: Interfaces) -> None:
+    got = await answer(open_house, creation(TEXT, b"Content-Length: " + told))
+    assert got.status == 400
+
+
+async def test_a_body_that_is_told_to_be_too_large_is_not_waited_for(
+    open_house: Interfaces,
+) -> None:
+    for sent in (
+        creation(b"", b"Content-Length: 99999999999999999999"),
+        creation(b"", b"Content-Length: 1000001", b"Expect: 100-continue"),
+    ):
+        first, *others = await answers(open_house, sent, count=2)
+        assert (first.status, first.headers["connection"], others) == (413, "close", [])
+
+
+async def test_a_body_that_is_longer_than_told_is_not_read_on(open_house: Interfaces) -> None:
+    got = await answer(open_house, creation(TEXT, b"Content-Length: 5"))
+    assert got.status == 400
+
+
+async def test_who_waits_to_be_asked_for_the_body_is_asked(open_house: Interfaces) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(open_house.address).port)
+    length = b"Content-Length: %d" % len(TEXT)
+    writer.write(creation(b"", length, b"Expect: 100-continue"))
+    async with closing_at_end(writer), asyncio.timeout(20):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(TEXT)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_requests_that_are_sent_at_once_are_answered_in_order(
+    open_house: Interfaces,
+) -> None:
+    sent = creation(TEXT) + request(f"{JOBS}/1") + request("/livez")
+    got = await answers(open_house, sent, count=3)
+    assert [one.status for one in got] == [200, 404, 200]
+
+
+async def test_http_1_0_is_answered(open_house: Interfaces) -> None:
+    got = await answer(open_house, request(JOBS, version="1.0", host=b""))
+    assert got.status == 200
+    assert got.headers["connection"] == "close"
+    assert (await answer(open_house, creation(TEXT, version="1.0"))).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /livez\r\n\r\n",
+        b"GET  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        request(JOBS).replace(b"/export", b"/\xff"),
+        request(JOBS, b"x-a: \x00"),
+        request(JOBS, b"x-a : a"),
+    ],
+    ids=["0.9", "no target", "raw bytes", "NUL", "space"],
+)
+async def test_what_is_not_http_ends_the_connection(sent: bytes, open_house: Interfaces) -> None:
+    first, *others = await answers(open_house, sent + request("/livez"), count=2)
+    assert (first.status, first.headers["connection"], others) == (400, "close", [])
