@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from dataclasses import replace
 import httpx
 import pytest
 import structlog
+from starlette.types import Message
 
 from segexport.errors import BrokerUnreachable
 from support.interfaces import (
@@ -147,6 +149,36 @@ async def test_a_body_that_is_too_large_is_refused(chunked: bool, quick: Interfa
     assert answer.status_code == 413
     assert answer.headers["connection"] == "close"
     assert answer.json()["errors"]["413"][0]["message"].startswith("the body is larger than 10000")
+
+
+async def test_a_body_that_is_too_large_may_come_in_as_many_pieces_as_it_likes(
+    quick: Interfaces,
+) -> None:
+    pieces = sys.getrecursionlimit() * 2
+    told: list[Message] = []
+
+    async def piece() -> Message:
+        nonlocal pieces
+        pieces -= 1
+        return {"type": "http.request", "body": b" " * 100, "more_body": pieces > 0}
+
+    async def tell(message: Message) -> None:
+        told.append(message)
+
+    await quick.app(
+        {
+            "type": "http",
+            "method": "POST",
+            "path": JOBS,
+            "raw_path": JOBS.encode(),
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+            "state": {},
+        },
+        piece,
+        tell,
+    )
+    assert told[0]["status"] == 413
 
 
 async def test_a_body_without_an_end_is_not_read_for_ever(open_house: Interfaces) -> None:
