@@ -14,6 +14,7 @@ import pytest
 import structlog
 from starlette.types import Message
 
+from segexport import service
 from segexport.errors import BrokerUnreachable
 from support.interfaces import (
     BODY,
@@ -129,6 +130,27 @@ async def test_an_answer_that_is_not_taken_is_not_kept(
             # More than the buffers of both sockets hold.
             lazy.sendall(ask.encode() * 20)
             await until(is_cut, 20, "the connection is cut off")
+
+
+async def test_an_object_store_that_says_nothing_is_not_waited_for(
+    open_place: OpenPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        place = await open_place(
+            datasets="s3://bucket/datasets",
+            s3={"endpoint_url": address, "key": "key", "secret": "secret"},
+        )
+        async with serving(place) as house, house.client() as client:
+            with structlog.testing.capture_logs() as logged:
+                async with asyncio.timeout(20):
+                    answer = await client.post(JOBS, json=BODY)
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+    (reason,) = (one["error"] for one in logged if one["event"] == "a request cannot be served")
+    assert "s3://bucket/datasets" in reason
+    assert "no answer in time" in reason
 
 
 # Filling it
