@@ -106,24 +106,24 @@ class Limits:
             nonlocal read, due, complete
             if complete:
                 return await receive()
-            if int(told) > self._max_body:
+            if int(told) > self._max_body + DISCARDED:
                 raise self._too_large()
             clock = asyncio.get_running_loop().time
             due = due or clock() + self._body_timeout
-            try:
-                async with asyncio.timeout_at(due):
-                    message = await receive()
-            except TimeoutError:
-                raise BodyTooLate(
-                    f"the body did not arrive within {self._body_timeout:g} s; send it faster"
-                ) from None
-            read += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if read > self._max_body:
-                if not complete and read <= self._max_body + DISCARDED:
-                    return await next_part()
-                raise self._too_large()
-            return message
+            while True:
+                try:
+                    async with asyncio.timeout_at(due):
+                        message = await receive()
+                except TimeoutError:
+                    raise BodyTooLate(
+                        f"the body did not arrive within {self._body_timeout:g} s; send it faster"
+                    ) from None
+                read += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
+                if read <= self._max_body:
+                    return message
+                if complete or read > self._max_body + DISCARDED:
+                    raise self._too_large()
 
         return next_part
 
