@@ -134,7 +134,7 @@ class _Part(BaseModel):
     def _null_is_left_out(cls, given: object) -> object:
         # Many clients write null for what they have nothing to say of. A word that is not
         # known stays, to be refused.
-        if not isinstance(given, Mapping):
+        if not isinstance(given, Mapping) or None not in given.values():
             return given
         known = {field.alias for field in cls.model_fields.values()}
         return {key: value for key, value in given.items() if value is not None or key not in known}
