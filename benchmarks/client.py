@@ -43,10 +43,8 @@ class Client:
     async def connect(self, address: str, callers: int) -> None:
         """Open the connections, which stay open between requests."""
         loop, where = asyncio.get_running_loop(), urlsplit(address)
-        connected = [
-            await loop.create_connection(_Caller, where.hostname, where.port)
-            for _ in range(callers)
-        ]
+        host, port = str(where.hostname), int(where.port or 80)
+        connected = [await loop.create_connection(_Caller, host, port) for _ in range(callers)]
         self._callers = [caller for _, caller in connected]
 
     async def send(self, requests: Sequence[bytes], count: int) -> int:

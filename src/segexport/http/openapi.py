@@ -127,8 +127,7 @@ def _complete(made: dict[str, Any], models: tuple[type[BaseModel], ...]) -> None
 def _absent_and_not_null(schema: dict[str, Any]) -> None:
     """Say of an answer's model that what is not known is left out."""
     for name, part in schema.get("properties", {}).items():
-        if name not in schema.get("required", ()):
-            schema["properties"][name] = _without_null(part)
+        schema["properties"][name] = _without_null(part)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
