@@ -1,9 +1,12 @@
 """Fixtures for all tests."""
 
-from collections.abc import AsyncIterator
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from segexport.store.sqlite import SqliteStore
 
@@ -21,3 +24,21 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     opened = await SqliteStore.open(tmp_path / "jobs.sqlite")
     yield opened
     await opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that a test runs in this process sets the logs up; the next test starts anew."""
+    yield
+    if not structlog.is_configured():
+        return
+    structlog.reset_defaults()
+    for name, module in list(sys.modules.items()):
+        log = getattr(module, "log", None) if name.startswith("segexport") else None
+        if hasattr(log, "bind"):
+            # A logger keeps the set-up in which it was first used.
+            vars(log).pop("bind", None)
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(handler)

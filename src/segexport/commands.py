@@ -191,8 +191,8 @@ class Commands:
 
     async def status(self, scope: Scope, job_id: int) -> JobStatus:
         """A job and how far it is. Raises `JobNotFound`."""
-        (status,) = await self._statuses([await self.store.get(scope, job_id)])
-        return status
+        job, work, failures = await self.store.status(scope, job_id)
+        return _status(job, work, failures, await self.store.now())
 
     async def statuses(
         self,

@@ -18,6 +18,7 @@ from segexport.errors import BrokerUnreachable, StoreUnavailable
 from segexport.events.announcement import Voice
 from segexport.events.record import store_source
 from segexport.exports.dataset import Datasets, schema_problems
+from segexport.exports.interruption import within
 from segexport.exports.outlets import Outlets
 from segexport.exports.plan import check_request, resolve_policy
 from segexport.exports.worker import worker_of
@@ -39,6 +40,8 @@ from segexport.store.sqlite import SqliteStore
 
 HTTP_ADDRESS: Final = "http-address"
 """The file, in the data folder, that says where a running service listens."""
+PATIENCE: Final = 5.0
+"""Seconds that an object store has to answer whoever waits for a request to be accepted."""
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -96,15 +99,17 @@ def check(
     """Hold a request against the newest snapshot, what is defined, and where it is to go.
 
     Reads files, and with datasets on an object store asks it for one: not for the event loop.
-    Raises `ProfileStoreMissing` where there is no snapshot, and `ProfileStoreCorrupt`.
+    Raises `ProfileStoreMissing` where there is no snapshot, `ProfileStoreCorrupt`, and
+    `DatasetUnreachable` where the object store does not answer in time.
     """
     catalogue = profiles.catalogue()
     dataset = datasets.dataset(scope, request.destination.dataset_id)
-    problems = [
-        *check_request(request, profiles.latest(), catalogue),
-        *schema_problems(request, dataset),
-        *outlets.problems(scope, request),
-    ]
+    with within(PATIENCE):
+        problems = [
+            *check_request(request, profiles.latest(), catalogue),
+            *schema_problems(request, dataset),
+            *outlets.problems(scope, request),
+        ]
     if problems:
         return Checked(request, problems)
     policy = resolve_policy(request, catalogue)

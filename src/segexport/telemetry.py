@@ -44,6 +44,9 @@ def configure_logging(
     # aiokafka reports every reconnect; the relay says once that the broker is away.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # When debugging they tell the headers of requests to S3, session tokens among them.
+    for name in ("aiobotocore", "botocore"):
+        logging.getLogger(name).setLevel(logging.INFO)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -37,7 +37,6 @@ from segexport.profiles.catalogue import (
     PolicyDefinition,
 )
 from segexport.profiles.snapshots import Attribute, Snapshot
-from segexport.settings import SparkSettings
 from segexport.sql import literal, parquet
 from segexport.store.discards import COLUMNS
 from support.crowds import DATASETS, KEYS, MOMENTS, MOST_PEOPLE, NAMESPACES, SEGMENTS, some_people
@@ -49,6 +48,7 @@ from support.endpoints import (
     in_order,
     read_endpoints,
 )
+from support.examples import examples
 from support.people import (
     ATTRIBUTES,
     EVENT_ATTRIBUTES,
@@ -63,7 +63,7 @@ from support.people import (
     write_snapshot,
 )
 from support.plain_export import Batch, Outcome, plain_export
-from support.spark import require_spark
+from support.spark import ON_TWO_THREADS, require_spark
 from support.waiting import wait_until
 
 POLICIES = (
@@ -81,8 +81,8 @@ POLICIES = (
 )
 CATALOGUE = Catalogue(policies=POLICIES)
 
-EXAMPLES = {"duckdb": 250, "spark": 20}
-"""How many requests are tried on each engine: a slow one gets fewer."""
+EXAMPLES = {"duckdb": 150, "spark": 5}
+"""How many requests by chance are tried on each engine: a slow one gets fewer."""
 
 
 @pytest.fixture(scope="module", params=EXAMPLES)
@@ -98,7 +98,7 @@ def engine(engine_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     if engine_name == "spark":
         require_spark()
-        made = SparkEngine(SparkSettings(master="local[2]"), local=local)
+        made = SparkEngine(ON_TWO_THREADS, local=local)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duckdb_engine, "KEYS_AT_ONCE", 5)  # so that few are searched in ranges, too
         yield made
@@ -304,8 +304,26 @@ def write_instances(file: Path, keys: Collection[str]) -> Path:
     return file
 
 
+EVERYBODY_WITH_ALL = request_of(
+    asked=",".join([*(attribute.path for attribute in ATTRIBUTES), "identityMap", "identities"]),
+    mergePolicy={"id": TIMESTAMP_ORDERED.id},
+    additionalFields={
+        "eventList": {"fields": ",".join(attribute.path for attribute in EVENT_ATTRIBUTES)}
+    },
+    journey={"versionId": "v1", "namespace": NAMESPACES[0]},
+)
+BATCHES_OF_LINES = request_of(
+    [segment_of(name, ["realized", "existing"]) for name in SEGMENTS],
+    "person,loyalty,segmentMembership",
+    mergePolicy={"id": "in-order", "version": 1},
+    destination={"datasetId": "d", "segmentPerBatch": True, "format": "ndjson.gz"},
+    journey={"versionId": "v1", "namespace": NAMESPACES[2]},
+    filter={"emptyProfiles": True},
+)
+
+
 def test_an_engine_exports_what_the_plain_export_does(engine: Engine, engine_name: str) -> None:
-    @settings(max_examples=EXAMPLES[engine_name], deadline=None)
+    @settings(max_examples=examples(EXAMPLES[engine_name]), deadline=None)
     @given(
         number=st.integers(0, 2**32),
         size=st.integers(0, MOST_PEOPLE),
@@ -314,6 +332,8 @@ def test_an_engine_exports_what_the_plain_export_does(engine: Engine, engine_nam
         cut=st.sampled_from([(1, 1), (2, 2), (3, 1), (3, 2), (5, 3)]),
     )
     @example(number=0, size=0, request=request_of(), live=None, cut=(2, 2))
+    @example(number=1, size=MOST_PEOPLE, request=EVERYBODY_WITH_ALL, live=None, cut=(3, 2))
+    @example(number=2, size=MOST_PEOPLE, request=BATCHES_OF_LINES, live={"x"}, cut=(2, 2))
     def holds(
         *,
         number: int,

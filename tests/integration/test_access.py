@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -512,3 +513,13 @@ async def test_no_secret_is_logged(house: Interfaces, capsys: pytest.CaptureFixt
     logged += repr(house.door) + repr(key)
     for secret in (key.client_secret, key.secret_access_key, token, "wrong-one"):
         assert secret not in logged
+
+
+async def test_what_a_client_puts_into_a_path_is_logged_as_plain_letters(
+    open_house: Interfaces,
+) -> None:
+    with structlog.testing.capture_logs() as logged:
+        async with httpx.AsyncClient(base_url=open_house.address) as client:
+            await client.get("/nothing%1b%5b2J%0ahere")
+    (path,) = [entry["path"] for entry in logged if entry["event"] == "request"]
+    assert path.lower() == "/nothing%1b%5b2j%0ahere"

@@ -28,6 +28,7 @@ from segexport.profiles.definitions import define_policy, define_segment
 from segexport.profiles.evaluation import Evaluation, evaluate
 from segexport.profiles.snapshots import ProfileStore, SegmentSize, Snapshot
 from segexport.sql import literal, parquet
+from support.examples import examples
 from support.people import NOW as LOADED
 from support.people import Person, write_crowd, write_snapshot
 
@@ -250,7 +251,7 @@ def test_attributes_are_merged_as_the_policy_says(
 # Any history gives what plain Python makes of it
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     people=st.lists(
         st.tuples(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,9 @@ from dataclasses import replace
 import httpx
 import pytest
 import structlog
+from starlette.types import Message
 
+from segexport import service
 from segexport.errors import BrokerUnreachable
 from support.interfaces import (
     BODY,
@@ -129,6 +132,27 @@ async def test_an_answer_that_is_not_taken_is_not_kept(
             await until(is_cut, 20, "the connection is cut off")
 
 
+async def test_an_object_store_that_says_nothing_is_not_waited_for(
+    open_place: OpenPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        place = await open_place(
+            datasets="s3://bucket/datasets",
+            s3={"endpoint_url": address, "key": "key", "secret": "secret"},
+        )
+        async with serving(place) as house, house.client() as client:
+            with structlog.testing.capture_logs() as logged:
+                async with asyncio.timeout(20):
+                    answer = await client.post(JOBS, json=BODY)
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+    (reason,) = (one["error"] for one in logged if one["event"] == "a request cannot be served")
+    assert "s3://bucket/datasets" in reason
+    assert "no answer in time" in reason
+
+
 # Filling it
 
 
@@ -147,6 +171,36 @@ async def test_a_body_that_is_too_large_is_refused(chunked: bool, quick: Interfa
     assert answer.status_code == 413
     assert answer.headers["connection"] == "close"
     assert answer.json()["errors"]["413"][0]["message"].startswith("the body is larger than 10000")
+
+
+async def test_a_body_that_is_too_large_may_come_in_as_many_pieces_as_it_likes(
+    quick: Interfaces,
+) -> None:
+    pieces = sys.getrecursionlimit() * 2
+    told: list[Message] = []
+
+    async def piece() -> Message:
+        nonlocal pieces
+        pieces -= 1
+        return {"type": "http.request", "body": b" " * 100, "more_body": pieces > 0}
+
+    async def tell(message: Message) -> None:
+        told.append(message)
+
+    await quick.app(
+        {
+            "type": "http",
+            "method": "POST",
+            "path": JOBS,
+            "raw_path": JOBS.encode(),
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+            "state": {},
+        },
+        piece,
+        tell,
+    )
+    assert told[0]["status"] == 413
 
 
 async def test_a_body_without_an_end_is_not_read_for_ever(open_house: Interfaces) -> None:

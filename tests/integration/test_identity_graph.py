@@ -22,6 +22,7 @@ from segexport.profiles.definitions import define_segment
 from segexport.profiles.evaluation import evaluate
 from segexport.profiles.loading import load
 from segexport.profiles.snapshots import MANIFEST, ProfileStore, Snapshot
+from support.examples import examples
 from support.fragments import (
     NOW,
     RESOURCES,
@@ -192,7 +193,7 @@ def at_different_times(found: Sequence[Document], order: Sequence[int]) -> list[
     loads=st.integers(1, 2),
     data=st.data(),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_a_graph_that_knows_all_identities_joins_the_same_in_whatever_order_it_comes(
     found: Sequence[Document], order: Sequence[int], loads: int, data: st.DataObject
 ) -> None:
@@ -222,7 +223,7 @@ def test_a_graph_that_knows_all_identities_joins_the_same_in_whatever_order_it_c
     order=st.permutations(range(12)),
     rows=st.dictionaries(st.sampled_from(sorted(GRAPH)), st.sampled_from(["P", "Q", "CRM:2"])),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_a_graph_that_is_there_before_decides_by_each_fragments_first_known_identity(
     found: Sequence[Document], order: Sequence[int], rows: Mapping[tuple[str, str], str]
 ) -> None:

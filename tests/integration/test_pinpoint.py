@@ -159,18 +159,21 @@ async def test_the_clients_own_repetition_creates_one_job(open_house: Interfaces
     assert [one["Id"] for one in listed["ExportJobsResponse"]["Item"]] == [job["Id"]]
 
 
+@pytest.mark.parametrize("call", [None, "", "another"])
 async def test_a_request_that_is_recorded_and_sent_again_creates_nothing(
-    house: Interfaces,
+    call: str | None, house: Interfaces
 ) -> None:
+    """Also under another id of the call, which AWS's clients do not sign; or under none."""
     recorded: list[Any] = []
     client = house.pinpoint(house.new_key())
     client.meta.events.register("before-send.*", lambda request, **_: recorded.append(request))
     job = await in_thread(create, client)
     (request,) = recorded
+    headers = dict(request.headers.items())
+    if call is not None:
+        headers["amz-sdk-invocation-id"] = call
     async with httpx.AsyncClient() as thief:
-        answer = await thief.post(
-            request.url, content=request.body, headers=dict(request.headers.items())
-        )
+        answer = await thief.post(request.url, content=request.body, headers=headers)
     assert answer.status_code == 202
     assert answer.json()["Id"] == job["Id"]
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from segexport.profiles.snapshots import Snapshot
 from segexport.sql import parquet
+from support.examples import examples
 from support.fragments import NOW, event, fragment, load_records, person_id, snapshot_of
 
 NAIVE = NOW.replace(tzinfo=None)
@@ -157,7 +158,9 @@ loads = st.lists(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=loads)
 def test_a_store_holds_what_its_loads_say_together(history: Any, tmp_path_factory: Any) -> None:

@@ -17,6 +17,7 @@ from segexport.profiles.attributes import MAX_NAMES
 from segexport.profiles.builder import Resources, draft
 from segexport.profiles.sample import build_sample
 from segexport.profiles.snapshots import ProfileStore, SegmentSize
+from support.examples import examples
 from support.fragments import (
     NOW,
     RESOURCES,
@@ -71,7 +72,7 @@ FRAGMENTS = st.fixed_dictionaries(
 
 
 @given(loads=st.lists(st.lists(FRAGMENTS, max_size=12), min_size=1, max_size=3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_a_store_holds_what_its_fragments_say_whatever_loads_they_came_in(
     loads: Sequence[Sequence[Document]],
 ) -> None:

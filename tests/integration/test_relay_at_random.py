@@ -13,6 +13,7 @@ from segexport.relay.schedule import Bounds
 from segexport.settings import KafkaSettings
 from segexport.store.sqlite import SqliteStore
 from support.deliveries import complete, discard_file, relay_of, running, sent_by, submit
+from support.examples import examples
 from support.tape import Tape
 from support.waiting import until
 
@@ -29,7 +30,10 @@ def refusals(draw: st.DrawFn) -> dict[tuple[int, int], int]:
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
 )
 @given(jobs=JOBS, faults=FAULTS, refused=refusals(), size=st.sampled_from([3_000, 40_000, 1 << 23]))
 def test_each_event_arrives_once_and_in_order(

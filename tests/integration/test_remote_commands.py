@@ -146,6 +146,17 @@ async def test_a_job_that_is_cancelled_elsewhere_while_it_is_waited_for_is_statu
     assert (await segexport("status", str(job["id"]), "--wait")).status == 1
 
 
+async def test_a_service_in_the_settings_is_left_out_with_an_empty_url(
+    house: Interfaces, segexport: CommandLine
+) -> None:
+    segexport.set(client__url="https://exports.invalid", client__patience=0.1)
+    job = await house.place.submit(request_for(GOLD))
+    assert str(job.id) in (await segexport("list", "--url", "")).out
+    elsewhere = await segexport("list")
+    assert elsewhere.status == 2
+    assert "https://exports.invalid" in elsewhere.error
+
+
 async def test_without_keys_a_service_is_asked_without_a_login(
     open_house: Interfaces, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,16 +20,16 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import parse_request
 from segexport.profiles.builder import Resources
 from segexport.profiles.sample import build_sample, sample_segments
-from segexport.settings import ExportSettings, Settings, SparkSettings
+from segexport.settings import ExportSettings, Settings
 from segexport.sql import parquet
 from segexport.store.discards import COLUMNS
 from support.people import Person, write_crowd, write_snapshot
-from support.spark import require_spark
+from support.spark import ON_TWO_THREADS, require_spark
 from support.spark_process import PEOPLE, export_on
 from support.waiting import until
 from support.workplace import SCOPE, Workplace, request_for
 
-ON_SPARK: dict[str, Any] = {"engine": "spark", "spark": SparkSettings(master="local[2]")}
+ON_SPARK: dict[str, Any] = {"engine": "spark", "spark": ON_TWO_THREADS}
 """Settings of the worker."""
 
 

@@ -1,6 +1,6 @@
-"""The lifecycle table as a diagram, for the documentation and the test that guards it."""
+"""The lifecycle table as a diagram and as a table of statuses: what the documentation has of it."""
 
-from segexport.jobs.lifecycle import EDGES, JobState, is_terminal
+from segexport.jobs.lifecycle import EDGES, STATES, JobState, is_terminal
 
 
 def lifecycle_diagram() -> str:
@@ -11,3 +11,13 @@ def lifecycle_diagram() -> str:
     ]
     lines += [f"    {state} --> [*]" for state in JobState if is_terminal(state)]
     return "\n".join([*lines, "```"])
+
+
+def status_table() -> str:
+    """What each state is called by the two APIs, and which event tells of it, in Markdown."""
+    lines = ["| state | Experience Platform | Pinpoint | event |", "|---|---|---|---|"]
+    lines += [
+        f"| {state} | {facts.experience_platform} | {facts.pinpoint} | {facts.announces or ''} |"
+        for state, facts in STATES.items()
+    ]
+    return "\n".join(lines)

@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from segexport.settings import SparkSettings
 from support.must_run import missing
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 OLDEST = 17
 """The oldest Java that PySpark 4 runs on."""
+_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+QUICK: Mapping[str, str] = {
+    "spark.driver.extraJavaOptions": _OPTIONS,
+    "spark.executor.extraJavaOptions": _OPTIONS,
+}
+"""Each query is compiled for a few rows: the tests are over before a better compiler pays."""
+ON_TWO_THREADS = SparkSettings(master="local[2]", properties=QUICK)
+"""Settings of an engine in this machine's Java."""
 
 
 def why_not() -> str | None:
@@ -57,6 +66,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.driver.memory", "768m")
+            .config(map={**QUICK})
             .config("spark.local.dir", str(folder / "local"))
             .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
             .config("spark.sql.session.timeZone", "UTC")

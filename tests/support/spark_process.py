@@ -25,6 +25,7 @@ from segexport.jobs.request import parse_request
 from segexport.profiles.catalogue import TIMESTAMP_ORDERED
 from segexport.settings import SparkSettings
 from support.people import Person, write_snapshot
+from support.spark import QUICK
 
 TESTS = Path(__file__).parents[1]
 PEOPLE = 400
@@ -51,7 +52,7 @@ def main(folder: Path, master: str, *, lose: bool) -> None:
         parse_request({"destination": {"datasetId": "d"}}), snapshot, TIMESTAMP_ORDERED, pieces=4
     )
     local = DuckDBEngine(spill=folder / "spill", threads=1, memory_limit="256MB")
-    properties = {"spark.executor.memory": "512m"}
+    properties = {**QUICK, "spark.executor.memory": "512m"}
     engine = SparkEngine(SparkSettings(master=master, properties=properties), local=local)
     run = engine.begin(plan)
     errors, rows = [], 0

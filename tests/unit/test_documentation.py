@@ -2,13 +2,23 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from segexport.http.experience_platform import _NUMBERS, GATEWAY_CODES
+from segexport.http.experience_platform_api import MAX_LIMIT
+from segexport.http.health import LARGE_BACKLOG
+from segexport.http.limits import MAX_HEAD
+from segexport.http.pinpoint_api import MAX_PAGE
+from segexport.http.problems import STATUS_OF_FAULT
+from segexport.http.server import KEEP_ALIVE
+from segexport.http.sigv4 import TOLERANCE
 from segexport.settings import Settings
-from support.diagram import lifecycle_diagram
+from support.diagram import lifecycle_diagram, status_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -17,6 +27,41 @@ def test_the_lifecycle_diagram_is_that_of_the_table() -> None:
     page = (DOCS / "architecture.md").read_text()
     drawn = page.split("<!-- lifecycle:begin -->")[1].split("<!-- lifecycle:end -->")[0].strip()
     assert drawn == lifecycle_diagram(), f"put this between the markers:\n{lifecycle_diagram()}"
+
+
+HTTP = (DOCS / "http.md").read_text()
+
+
+def between(marker: str) -> str:
+    return HTTP.split(f"<!-- {marker}:begin -->")[1].split(f"<!-- {marker}:end -->")[0].strip()
+
+
+def test_the_statuses_of_the_interfaces_are_those_of_the_table() -> None:
+    assert between("statuses") == status_table(), f"put this between:\n{status_table()}"
+
+
+def test_every_code_of_the_gateway_is_documented_with_its_status() -> None:
+    shown = re.findall(r"^\| `(\d+)` \| (\d+) \|", between("gateway"), re.MULTILINE)
+    assert shown == [
+        (code, str(STATUS_OF_FAULT.get(fault, HTTPStatus.FORBIDDEN).value))
+        for fault, code in GATEWAY_CODES.items()
+    ]
+
+
+def test_every_code_of_the_service_is_documented() -> None:
+    shown = re.findall(
+        r"^\| `UPAPI-(\d+)-(\d+)` \| `urn:segexport:([\w.]+)` \| (\d+) \|",
+        between("service"),
+        re.MULTILINE,
+    )
+    assert {kind: number for number, _, kind, _ in shown} == dict(_NUMBERS)
+    assert all(in_code == status for _, in_code, _, status in shown)
+
+
+def test_the_limits_of_the_interfaces_are_those_of_the_code() -> None:
+    assert (MAX_LIMIT, MAX_PAGE, MAX_HEAD, KEEP_ALIVE) == (1000, 200, 16 * 1024, 75)
+    assert timedelta(minutes=5) == TOLERANCE
+    assert LARGE_BACKLOG == 100_000
 
 
 def test_every_setting_is_documented() -> None:

@@ -28,6 +28,7 @@ from segexport.jobs.lifecycle import (
 )
 from segexport.jobs.publication import MAX_COUNT, Counts, Publication, PublishedBatch
 from segexport.jobs.request import Destination, ExportRequest
+from support.examples import examples
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 REQUEST = ExportRequest(destination=Destination(dataset_id="d1"))
@@ -226,4 +227,6 @@ class LifeOfAJob(RuleBasedStateMachine):
 
 
 TestLifeOfAJob = LifeOfAJob.TestCase
-TestLifeOfAJob.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestLifeOfAJob.settings = settings(
+    max_examples=examples(300), stateful_step_count=30, deadline=None
+)

@@ -17,6 +17,7 @@ from segexport.profiles.predicate import MAX_DEPTH, MAX_LENGTH, parse_predicate
 from segexport.profiles.predicate_terms import FUNCTIONS
 from segexport.profiles.snapshots import Attribute
 from segexport.sql import identifier, literal
+from support.examples import examples
 
 ATTRIBUTES: Final = (
     Attribute("consents.marketing", "BOOLEAN"),
@@ -350,7 +351,7 @@ def depth(text: str) -> int:
     return deepest
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     predicate=_PREDICATES.filter(lambda said: depth(said.text) < MAX_DEPTH // 2),
     profiles=st.lists(_PROFILES, min_size=1, max_size=6),
@@ -382,7 +383,7 @@ _ANYTHING: Final = st.one_of(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500), deadline=None)
 @given(_ANYTHING)
 def test_any_text_is_a_predicate_of_known_parts_or_an_error_of_ours(text: str) -> None:
     try:

@@ -24,6 +24,7 @@ from segexport.profiles.attributes import (
 )
 from segexport.profiles.snapshots import Attribute
 from segexport.sql import identifier, literal
+from support.examples import examples
 
 DATABASE = duckdb.connect()
 LEAVES = st.sampled_from(
@@ -59,7 +60,7 @@ def test_a_tree_can_be_had_back_from_its_leaves(tree: Tree) -> None:
     assert [one.path for one in attributes] == sorted(one.path for one in attributes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(documents=DOCUMENTS, cut=st.integers(0, 6))
 def test_attributes_do_not_depend_on_how_documents_were_sliced(
     documents: list[dict[str, Any]], cut: int
@@ -67,7 +68,7 @@ def test_attributes_do_not_depend_on_how_documents_were_sliced(
     assert join(_found(documents[:cut]), _found(documents[cut:])) == _found(documents)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(documents=DOCUMENTS)
 def test_no_value_is_lost_on_its_way_into_columns(documents: list[dict[str, Any]]) -> None:
     attributes = flatten(_found(documents))
@@ -76,7 +77,7 @@ def test_no_value_is_lost_on_its_way_into_columns(documents: list[dict[str, Any]
         assert _rebuilt(columns) == _without_nothing(document)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(documents=DOCUMENTS, later=DOCUMENTS)
 def test_no_value_is_lost_when_later_documents_change_the_columns(
     documents: list[dict[str, Any]], later: list[dict[str, Any]]

@@ -39,3 +39,12 @@ def test_a_traceback_shows_no_values_of_variables(
     assert "no good" in told
     assert "fail" in told
     assert secret not in told
+
+
+@pytest.mark.parametrize("name", ["botocore.auth", "aiobotocore.endpoint"])
+def test_debugging_does_not_tell_how_requests_to_s3_are_signed(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(style="json", level="debug")
+    logging.getLogger(name).debug("x-amz-security-token")
+    assert not capsys.readouterr().err

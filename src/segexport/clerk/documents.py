@@ -95,7 +95,7 @@ class JobDocument(_Part):
     """A job and how far it is, 0 to 1.
 
     `errors` are why it has ended as it did, then what its pieces have met. `batches` are
-    there where each segment has its own.
+    there where each segment has its own. What is not known is absent.
     """
 
     id: int
@@ -130,19 +130,16 @@ class JobDocument(_Part):
     @classmethod
     def of(cls, status: JobStatus) -> "JobDocument":
         """What a status tells."""
-        job = status.job
-        known = {name: fact for name, fact in _facts(job).items() if fact is not None}
-        return cls.model_validate(
-            {
-                **known,
-                "progress": round(status.progress, 4),
-                "pieces_done": status.pieces_done,
-                "rows": status.rows,
-                "rows_per_second": None if status.rate is None else round(status.rate, 1),
-                "seconds_left": None if status.remaining is None else round(status.remaining, 1),
-                "errors": _errors(status),
-            }
-        )
+        facts = {
+            **_facts(status.job),
+            "progress": round(status.progress, 4),
+            "pieces_done": status.pieces_done,
+            "rows": status.rows,
+            "rows_per_second": None if status.rate is None else round(status.rate, 1),
+            "seconds_left": None if status.remaining is None else round(status.remaining, 1),
+            "errors": _errors(status),
+        }
+        return cls.model_validate({name: fact for name, fact in facts.items() if fact is not None})
 
     @property
     def has_ended(self) -> bool:

@@ -112,6 +112,11 @@ def submit(
     From the body of an Experience Platform request:
 
         segexport submit request.json --request-id nightly-2026-01-31
+
+    To a service elsewhere, with the login of the settings (SEGEXPORT_CLIENT__API_KEY and
+    SEGEXPORT_CLIENT__CLIENT_SECRET):
+
+        segexport submit request.json --url https://exports.example --wait
     """  # noqa: E501  (an example that can be copied stands on one line)
     if request is not None:
         options = (dataset, segment, segment_namespace, status, fields, merge_policy, file_format)
@@ -158,6 +163,8 @@ def status(
     For example:
 
         segexport status 4711 --wait
+
+        segexport status 4711 --url https://exports.example --format json
     """
 
     async def act(clerk: Clerk) -> int:
@@ -189,6 +196,8 @@ def list_jobs(
     For example:
 
         segexport list --state FAILED --limit 5
+
+        segexport list --url https://exports.example
     """
     wanted = _states(state)
 
@@ -222,6 +231,8 @@ def cancel(
     For example:
 
         segexport cancel 4711 --reason "wrong segment"
+
+        segexport cancel 4711 --url https://exports.example
     """
 
     async def act(clerk: Clerk) -> int:
@@ -250,6 +261,8 @@ def retry(
     For example:
 
         segexport retry 4711 --wait
+
+        segexport retry 4711 --url https://exports.example
     """
 
     async def act(clerk: Clerk) -> int:

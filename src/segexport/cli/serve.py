@@ -11,10 +11,10 @@ from segexport.telemetry import configure_logging
 
 @app.command()
 def serve() -> None:
-    """Run the service: worker and relay, and without a configured Kafka an embedded one.
+    """Run the service: worker, relay, HTTP interfaces, and an embedded Kafka if none is configured.
 
-    Ends on SIGTERM or Ctrl-C: running pieces end or their jobs are handed back, and what is
-    committed is delivered.
+    Listens on 127.0.0.1:8080, or as http.host and http.port say. Ends on SIGTERM or Ctrl-C:
+    running pieces end or their jobs are handed back, and what is committed is delivered.
 
         segexport serve
 

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -42,10 +43,11 @@ Tree: TypeAlias = Mapping[str, "Attribute | Tree"]
 
 def chosen(paths: Sequence[str], attributes: Sequence[Attribute]) -> tuple[Attribute, ...]:
     """The attributes that these paths are or begin; all of them without a path."""
+    asked = set(paths)
     return tuple(
         attribute
         for attribute in attributes
-        if not paths or any(_covers(path, attribute.path) for path in paths)
+        if not asked or not asked.isdisjoint(_beginnings(attribute.path))
     )
 
 
@@ -63,8 +65,9 @@ def unknown(
     Each with a hint at what may be meant.
     """
     leaves = [attribute.path for attribute in attributes]
+    known = {path for leaf in leaves for path in _beginnings(leaf)}
     for path in paths:
-        if path not in others and not any(_covers(path, leaf) for leaf in leaves):
+        if path not in others and path not in known:
             hint = NOT_A_FIELD.get(path) or like(path, [*leaves, *sorted(others)])
             yield path, hint or "give the dotted path of an attribute"
 
@@ -106,5 +109,6 @@ def tree(attributes: Sequence[Attribute]) -> Tree:
     return root
 
 
-def _covers(path: str, leaf: str) -> bool:
-    return leaf == path or leaf.startswith(f"{path}.")
+def _beginnings(leaf: str) -> Iterator[str]:
+    """`a`, `a.b` and `a.b.c` of `a.b.c`."""
+    return accumulate(leaf.split("."), "{}.{}".format)

@@ -37,8 +37,8 @@ CODES: Final = {
     "cancelled": "0100000004",
 }
 """Ten digits for each kind of fault, as that API has them; the words say the same."""
-
-
+_NO_FILTER: Final = Filter()
+_NO_FIELDS: Final = AdditionalFields()
 _STATUSES: Final = sorted({facts.experience_platform for facts in STATES.values()})
 
 
@@ -154,16 +154,16 @@ class PlatformJobs(_Shown):
 def platform_job(status: JobStatus, voice: Voice) -> PlatformJob:
     """How a job is shown."""
     job, request = status.job, status.job.request
-    return PlatformJob.model_construct(
+    return PlatformJob(
         id=job.id,
         destination=_destination(job),
         fields=request.fields or None,
         schema_=request.schema_,
         ims_org_id=job.scope.organization,
         status=job.platform_status,
-        filter=None if request.filter == Filter() else request.filter,
+        filter=None if request.filter == _NO_FILTER else request.filter,
         additional_fields=(
-            None if request.additional_fields == AdditionalFields() else request.additional_fields
+            None if request.additional_fields == _NO_FIELDS else request.additional_fields
         ),
         merge_policy=request.merge_policy,
         evaluation_info=request.evaluation_info if request.evaluation_info.segmentation else None,
@@ -171,9 +171,7 @@ def platform_job(status: JobStatus, voice: Voice) -> PlatformJob:
         pinpoint=request.pinpoint,
         errors=_errors(job.fault),
         metrics=_metrics(status),
-        compute_gateway_job_id=ShownCompute.model_construct(
-            export_job=_compute_id(voice.namespace, job)
-        ),
+        compute_gateway_job_id=ShownCompute(export_job=_compute_id(voice.namespace, job)),
         creation_time=milliseconds(job.created_at),
         update_time=milliseconds(job.updated_at),
         request_id=job.request_id,
@@ -190,13 +188,13 @@ def _destination(job: Job) -> ShownDestination:
     own = asked.format if asked.format is not FileFormat.PARQUET else None
     batches = job.publication.batches if job.publication else ()
     segments = job.request.filter.segments
-    return ShownDestination.model_construct(
+    return ShownDestination(
         dataset_id=asked.dataset_id,
         segment_per_batch=asked.segment_per_batch,
         format=own,
         batch_id=batches[0].id if batches and not asked.segment_per_batch else None,
         batches=tuple(
-            ShownBatch.model_construct(
+            ShownBatch(
                 segment_id=segments[batch.segment].segment_id,
                 segment_ns=segments[batch.segment].segment_ns,
                 status=segments[batch.segment].status,
@@ -213,7 +211,7 @@ def _errors(fault: Fault | None) -> tuple[ShownError, ...] | None:
     if fault is None:
         return None
     return (
-        ShownError.model_construct(
+        ShownError(
             code=CODES[fault.kind],
             msg=fault.message,
             call_stack=f"segexport.jobs.{fault.kind.value}",
@@ -223,7 +221,7 @@ def _errors(fault: Fault | None) -> tuple[ShownError, ...] | None:
 
 def _metrics(status: JobStatus) -> ShownMetrics:
     job = status.job
-    return ShownMetrics.model_construct(
+    return ShownMetrics(
         total_time=_span(job.created_at, job.finished_at),
         profile_export_time=_span(job.started_at, job.finished_at) if job.started_at else None,
         total_exported_profile_counter=status.exported if job.started_at else None,
@@ -234,7 +232,7 @@ def _metrics(status: JobStatus) -> ShownMetrics:
 def _span(start: datetime, end: datetime | None) -> ShownTime:
     began = milliseconds(start)
     ended = milliseconds(end) if end else None
-    return ShownTime.model_construct(
+    return ShownTime(
         start_time_in_ms=began,
         end_time_in_ms=ended,
         total_time_in_ms=None if ended is None else ended - began,

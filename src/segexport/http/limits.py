@@ -90,7 +90,8 @@ class Limits:
             tell(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                # Still encoded: whatever a client has put into it shows as plain letters.
+                path=scope["raw_path"].decode("latin-1"),
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
@@ -111,20 +112,20 @@ class Limits:
                 raise self._too_large()
             clock = asyncio.get_running_loop().time
             due = due or clock() + self._body_timeout
-            try:
-                async with asyncio.timeout_at(due):
-                    message = await receive()
-            except TimeoutError:
-                raise BodyTooLate(
-                    f"the body did not arrive within {self._body_timeout:g} s; send it faster"
-                ) from None
-            read += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if read > self._max_body:
-                if not complete and read <= self._max_body + DISCARDED:
-                    return await next_part()
-                raise self._too_large()
-            return message
+            while True:
+                try:
+                    async with asyncio.timeout_at(due):
+                        message = await receive()
+                except TimeoutError:
+                    raise BodyTooLate(
+                        f"the body did not arrive within {self._body_timeout:g} s; send it faster"
+                    ) from None
+                read += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
+                if read <= self._max_body:
+                    return message
+                if complete or read > self._max_body + DISCARDED:
+                    raise self._too_large()
 
         return next_part
 

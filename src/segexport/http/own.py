@@ -34,7 +34,7 @@ RequestId = Annotated[
 
 
 def serve_jobs(app: FastAPI) -> None:
-    """Have the app answer at `api.BASE`."""
+    """Have the app answer at `api.JOBS`, and below."""
     for path, method, endpoint, described in (
         (api.JOBS, "GET", _list, api.LIST),
         (api.JOBS, "POST", _submit, api.SUBMIT),

@@ -72,8 +72,6 @@ _NEW: Final[Mapping[str, Any]] = {
     "progress": 0.0,
     "piecesDone": 0,
     "rows": 0,
-    "rowsPerSecond": None,
-    "secondsLeft": None,
     "errors": [],
 }
 _DONE: Final[Mapping[str, Any]] = {

@@ -28,6 +28,7 @@ from segexport.http.pinpoint_job import (
 )
 from segexport.http.places import place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
+from segexport.http.replay import Calls
 from segexport.http.sigv4 import SignedRequest
 from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
@@ -91,6 +92,7 @@ def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
     ):
         add_operation(app, path, method, endpoint, described)
     app.add_route("/{rest:path}", _another, methods=api.METHODS, include_in_schema=False)
+    app.state.calls = Calls()
     return wired(api.described(app), commands, gate)
 
 
@@ -100,7 +102,9 @@ async def _create(
     asked = _parsed(await read_json(request))
     try:
         document = parse_request(platform_request(asked, application_id))
-        submission = await commands.submit(caller.scope, document, request_id=_invocation(request))
+        submission = await commands.submit(
+            caller.scope, document, request_id=_invocation(request, caller)
+        )
     except InvalidRequest as error:
         raise InvalidRequest([_in_pinpoints_words(one) for one in error.problems]) from error
     status = JobStatus(submission.job, 0.0, 0)
@@ -187,16 +191,20 @@ def _in_pinpoints_words(problem: Problem) -> Problem:
     return Problem(_NAMES.get(problem.path, problem.path), problem.message)
 
 
-def _invocation(request: Request) -> str:
+def _invocation(request: Request, caller: Caller) -> str:
     """What makes a creation repeatable: AWS's own id of the call, else its signature.
 
-    So that a request that somebody has recorded and sends again creates nothing either.
+    A signature stands for the call that it first came with, so a request that somebody has
+    recorded and sends again, under whatever id, creates nothing either.
     """
     given = request.headers.get(INVOCATION_ID, "")
-    if 0 < len(given) <= MAX_NAME and given.isascii() and given.isprintable():
-        return given
-    signature = _SIGNATURE.search(request.headers.get("authorization", ""))
-    return signature[1] if signature else str(request.state.request_id)
+    named = 0 < len(given) <= MAX_NAME and given.isascii() and given.isprintable()
+    found = _SIGNATURE.search(request.headers.get("authorization", ""))
+    signature = found[1] if found else str(request.state.request_id)
+    if caller.key is None:  # nobody has verified it
+        return given if named else signature
+    calls: Calls = request.app.state.calls
+    return calls.of(signature, given if named else signature)
 
 
 async def _before(

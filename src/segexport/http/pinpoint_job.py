@@ -72,7 +72,7 @@ def export_job(status: JobStatus, application_id: str) -> ExportJobResponse:
     """How a job is shown to who asks about an application."""
     job = status.job
     counts = job.counts
-    return ExportJobResponse.model_construct(
+    return ExportJobResponse(
         application_id=application_id,
         completed_pieces=status.pieces_done if job.pieces else None,
         completion_date=_time(job.finished_at) if job.finished_at else None,
@@ -115,7 +115,7 @@ def platform_request(asked: ExportJobRequest, application_id: str) -> dict[str, 
 
 def _definition(job: Job) -> ExportJobResource:
     asked, only = job.request.pinpoint, job.request.only_segment
-    return ExportJobResource.model_construct(
+    return ExportJobResource(
         role_arn=asked.role_arn if asked else "",
         s3_url_prefix=asked.s3_url_prefix if asked else "",
         segment_id=only.segment_id if only else None,
@@ -143,6 +143,6 @@ def jobs_page(
     found: Sequence[JobStatus], application_id: str, next_token: str | None
 ) -> ExportJobsResponse:
     """A page of a list."""
-    return ExportJobsResponse.model_construct(
+    return ExportJobsResponse(
         item=tuple(export_job(one, application_id) for one in found), next_token=next_token
     )

@@ -153,7 +153,7 @@ class _Part(BaseModel):
     def _null_is_left_out(cls, given: object) -> object:
         # Many clients write null for what they have nothing to say of. A word that is not
         # known stays, to be refused.
-        if not isinstance(given, Mapping):
+        if not isinstance(given, Mapping) or None not in given.values():
             return given
         if len(given) > MAX_WORDS:
             raise ValueError(f"has more than {MAX_WORDS} words")

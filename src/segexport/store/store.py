@@ -163,6 +163,13 @@ class JobStore(Protocol):
         """One job. Raises `JobNotFound`, for a job of another scope just the same."""
         ...
 
+    async def status(self, scope: Scope, job_id: int) -> tuple[Job, Work, Sequence[Failure]]:
+        """One job, what is done for it (nothing any more once it is COMPLETED), its failures.
+
+        As `get`, `work` and `failures` would tell one after the other. Raises `JobNotFound`.
+        """
+        ...
+
     async def jobs(
         self,
         scope: Scope,

@@ -20,6 +20,7 @@ from segexport.events.vocabulary import (
 )
 from segexport.events.xdm import to_compact
 from support.events import EVENTS, GONE, changed, nearly_valid_documents
+from support.examples import examples
 
 EXAMPLES = schema.schemas()["segment-export-job"]["examples"]
 
@@ -235,7 +236,7 @@ def test_a_refusal_names_every_rule_and_place_in_one_line() -> None:
     assert "\n" not in str(refusal.value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(nearly_valid_documents())
 def test_a_document_is_valid_exactly_when_nothing_is_found_and_the_form_does_not_matter(
     document: dict[str, Any],

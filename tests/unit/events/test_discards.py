@@ -27,6 +27,7 @@ from support.events import (
     request,
     voice,
 )
+from support.examples import examples
 
 NAMESPACE = uuid5(STORE, "1")
 hostile_names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128)
@@ -61,7 +62,7 @@ LIVES = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from(sorted(LIVES)), st.lists(discards, min_size=1, max_size=5))
 def test_every_event_is_valid_and_byte_for_byte_what_building_it_anew_gives(
     key: tuple[tuple[Dialect, Form], bool], rows: list[DiscardRow]
@@ -129,7 +130,7 @@ def test_records_are_made_one_by_one_as_they_are_asked_for() -> None:
     assert len({next(records).value for _ in range(3)}) == 3
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(discards, discards)
 def test_the_id_is_the_same_for_the_same_discard_and_another_for_any_other(
     one: DiscardRow, other: DiscardRow

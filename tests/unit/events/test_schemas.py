@@ -17,6 +17,7 @@ from segexport.jobs.job import FaultKind
 from segexport.jobs.lifecycle import Milestone
 from segexport.jobs.publication import MAX_COUNT
 from support.events import EVENTS, GONE, ODD_VALUES, PATHS, changed, nearly_valid_documents
+from support.examples import examples
 
 FIELD_GROUP = schema.schemas()["segment-export-job"]
 JOB = FIELD_GROUP["definitions"]["segmentExportJob"]["properties"][SEGMENT_EXPORT_JOB]
@@ -119,7 +120,7 @@ def test_both_validators_agree_on_every_odd_value_in_every_place(name: str) -> N
             assert_validators_agree(document, "emitted", kind)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(1000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_valid_documents())
 def test_both_validators_agree_on_documents_that_are_nearly_valid(document: Any) -> None:
     assert_validators_agree(document, "service-event")
@@ -127,7 +128,7 @@ def test_both_validators_agree_on_documents_that_are_nearly_valid(document: Any)
     assert_validators_agree(document, "emitted", contract.kind_of(document))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(nearly_valid_documents())
 def test_what_is_emitted_is_xdm_and_asking_the_nearest_kind_is_asking_all(document: Any) -> None:
     kind = contract.kind_of(document)
@@ -148,7 +149,7 @@ def test_every_event_in_compact_form_keeps_the_compact_schema(name: str) -> None
     assert COMPACT["emitted"].is_valid(to_compact(EVENTS[name]))
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(1000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_valid_documents())
 def test_the_compact_schema_judges_a_document_like_the_schema_it_is_made_from(
     document: Any,

@@ -11,6 +11,7 @@ from segexport.errors import InvalidEvent
 from segexport.events.vocabulary import ORCHESTRATION, SEGMENT_EXPORT_JOB, SERVICE_EVENTS, Form
 from segexport.events.xdm import compact_path, form_of, mixed_keys, table, to_compact, to_uri
 from support.events import EVENTS
+from support.examples import examples
 
 JSON = st.recursive(
     st.none()
@@ -42,7 +43,7 @@ uri_documents = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(uri_documents)
 def test_a_document_survives_the_way_to_compact_form_and_back(document: dict[str, Any]) -> None:
     before = copy.deepcopy(document)
@@ -52,7 +53,7 @@ def test_a_document_survives_the_way_to_compact_form_and_back(document: dict[str
     assert document == before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(uri_documents)
 def test_unknown_keys_stay_beside_the_known_ones_on_every_level(document: dict[str, Any]) -> None:
     compact = to_compact(document)

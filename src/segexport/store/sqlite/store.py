@@ -142,6 +142,10 @@ class SqliteStore:
         """One job of this scope."""
         return await self._readers.run(lambda connection: jobs.get(connection, scope, job_id))
 
+    async def status(self, scope: Scope, job_id: int) -> tuple[Job, Work, Sequence[Failure]]:
+        """One job, what is done for it, its failures."""
+        return await self._readers.run(lambda connection: work.status(connection, scope, job_id))
+
     async def jobs(
         self,
         scope: Scope,

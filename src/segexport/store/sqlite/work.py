@@ -8,7 +8,10 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from segexport.jobs.job import Job, Scope
+from segexport.jobs.lifecycle import JobState
 from segexport.store import rows as columns
+from segexport.store.sqlite import jobs
 from segexport.store.sqlite.jobs import HELD, holder, lost
 from segexport.store.store import MAX_FAILURES, Failure, FinishedPiece, Lease, Work
 
@@ -101,6 +104,15 @@ def failures(
             )
         )
     return dict(found)
+
+
+def status(
+    connection: sqlite3.Connection, scope: Scope, job_id: int
+) -> tuple[Job, Work, Sequence[Failure]]:
+    """One job, what is done for it, its failures."""
+    job = jobs.get(connection, scope, job_id)
+    done = Work() if job.state is JobState.COMPLETED else work(connection, [job.id])[job.id]
+    return job, done, failures(connection, [job.id]).get(job.id, ())
 
 
 def _among(job_ids: Collection[int]) -> tuple[Sequence[int], str]:
