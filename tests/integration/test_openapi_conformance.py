@@ -45,7 +45,7 @@ from support.workplace import PEOPLE, request_for
 log = logging.getLogger(__name__)
 
 SEED = int(os.environ.get("SEGEXPORT_FUZZ_SEED", "20260301"))
-EXAMPLES = int(os.environ.get("SEGEXPORT_FUZZ_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("SEGEXPORT_FUZZ_EXAMPLES", "10"))
 pytestmark = pytest.mark.timeout(180 + 12 * EXAMPLES)
 
 ENOUGH = 5
