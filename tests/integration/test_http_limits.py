@@ -12,10 +12,13 @@ from dataclasses import replace
 import httpx
 import pytest
 import structlog
-from starlette.types import Message
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from segexport import service
 from segexport.errors import BrokerUnreachable
+from segexport.http import server
+from segexport.settings import HttpSettings
 from support.interfaces import (
     BODY,
     JOBS,
@@ -130,6 +133,61 @@ async def test_an_answer_that_is_not_taken_is_not_kept(
             # More than the buffers of both sockets hold.
             lazy.sendall(ask.encode() * 20)
             await until(is_cut, 20, "the connection is cut off")
+
+
+@pytest.mark.parametrize("left", [30_000, 60_000, 300_000])
+@pytest.mark.parametrize("closing", [b"", b"Connection: close\r\n"])
+async def test_the_end_of_an_answer_has_to_be_taken_too(
+    left: int,
+    closing: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """However little it is, and though the connection is to be closed behind it."""
+    with_any_buffer = server._bound
+
+    def with_a_small_buffer(settings: HttpSettings) -> socket.socket:
+        listener = with_any_buffer(settings)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return listener
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(b"x" * left)(scope, receive, send)
+
+    monkeypatch.setattr(server, "_bound", with_a_small_buffer)
+    async with server.listening(app, HttpSettings(**QUICK)) as address:
+        with socket.socket() as lazy:
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            lazy.connect(("127.0.0.1", int(address.rpartition(":")[2])))
+            lazy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + closing + b"\r\n")
+
+            async def is_cut() -> bool:
+                return "an answer is not taken" in capsys.readouterr().out
+
+            await until(is_cut, 5, "the connection is cut off")
+
+
+@pytest.mark.parametrize("pause", [0.2, 1.0])
+async def test_an_answer_that_is_taken_in_time_leaves_its_connection_open(
+    pause: float, quick: Interfaces
+) -> None:
+    async with connected(quick) as (reader, writer):
+        for _ in range(2):
+            writer.write((HEAD + b"\r\n") * 20)
+            await asyncio.sleep(pause)
+            for _ in range(20):
+                assert b"200 OK" in await reader.readuntil(b'"}')
+
+
+async def test_nonsense_behind_an_answer_is_no_error_of_the_service(
+    quick: Interfaces, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(quick) as (reader, writer):
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b'"}')
+        writer.write(b"nonsense\r\n")
+        assert await ends(reader) == b""
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_an_object_store_that_says_nothing_is_not_waited_for(

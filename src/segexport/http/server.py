@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+import h11
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
@@ -108,7 +109,8 @@ class _Server(uvicorn.Server):
 class _Connection(Connection):
     """Closes a connection on which a request does not arrive, or an answer is not taken.
 
-    uvicorn itself only limits how long a connection may be silent between two requests.
+    uvicorn itself only limits how long a connection may be silent between two requests. One
+    that it is told to close it keeps until all is sent.
     """
 
     def __init__(self, settings: HttpSettings, **options: Any) -> None:
@@ -137,11 +139,35 @@ class _Connection(Connection):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._is_taken()
         self._departure = self.loop.call_later(self._patience, self._give_up)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._is_taken()
+        self._await_the_rest(self.cycle)
+
+    def on_response_complete(self) -> None:
+        answered: RequestResponseCycle = self.cycle
+        super().on_response_complete()
+        if self._departure is None:
+            self._await_the_rest(answered)
+
+    def _await_the_rest(self, cycle: RequestResponseCycle) -> None:
+        """Of a complete answer: it may be too little for writing to pause."""
+        if cycle.response_complete and self.transport.get_write_buffer_size():
+            self._departure = self.loop.call_later(self._patience, self._miss_the_rest, cycle)
+
+    def _miss_the_rest(self, cycle: RequestResponseCycle) -> None:
+        self._departure = None
+        if self.cycle is cycle and self.transport.get_write_buffer_size():
+            self._give_up()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state is h11.IDLE:
+            super().send_400_response(msg)
+        else:  # an answer has begun, and there cannot be another one
+            self.transport.abort()
 
     def _give_up(self) -> None:
         log.info("an answer is not taken: its connection is cut off")
