@@ -1,6 +1,6 @@
 """The interfaces do what their OpenAPI documents say, whatever they are asked.
 
-`SEGEXPORT_FUZZ_EXAMPLES` and `SEGEXPORT_FUZZ_SEED` ask for more, and for others.
+Always the same requests; `SEGEXPORT_TEST_SEED` makes them others.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from schemathesis.openapi.checks import (
 from segexport.http import experience_platform_api, pinpoint_api
 from segexport.http.keys import IssuedKey
 from segexport.jobs import job as steps
+from support.examples import examples
 from support.fuzzing import fuzz
 from support.interfaces import (
     APPLICATION,
@@ -44,9 +45,8 @@ from support.workplace import PEOPLE, request_for
 
 log = logging.getLogger(__name__)
 
-SEED = int(os.environ.get("SEGEXPORT_FUZZ_SEED", "20260301"))
-EXAMPLES = int(os.environ.get("SEGEXPORT_FUZZ_EXAMPLES", "10"))
-pytestmark = pytest.mark.timeout(180 + 12 * EXAMPLES)
+SEED = int(os.environ.get("SEGEXPORT_TEST_SEED", "20260301"))
+EXAMPLES = examples(10)
 
 ENOUGH = 5
 """Successes of each operation: a run without them has tried the refusals only."""
