@@ -21,10 +21,12 @@ from segexport.settings import HttpSettings
 log: Final = structlog.stdlib.get_logger(__name__)
 
 MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request's headers."""
+"""Bytes of what a request is aimed at, and of its headers."""
 DISCARDED: Final = 16 * 1024 * 1024
 """Bytes beyond the limit of a body that are read and thrown away, so that its sender comes to
 reading the answer."""
+MAX_LOGGED: Final = 1024
+"""Bytes of a path that the log shows."""
 REQUEST_ID: Final = "x-request-id"
 QUIET: Final = frozenset({"/livez", "/readyz"})
 """Paths that are asked for so often that their log lines are for debugging only."""
@@ -91,7 +93,7 @@ class Limits:
                 "request",
                 method=scope["method"],
                 # Still encoded: whatever a client has put into it shows as plain letters.
-                path=scope["raw_path"].decode("latin-1"),
+                path=scope["raw_path"][:MAX_LOGGED].decode("latin-1"),
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
@@ -134,12 +136,13 @@ class Limits:
 
 
 def _head(scope: Scope) -> int:
-    return sum(len(name) + len(value) for name, value in scope["headers"])
+    target = len(scope["raw_path"]) + len(scope["query_string"])
+    return target + sum(len(name) + len(value) for name, value in scope["headers"])
 
 
 async def _head_too_large(scope: Scope, receive: Receive, send: Send) -> None:
     answer = PlainTextResponse(
-        f"the headers have more than {MAX_HEAD} bytes", 431, {"Connection": "close"}
+        f"address and headers have more than {MAX_HEAD} bytes", 431, {"Connection": "close"}
     )
     await answer(scope, receive, send)
 
