@@ -80,6 +80,8 @@ class Limits:
                     headers["Connection"] = "close"
             await send(message)
 
+        # A request that was sent behind another one begins in its context.
+        structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             app = self._app if _head(scope) <= MAX_HEAD else _head_too_large
             try:
@@ -95,6 +97,7 @@ class Limits:
                 # Still encoded: whatever a client has put into it shows as plain letters.
                 path=scope["raw_path"][:MAX_LOGGED].decode("latin-1"),
                 status=status,
+                peer=(scope.get("client") or ("",))[0],
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
 
