@@ -500,6 +500,29 @@ async def test_a_browser_signs_in_to_follow_events(house: Interfaces) -> None:
     assert signed_out.status_code == 403
 
 
+async def test_the_log_says_who_has_asked(
+    house: Interfaces, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = house.new_key()
+    head = "".join(f"{name}: {value}\r\n" for name, value in (await _headers(house, key)).items())
+    port = int(house.address.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    # The second one, which says nothing of itself, is waiting while the first is answered.
+    for who in (head, ""):
+        writer.write(f"GET {JOBS} HTTP/1.1\r\nHost: localhost\r\n{who}\r\n".encode())
+    await reader.readuntil(b"HTTP/1.1 200")
+    await reader.readuntil(b"HTTP/1.1 403")
+    writer.close()
+    lines = [line for line in capsys.readouterr().out.splitlines() if f"path={JOBS}" in line]
+    known, unknown = lines
+    assert f"client={key.key.client_id}" in known
+    assert "organization=acme" in known
+    assert "peer=127.0.0.1" in known
+    assert "client=" not in unknown
+    assert "organization=" not in unknown
+    assert "peer=127.0.0.1" in unknown
+
+
 async def test_no_secret_is_logged(house: Interfaces, capsys: pytest.CaptureFixture[str]) -> None:
     key = house.new_key()
     token = await house.token(key)

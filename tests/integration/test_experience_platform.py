@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DataFile
 from segexport.store.store import FinishedPart, FinishedPiece, Lease
-from support.interfaces import BODY, JOBS, Interfaces
+from support.interfaces import BODY, JOBS, Interfaces, OpenPlace, serving
 from support.job_stories import advanced, initialize, publish, start
 from support.waiting import until
 from support.workplace import SCOPE
@@ -267,6 +268,24 @@ async def test_a_job_that_ends_before_its_cancel_is_not_said_to_be_cancelled(
         job = await created(client)
         answer = await client.delete(f"{JOBS}/{job['id']}")
     assert answer.json() == {"status": True, "message": ENDED}
+
+
+async def test_a_repetition_is_answered_also_when_what_it_names_is_gone(
+    open_place: OpenPlace, people: Path, tmp_path: Path
+) -> None:
+    profiles = tmp_path / "profiles-that-go"
+    profiles.symlink_to(people)
+    place = await open_place(profiles=profiles)
+    named = {"x-request-id": "nightly"}
+    async with serving(place) as house, house.client() as client:
+        first = await client.post(JOBS, json=BODY, headers=named)
+        profiles.unlink()
+        again = await client.post(JOBS, json=BODY, headers=named)
+        other = await client.post(JOBS, json={**BODY, "fields": "x"}, headers=named)
+        new = await client.post(JOBS, json=BODY)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert other.status_code == 409
+    assert new.status_code == 503
 
 
 async def test_no_page_skips_or_repeats_a_job_while_new_ones_arrive(

@@ -288,6 +288,17 @@ async def test_a_head_that_is_too_large_is_refused(complete: bool, quick: Interf
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
 
 
+@pytest.mark.parametrize("target", [b"/" + b"x" * 20_000, b"/livez?" + b"a&" * 10_000])
+async def test_an_address_that_is_too_long_is_refused_and_not_logged(
+    target: bytes, quick: Interfaces, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with connected(quick) as (reader, writer):
+        writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await ends(reader)
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+    assert len(capsys.readouterr().out) < 2_000
+
+
 async def test_there_are_only_so_many_connections(open_place: OpenPlace) -> None:
     async with serving(await open_place(http=http_settings(max_connections=5))) as house:
         async with httpx.AsyncClient(base_url=house.address) as client:

@@ -55,7 +55,10 @@ class Caller:
 
 
 class Gate:
-    """Lets callers in, and counts them against the rate of their organization."""
+    """Lets callers in, and counts them against the rate of their organization.
+
+    Whatever is logged about their requests from then on says who they are.
+    """
 
     def __init__(
         self,
@@ -185,6 +188,10 @@ class Gate:
         return key
 
     def _let_in(self, caller: Caller) -> Caller:
+        client = {"client": caller.key.client_id} if caller.key else {}
+        structlog.contextvars.bind_contextvars(
+            organization=caller.scope.organization, sandbox=caller.scope.sandbox, **client
+        )
         self._rates.take(caller.scope.organization)
         return caller
 
