@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from calls import body
-
 from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope
 from segexport.jobs.publication import Counts, DataFile, Publication, PublishedBatch

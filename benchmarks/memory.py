@@ -77,7 +77,7 @@ async def measure(folder: Path, minutes: float, streams: int) -> None:
         watching.cancel()
         visits, events = await reading.call("leave")
         await load.call("leave")
-    print(f"{requests:,} requests, {streams} readers with {visits:,} visits and {events:,} messages")
+    print(f"{requests:,} requests; {streams} readers: {visits:,} visits, {events:,} messages")
     _print(resident)
 
 

@@ -9,20 +9,19 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
-from urllib.parse import urlsplit
 
-from client import request
+from client import host_and_port, request
 
 STAYS: Final = (1.0, 10.0)
 """Seconds, at least and at most."""
 
 
 class Readers:
-    """So many readers; `visits` and `events` count what they did, all together."""
+    """So many readers; `visits` and `messages` count what they did, all together."""
 
     def __init__(self) -> None:
         self.visits = 0
-        self.events = 0
+        self.messages = 0
         self._reading: list[asyncio.Task[None]] = []
 
     def come(self, address: str, count: int) -> None:
@@ -34,25 +33,27 @@ class Readers:
         ]
 
     async def leave(self) -> tuple[int, int]:
-        """End; the visits, and the events that were read."""
+        """End; the visits, and the messages that were read. Raises what a reader met."""
         for reading in self._reading:
             reading.cancel()
-        await asyncio.gather(*self._reading, return_exceptions=True)
-        return self.visits, self.events
+        for reading in self._reading:
+            with suppress(asyncio.CancelledError):
+                await reading
+        return self.visits, self.messages
 
     async def _read(self, address: str, chance: random.Random) -> None:
         last: str | None = None
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(chance.uniform(*STAYS)):
-                    async for last in self._ids(address, last):
-                        self.events += 1
+                    async for message in self._ids(address, last):
+                        last = message
+                        self.messages += 1
             self.visits += 1
 
     async def _ids(self, address: str, last: str | None) -> AsyncIterator[str]:
         """The ids of messages, as they come."""
-        where = urlsplit(address)
-        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        reader, writer = await asyncio.open_connection(*host_and_port(address))
         try:
             resuming = {"Last-Event-ID": last} if last else {}
             writer.write(request("GET", "/events/stream", headers=resuming))

@@ -54,9 +54,10 @@ class Limits:
         self._app = app
         self._max_body = settings.max_body_bytes
         self._body_timeout = settings.body_timeout.total_seconds()
-        self._headers = {**_SECURITY}
+        always = {**_SECURITY}
         if settings.certificate:
-            self._headers["Strict-Transport-Security"] = _ONLY_TLS
+            always["Strict-Transport-Security"] = _ONLY_TLS
+        self._headers = Headers(always).raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -72,9 +73,9 @@ class Limits:
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 headers = MutableHeaders(scope=message)
+                said = {name for name, _ in headers.raw}
+                headers.raw.extend(header for header in self._headers if header[0] not in said)
                 headers[REQUEST_ID] = request_id
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
                 if "transfer-encoding" in given and "content-length" in given:
                     # Somebody before us may have gone by the other one (RFC 9112, section 6.1).
                     headers["Connection"] = "close"
