@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import resource
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -315,6 +317,41 @@ async def test_there_are_only_so_many_connections(open_place: OpenPlace) -> None
                 return (await another.get("/livez")).status_code == 200
 
         await until(answers, 5, "there is room again")
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """A process that may open hardly more files than it has open already."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 100, before[1])
+    )
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("few_files")
+async def test_connections_leave_the_store_its_files(open_house: Interfaces) -> None:
+    port = int(open_house.address.rpartition(":")[2])
+    async with AsyncExitStack() as opened:
+        for _ in range(150):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            opened.callback(writer.close)
+        async with open_house.client() as client:
+            assert (await client.post(JOBS, json=BODY)).status_code == 200
+
+
+async def test_more_connections_than_files_are_worth_a_warning(
+    open_place: OpenPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    place = await open_place(http=http_settings(max_connections=1_000))
+    with structlog.testing.capture_logs() as logged:
+        async with serving(place):
+            pass
+    (warning,) = (one for one in logged if one["log_level"] == "warning")
+    assert "LimitNOFILE" in warning["event"]
+    assert (warning["max_connections"], warning["open_files"]) == (1_000, 1024)
 
 
 # Telling too much

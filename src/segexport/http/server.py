@@ -1,7 +1,9 @@
 """Listening: uvicorn, with a time limit on whatever a client may leave half done."""
 
 import asyncio
+import resource
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -23,6 +25,8 @@ KEEP_ALIVE: Final = 75
 """Seconds that a connection may be idle between two requests."""
 BACKLOG: Final = 1024
 """Connections that wait to be accepted."""
+OTHER_FILES: Final = 512
+"""Files that the rest of the process may have open, beside connections: store, exports, brokers."""
 
 
 @asynccontextmanager
@@ -32,6 +36,7 @@ async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
     At its end, open requests have `settings.grace` to be answered. Raises `SettingsError` if
     the address cannot be taken, or the certificate cannot be used.
     """
+    _make_room(settings.max_connections)
     server = _Server(_config(app, settings))
     listener = _bound(settings)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -46,6 +51,25 @@ async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
         await serving
         for connection in list(server.server_state.connections):
             connection.transport.abort()
+
+
+def _make_room(connections: int) -> None:
+    """Let the process have so many files open: what is usual is fewer, and meant to be raised.
+
+    Otherwise connections would take from the store and from exports what these cannot do without.
+    """
+    wanted = connections + OTHER_FILES
+    given = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, most = (sys.maxsize if each == resource.RLIM_INFINITY else each for each in given)
+    if wanted > most:
+        log.warning(
+            "more connections are allowed than files may be open: lower http.max_connections, or "
+            "raise the limit of open files (ulimit -Hn, LimitNOFILE)",
+            max_connections=connections,
+            open_files=most,
+        )
+    if soft < min(wanted, most):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most), given[1]))
 
 
 def _bound(settings: HttpSettings) -> socket.socket:
