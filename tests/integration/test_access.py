@@ -422,6 +422,14 @@ async def test_without_keys_pages_of_other_sites_may_not_ask(
             assert (await client.post(path, json=BODY, headers=headers)).status_code == 403
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5:80", "localhost", "[::1]:8080"])
+async def test_without_keys_this_machine_may_ask_by_any_of_its_names(
+    host: str, open_house: Interfaces
+) -> None:
+    async with httpx.AsyncClient(base_url=open_house.address) as client:
+        assert (await client.get(JOBS, headers={"host": host})).status_code == 200
+
+
 def test_others_are_not_listened_to_until_there_is_a_key(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, http=http_settings(host="0.0.0.0"))
     with pytest.raises(SettingsError, match="segexport keys create"):

@@ -33,7 +33,7 @@ from segexport.http.sigv4 import SignedRequest, verify
 from segexport.http.tokens import Kind, Tokens
 from segexport.jobs.job import Scope
 from segexport.settings import PinpointSettings, Settings
-from segexport.settings.kinds import LOOPBACK
+from segexport.settings.kinds import is_loopback
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -247,6 +247,6 @@ def _require_names(scope: Scope) -> None:
 def _is_loopback(address: str) -> bool:
     url = address if "://" in address else f"//{address}"
     try:
-        return urlsplit(url).hostname in LOOPBACK
+        return is_loopback(urlsplit(url).hostname)
     except ValueError:
         return False
