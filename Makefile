@@ -1,5 +1,5 @@
 # make demo   set everything up and run the main job on the embedded defaults
-# make test   set everything up and pass the tests
+# make test   set everything up and pass the tests, or some: ARGS="tests/unit -x"
 # make check  lint, types, import rules
 # make bench  measure, all or some: ARGS="exports loading" (see docs/performance.md)
 # make lock   resolve the dependencies anew
@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := src tests benchmarks
 
+# The files in their order, so that the many short ones at the end fill both processes.
+IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo test check format bench lock clean
 .DELETE_ON_ERROR:
 
@@ -16,7 +19,7 @@ demo: $(VENV)/run
 	$(BIN)/segexport demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),$(IN_TWO))
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check $(SOURCES)

@@ -98,10 +98,10 @@ async def _timed(method: Callable[..., Any], arguments: tuple[Any, ...]) -> tupl
     if inspect.isawaitable(answer):
         answer = await answer
     seconds, processor = time.perf_counter() - began, time.process_time() - processor
-    return answer, Ran(items_of(answer, 1), seconds, processor, _peak())
+    return answer, Ran(items_of(answer, 1), seconds, processor, peak())
 
 
-def _peak() -> int:
+def peak() -> int:
     """The most memory that this process has had resident, in bytes."""
     for line in _STATUS.read_text().splitlines():
         if line.startswith("VmHWM"):

@@ -34,10 +34,10 @@ from served import JOBS, NO_LIMITS, bare, fixed, ours
 CALLERS: Final = (1, 64, 256)
 OURS: Final = "segexport"
 WITH_KEYS: Final = "segexport, with keys"
-BARE: Final = "bare, on the loop"
-IN_THREADS: Final = "bare, in threads"
+BARE: Final = "bare"
+ON_THE_LOOP: Final = "bare, on the loop"
 FIXED: Final = "a fixed answer"
-READ: Final = 200
+READ: Final = 500
 """Jobs that are read in turns."""
 TIMES: Final = 2.5
 """The most that a call of one caller should take, in times of the bare one."""
@@ -162,8 +162,8 @@ async def measure_all(folder: Path, requests: int, runs: int) -> None:
             for name, opening, *arguments in (
                 (OURS, ours, place("ours"), False),
                 (WITH_KEYS, ours, place("with-keys"), True),
-                (BARE, bare, place("bare"), False),
-                (IN_THREADS, bare, place("in-threads"), True),
+                (BARE, bare, place("bare"), True),
+                (ON_THE_LOOP, bare, place("on-the-loop"), False),
                 (FIXED, fixed, json.dumps({"id": 1, **json.loads(asked)}).encode()),
             )
         }

@@ -33,6 +33,14 @@ def request(
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """Where `http://host:port` is."""
+    where = urlsplit(address)
+    assert where.hostname
+    assert where.port
+    return where.hostname, where.port
+
+
 class Client:
     """So many connections to one server."""
 
@@ -42,9 +50,8 @@ class Client:
 
     async def connect(self, address: str, callers: int) -> None:
         """Open the connections, which stay open between requests."""
-        loop, where = asyncio.get_running_loop(), urlsplit(address)
-        host, port = str(where.hostname), int(where.port or 80)
-        connected = [await loop.create_connection(_Caller, host, port) for _ in range(callers)]
+        loop, where = asyncio.get_running_loop(), host_and_port(address)
+        connected = [await loop.create_connection(_Caller, *where) for _ in range(callers)]
         self._callers = [caller for _, caller in connected]
 
     async def send(self, requests: Sequence[bytes], count: int) -> int:

@@ -2,6 +2,7 @@
 
 make bench
 make bench ARGS="exports loading"
+make bench ARGS=http               # calls, pages and memory
 make bench ARGS=scale              # runs only when it is named
 """
 
@@ -10,20 +11,23 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-USUAL = ("events", "store", "exports", "pieces", "skew", "spark", "loading", "relay")
-LONG = ("scale",)
+USUAL = ("events", "store", "exports", "pieces", "skew", "spark", "loading", "relay", "calls")
+LONG = ("pages", "memory", "scale")
+GROUPS = {"http": ("calls", "pages", "memory")}
+"""What several are called together."""
 
 
 def main(names: list[str]) -> int:
     """Run each in a process of its own, so that none inherits another's memory."""
-    known = USUAL + LONG
+    known = (*USUAL, *LONG, *GROUPS)
     unknown = set(names) - set(known)
     if unknown:
         print(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         return 2
+    wanted = [each for name in names or USUAL for each in GROUPS.get(name, (name,))]
     failed = [
         name
-        for name in names or USUAL
+        for name in wanted
         if subprocess.run([sys.executable, FOLDER / f"{name}.py"], check=False).returncode
     ]
     if failed:

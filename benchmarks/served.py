@@ -12,7 +12,6 @@ All of HTTP is served by segexport's own server: uvicorn with the same settings 
 
 import asyncio
 import json
-import resource
 import sqlite3
 import threading
 import time
@@ -26,6 +25,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from starlette.types import ASGIApp
 
+from apart import peak
 from segexport.http.app import Door, create_app
 from segexport.http.health import Health
 from segexport.http.keys import KeyFile, MasterKey
@@ -47,10 +47,9 @@ _NOBODY = RelayHealth(
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used so far: seconds of its processors, bytes resident now, at most."""
+    """What a process has used so far: seconds of its processors; at most, bytes resident."""
 
     processor: float
-    resident: int
     peak: int
 
 
@@ -67,9 +66,7 @@ class Served:
 
     def usage(self) -> Usage:
         """That of this process, all threads."""
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return Usage(time.process_time(), pages * resource.getpagesize(), peak)
+        return Usage(time.process_time(), peak())
 
 
 @asynccontextmanager

@@ -16,7 +16,14 @@ from typing import Final
 import orjson
 import structlog
 
-from segexport.errors import InvalidRequest, JobNotFound, LeaseLost, Problem, StoreUnavailable
+from segexport.errors import (
+    InvalidRequest,
+    JobNotFound,
+    LeaseLost,
+    Problem,
+    SegexportError,
+    StoreUnavailable,
+)
 from segexport.events.announcement import Voice, announce
 from segexport.events.outbox import OutboxRow
 from segexport.events.record import milliseconds
@@ -124,14 +131,25 @@ class Commands:
         """Accept an export request as a job in state CREATED, announced as `queued`.
 
         `deadline` is the time that this job may take, at most that of all.
-        The same `request_id` within 24 hours answers with the job of the first time.
+        The same `request_id` within 24 hours answers with the job of the first time, also
+        where what it names is gone or out of reach by now.
         Raises `InvalidRequest` with every problem, or `RequestConflict` where the request
         id came with another body before.
         """
-        checked = await asyncio.to_thread(self.check, scope, request)
-        problems = [*request_id_problems(request_id), *checked.problems]
-        if problems:
-            raise InvalidRequest(problems)
+        mark = fingerprint(request)
+        try:
+            checked = await asyncio.to_thread(self.check, scope, request)
+            problems = [*request_id_problems(request_id), *checked.problems]
+            if problems:
+                raise InvalidRequest(problems)
+        except SegexportError:
+            if request_id is None:
+                raise
+            first = await self.store.known(scope, request_id, fingerprint=mark)
+            if first is None:
+                raise
+            log.info("job known by its request id", job_id=first.id)
+            return Submission(first, created=False)
         # Without what is finer than a millisecond: cursors of Experience Platform name a job by
         # that and its id, and are to have the order of lists.
         now = from_micros(1000 * milliseconds(await self.store.now()))
@@ -147,7 +165,7 @@ class Commands:
             ),
             self.voice,
         )
-        submission = await self.store.submit(transition, rows, fingerprint=fingerprint(request))
+        submission = await self.store.submit(transition, rows, fingerprint=mark)
         if submission.created:
             log.info("job submitted", job_id=submission.job.id, **_told(rows))
         else:

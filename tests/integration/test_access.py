@@ -422,6 +422,14 @@ async def test_without_keys_pages_of_other_sites_may_not_ask(
             assert (await client.post(path, json=BODY, headers=headers)).status_code == 403
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5:80", "localhost", "[::1]:8080"])
+async def test_without_keys_this_machine_may_ask_by_any_of_its_names(
+    host: str, open_house: Interfaces
+) -> None:
+    async with httpx.AsyncClient(base_url=open_house.address) as client:
+        assert (await client.get(JOBS, headers={"host": host})).status_code == 200
+
+
 def test_others_are_not_listened_to_until_there_is_a_key(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, http=http_settings(host="0.0.0.0"))
     with pytest.raises(SettingsError, match="segexport keys create"):
@@ -498,6 +506,29 @@ async def test_a_browser_signs_in_to_follow_events(house: Interfaces) -> None:
     assert (elsewhere.status_code, unnamed.status_code) == (403, 400)
     assert jobs.status_code == 403, "a cookie opens the stream and nothing else"
     assert signed_out.status_code == 403
+
+
+async def test_the_log_says_who_has_asked(
+    house: Interfaces, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = house.new_key()
+    head = "".join(f"{name}: {value}\r\n" for name, value in (await _headers(house, key)).items())
+    port = int(house.address.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    # The second one, which says nothing of itself, is waiting while the first is answered.
+    for who in (head, ""):
+        writer.write(f"GET {JOBS} HTTP/1.1\r\nHost: localhost\r\n{who}\r\n".encode())
+    await reader.readuntil(b"HTTP/1.1 200")
+    await reader.readuntil(b"HTTP/1.1 403")
+    writer.close()
+    lines = [line for line in capsys.readouterr().out.splitlines() if f"path={JOBS}" in line]
+    known, unknown = lines
+    assert f"client={key.key.client_id}" in known
+    assert "organization=acme" in known
+    assert "peer=127.0.0.1" in known
+    assert "client=" not in unknown
+    assert "organization=" not in unknown
+    assert "peer=127.0.0.1" in unknown
 
 
 async def test_no_secret_is_logged(house: Interfaces, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from segexport.commands import Commands
 from segexport.http.experience_platform_api import CANCELLING, ENDED
 from segexport.jobs import job as steps
+from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import DataFile
 from segexport.store.store import FinishedPart, FinishedPiece, Lease
-from support.interfaces import BODY, JOBS, Interfaces
+from support.interfaces import BODY, JOBS, Interfaces, OpenPlace, serving
 from support.job_stories import advanced, initialize, publish, start
 from support.waiting import until
 from support.workplace import SCOPE
@@ -249,6 +252,42 @@ async def test_a_job_that_is_being_published_is_too_far_to_be_cancelled(
 # Lists
 
 
+async def test_a_job_that_ends_before_its_cancel_is_not_said_to_be_cancelled(
+    open_house: Interfaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = type(open_house.place.commands)
+    cancel = commands.cancel
+
+    async def cancel_too_late(self: Commands, *args: Any, **options: Any) -> Job:
+        async with open_house.place.working():
+            await ended(client, job["id"])
+        return await cancel(self, *args, **options)
+
+    monkeypatch.setattr(commands, "cancel", cancel_too_late)
+    async with open_house.client() as client:
+        job = await created(client)
+        answer = await client.delete(f"{JOBS}/{job['id']}")
+    assert answer.json() == {"status": True, "message": ENDED}
+
+
+async def test_a_repetition_is_answered_also_when_what_it_names_is_gone(
+    open_place: OpenPlace, people: Path, tmp_path: Path
+) -> None:
+    profiles = tmp_path / "profiles-that-go"
+    profiles.symlink_to(people)
+    place = await open_place(profiles=profiles)
+    named = {"x-request-id": "nightly"}
+    async with serving(place) as house, house.client() as client:
+        first = await client.post(JOBS, json=BODY, headers=named)
+        profiles.unlink()
+        again = await client.post(JOBS, json=BODY, headers=named)
+        other = await client.post(JOBS, json={**BODY, "fields": "x"}, headers=named)
+        new = await client.post(JOBS, json=BODY)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert other.status_code == 409
+    assert new.status_code == 503
+
+
 async def test_no_page_skips_or_repeats_a_job_while_new_ones_arrive(
     open_house: Interfaces,
 ) -> None:
@@ -275,6 +314,26 @@ async def test_no_page_skips_or_repeats_a_job_while_new_ones_arrive(
             following = page["link"]["next"] and f"/data/core/ups{page['link']['next']}"
     assert following == ""
     assert seen == list(reversed(there))
+
+
+async def test_the_first_page_has_nothing_of_the_next_millisecond(
+    open_house: Interfaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    async def clock() -> datetime:
+        return now
+
+    monkeypatch.setattr(open_house.place.store, "now", clock)
+    async with open_house.client() as client:
+        first = await created(client)
+        page = (await client.get(JOBS)).json()
+        now += timedelta(milliseconds=1)
+        second = await created(client)
+        again = await client.get(JOBS, params={"offset": page["page"]["pageOffset"]})
+        newest = (await client.get(JOBS)).json()
+    assert [record["id"] for record in again.json()["records"]] == [first["id"]]
+    assert [record["id"] for record in newest["records"]] == [second["id"], first["id"]]
 
 
 async def test_a_list_may_be_filtered_by_status(open_house: Interfaces) -> None:

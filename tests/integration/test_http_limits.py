@@ -2,20 +2,25 @@
 
 import asyncio
 import json
+import resource
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 import structlog
-from starlette.types import Message
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from segexport import service
 from segexport.errors import BrokerUnreachable
+from segexport.http import server
+from segexport.settings import HttpSettings
 from support.interfaces import (
     BODY,
     JOBS,
@@ -132,6 +137,61 @@ async def test_an_answer_that_is_not_taken_is_not_kept(
             await until(is_cut, 20, "the connection is cut off")
 
 
+@pytest.mark.parametrize("left", [30_000, 60_000, 300_000])
+@pytest.mark.parametrize("closing", [b"", b"Connection: close\r\n"])
+async def test_the_end_of_an_answer_has_to_be_taken_too(
+    left: int,
+    closing: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """However little it is, and though the connection is to be closed behind it."""
+    with_any_buffer = server._bound
+
+    def with_a_small_buffer(settings: HttpSettings) -> socket.socket:
+        listener = with_any_buffer(settings)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return listener
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(b"x" * left)(scope, receive, send)
+
+    monkeypatch.setattr(server, "_bound", with_a_small_buffer)
+    async with server.listening(app, HttpSettings(**QUICK)) as address:
+        with socket.socket() as lazy:
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            lazy.connect(("127.0.0.1", int(address.rpartition(":")[2])))
+            lazy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + closing + b"\r\n")
+
+            async def is_cut() -> bool:
+                return "an answer is not taken" in capsys.readouterr().out
+
+            await until(is_cut, 5, "the connection is cut off")
+
+
+@pytest.mark.parametrize("pause", [0.2, 1.0])
+async def test_an_answer_that_is_taken_in_time_leaves_its_connection_open(
+    pause: float, quick: Interfaces
+) -> None:
+    async with connected(quick) as (reader, writer):
+        for _ in range(2):
+            writer.write((HEAD + b"\r\n") * 20)
+            await asyncio.sleep(pause)
+            for _ in range(20):
+                assert b"200 OK" in await reader.readuntil(b'"}')
+
+
+async def test_nonsense_behind_an_answer_is_no_error_of_the_service(
+    quick: Interfaces, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(quick) as (reader, writer):
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b'"}')
+        writer.write(b"nonsense\r\n")
+        assert await ends(reader) == b""
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_an_object_store_that_says_nothing_is_not_waited_for(
     open_place: OpenPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +290,17 @@ async def test_a_head_that_is_too_large_is_refused(complete: bool, quick: Interf
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
 
 
+@pytest.mark.parametrize("target", [b"/" + b"x" * 20_000, b"/livez?" + b"a&" * 10_000])
+async def test_an_address_that_is_too_long_is_refused_and_not_logged(
+    target: bytes, quick: Interfaces, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with connected(quick) as (reader, writer):
+        writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await ends(reader)
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+    assert len(capsys.readouterr().out) < 2_000
+
+
 async def test_there_are_only_so_many_connections(open_place: OpenPlace) -> None:
     async with serving(await open_place(http=http_settings(max_connections=5))) as house:
         async with httpx.AsyncClient(base_url=house.address) as client:
@@ -246,6 +317,41 @@ async def test_there_are_only_so_many_connections(open_place: OpenPlace) -> None
                 return (await another.get("/livez")).status_code == 200
 
         await until(answers, 5, "there is room again")
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """A process that may open hardly more files than it has open already."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 100, before[1])
+    )
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("few_files")
+async def test_connections_leave_the_store_its_files(open_house: Interfaces) -> None:
+    port = int(open_house.address.rpartition(":")[2])
+    async with AsyncExitStack() as opened:
+        for _ in range(150):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            opened.callback(writer.close)
+        async with open_house.client() as client:
+            assert (await client.post(JOBS, json=BODY)).status_code == 200
+
+
+async def test_more_connections_than_files_are_worth_a_warning(
+    open_place: OpenPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    place = await open_place(http=http_settings(max_connections=1_000))
+    with structlog.testing.capture_logs() as logged:
+        async with serving(place):
+            pass
+    (warning,) = (one for one in logged if one["log_level"] == "warning")
+    assert "LimitNOFILE" in warning["event"]
+    assert (warning["max_connections"], warning["open_files"]) == (1_000, 1024)
 
 
 # Telling too much

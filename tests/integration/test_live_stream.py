@@ -302,8 +302,10 @@ async def test_when_the_service_stops_all_streams_end_at_once(
 async def test_streams_end_when_following_fails(store: SqliteStore) -> None:
     broken = Failing("rows_after", RuntimeError("a mistake"), times=1)
     async with serving(Through(store, broken.before)) as service:
-        listener = await service.connect()
-        assert "bye" in [told.event for told in await listener.rest()]
+        with capture_logs() as logged:
+            listener = await service.connect()
+            assert "bye" in [told.event for told in await listener.rest()]
+        assert [one["log_level"] for one in logged if "exc_info" in one] == ["error"]
         with pytest.raises(RuntimeError, match="a mistake"):
             await service.following
 

@@ -201,6 +201,7 @@ async def test_what_is_not_there_is_not_found(open_house: Interfaces) -> None:
         ({"S3UrlPrefix": "exports"}, "S3UrlPrefix"),
         ({"SegmentId": "nope"}, "SegmentId"),
         ({"RoleArn": ""}, "RoleArn"),
+        ({"SegmentVersion": -1}, " SegmentVersion"),
     ],
 )
 async def test_a_request_that_is_wrong_is_a_bad_request(

@@ -31,7 +31,7 @@ from segexport.errors import (
 from segexport.http.auth import ORGANIZATION, SANDBOX
 from segexport.jobs.job import Scope
 from segexport.settings import ClientSettings
-from segexport.settings.kinds import LOOPBACK
+from segexport.settings.kinds import is_loopback
 
 FIRST_CONTACT: Final = 3.0
 """Seconds that a service may take to be there at all, before its address counts as wrong."""
@@ -71,7 +71,7 @@ class Connection:
             timeout=self._timeout,
             verify=_trusting(settings),
             # Proxies of the environment lead to other machines.
-            trust_env=urlsplit(url).hostname not in LOOPBACK,
+            trust_env=not is_loopback(urlsplit(url).hostname),
         )
 
     async def __aenter__(self) -> Self:

@@ -73,7 +73,9 @@ def create_app(
     answering_refusals(app, _answer)
     wired(app, commands, door.gate)
     own.serve_jobs(app)
-    sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=not settings.http.is_loopback)
+    # Browsers keep a secure cookie from a plain address, unless that is this machine's.
+    secure = settings.http.certificate is not None or not settings.http.is_loopback
+    sign_in = SignIn(door.ring, door.tokens, clock=_utc_now, secure=secure)
     sign_in.serve(app)
     health.serve(app)
     stream_limits = StreamLimits.of(settings.http)

@@ -33,7 +33,7 @@ from segexport.http.sigv4 import SignedRequest, verify
 from segexport.http.tokens import Kind, Tokens
 from segexport.jobs.job import Scope
 from segexport.settings import PinpointSettings, Settings
-from segexport.settings.kinds import LOOPBACK
+from segexport.settings.kinds import is_loopback
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -55,7 +55,10 @@ class Caller:
 
 
 class Gate:
-    """Lets callers in, and counts them against the rate of their organization."""
+    """Lets callers in, and counts them against the rate of their organization.
+
+    Whatever is logged about their requests from then on says who they are.
+    """
 
     def __init__(
         self,
@@ -185,6 +188,10 @@ class Gate:
         return key
 
     def _let_in(self, caller: Caller) -> Caller:
+        client = {"client": caller.key.client_id} if caller.key else {}
+        structlog.contextvars.bind_contextvars(
+            organization=caller.scope.organization, sandbox=caller.scope.sandbox, **client
+        )
         self._rates.take(caller.scope.organization)
         return caller
 
@@ -240,6 +247,6 @@ def _require_names(scope: Scope) -> None:
 def _is_loopback(address: str) -> bool:
     url = address if "://" in address else f"//{address}"
     try:
-        return urlsplit(url).hostname in LOOPBACK
+        return is_loopback(urlsplit(url).hostname)
     except ValueError:
         return False

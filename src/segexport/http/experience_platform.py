@@ -34,7 +34,7 @@ from segexport.http.wiring import (
     wired,
 )
 from segexport.jobs.job import Scope
-from segexport.jobs.lifecycle import STATES
+from segexport.jobs.lifecycle import STATES, JobState
 from segexport.jobs.request import parse_request
 
 GATEWAY_CODES: Final[Mapping[AccessFault, str]] = MappingProxyType(
@@ -131,7 +131,9 @@ async def _get(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response
 async def _cancel(job_id: JobId, caller: Bearer, commands: TheCommands) -> Response:
     number = job_number(job_id)
     ended = (await commands.store.get(caller.scope, number)).is_terminal
-    await commands.cancel(caller.scope, number)
+    job = await commands.cancel(caller.scope, number)
+    # Meanwhile it may have come to another end.
+    ended |= job.is_terminal and job.state is not JobState.CANCELLED
     return JSONResponse({"status": True, "message": api.ENDED if ended else api.CANCELLING})
 
 
@@ -163,8 +165,8 @@ def _page(
         query = {"limit": limit, "offset": place_of(shown[-1].job)}
         following = f"{api.JOBS}/?{urlencode(query | ({'status': status} if status else {}))}"
     if not offset:
-        # Just before the first job: gives this page again, whatever has been created since.
-        offset = f"{milliseconds(shown[0].job.created_at) + 1}_0" if shown else ""
+        # No job, so it is the end of a millisecond: gives this page again, whatever comes later.
+        offset = f"{milliseconds(shown[0].job.created_at)}_0" if shown else ""
     return PlatformJobs.model_construct(
         records=tuple(platform_job(one, commands.voice) for one in shown),
         page=Page.model_construct(page_offset=offset, page_size=limit),

@@ -122,7 +122,7 @@ _PAGE: Final = {
     "page": {
         "sortField": "createdTime",
         "sort": "desc",
-        "pageOffset": "1767225600001_0",
+        "pageOffset": "1767225600000_0",
         "pageSize": 1,
     },
     "link": {"next": "/export/jobs/?limit=1&offset=1767225600000_4711081512342323"},

@@ -21,10 +21,12 @@ from segexport.settings import HttpSettings
 log: Final = structlog.stdlib.get_logger(__name__)
 
 MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request's headers."""
+"""Bytes of what a request is aimed at, and of its headers."""
 DISCARDED: Final = 16 * 1024 * 1024
 """Bytes beyond the limit of a body that are read and thrown away, so that its sender comes to
 reading the answer."""
+MAX_LOGGED: Final = 1024
+"""Bytes of a path that the log shows."""
 REQUEST_ID: Final = "x-request-id"
 QUIET: Final = frozenset({"/livez", "/readyz"})
 """Paths that are asked for so often that their log lines are for debugging only."""
@@ -52,9 +54,10 @@ class Limits:
         self._app = app
         self._max_body = settings.max_body_bytes
         self._body_timeout = settings.body_timeout.total_seconds()
-        self._headers = {**_SECURITY}
+        always = {**_SECURITY}
         if settings.certificate:
-            self._headers["Strict-Transport-Security"] = _ONLY_TLS
+            always["Strict-Transport-Security"] = _ONLY_TLS
+        self._headers = Headers(always).raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -70,14 +73,16 @@ class Limits:
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 headers = MutableHeaders(scope=message)
+                said = {name for name, _ in headers.raw}
+                headers.raw.extend(header for header in self._headers if header[0] not in said)
                 headers[REQUEST_ID] = request_id
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
                 if "transfer-encoding" in given and "content-length" in given:
                     # Somebody before us may have gone by the other one (RFC 9112, section 6.1).
                     headers["Connection"] = "close"
             await send(message)
 
+        # A request that was sent behind another one begins in its context.
+        structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             app = self._app if _head(scope) <= MAX_HEAD else _head_too_large
             try:
@@ -91,8 +96,9 @@ class Limits:
                 "request",
                 method=scope["method"],
                 # Still encoded: whatever a client has put into it shows as plain letters.
-                path=scope["raw_path"].decode("latin-1"),
+                path=scope["raw_path"][:MAX_LOGGED].decode("latin-1"),
                 status=status,
+                peer=(scope.get("client") or ("",))[0],
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
 
@@ -134,12 +140,13 @@ class Limits:
 
 
 def _head(scope: Scope) -> int:
-    return sum(len(name) + len(value) for name, value in scope["headers"])
+    target = len(scope["raw_path"]) + len(scope["query_string"])
+    return target + sum(len(name) + len(value) for name, value in scope["headers"])
 
 
 async def _head_too_large(scope: Scope, receive: Receive, send: Send) -> None:
     answer = PlainTextResponse(
-        f"the headers have more than {MAX_HEAD} bytes", 431, {"Connection": "close"}
+        f"address and headers have more than {MAX_HEAD} bytes", 431, {"Connection": "close"}
     )
     await answer(scope, receive, send)
 

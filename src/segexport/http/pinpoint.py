@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from segexport.commands import Commands, JobStatus
-from segexport.errors import InvalidRequest, JobNotFound, Problem
+from segexport.errors import InvalidRequest, Problem
 from segexport.http import pinpoint_api as api
 from segexport.http.auth import Caller, Gate
 from segexport.http.bodies import read_json
@@ -26,7 +26,7 @@ from segexport.http.pinpoint_job import (
     jobs_page,
     platform_request,
 )
-from segexport.http.places import place_named, place_of
+from segexport.http.places import job_number, place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.replay import Calls
 from segexport.http.sigv4 import SignedRequest
@@ -50,11 +50,12 @@ ERROR_TYPES: Final[Mapping[HTTPStatus, str]] = MappingProxyType(
 InternalServerErrorException."""
 
 _SERVER_ERRORS: Final = HTTPStatus.INTERNAL_SERVER_ERROR
-_JOB_ID: Final = re.compile(r"\d{1,16}", re.ASCII)
 _SIGNATURE: Final = re.compile(r"Signature=([0-9a-f]{64})")
 _NAMES: Final = {
     "pinpoint.roleArn": "RoleArn",
     "pinpoint.s3UrlPrefix": "S3UrlPrefix",
+    "pinpoint.segmentId": "SegmentId",
+    "pinpoint.segmentVersion": "SegmentVersion",
     "filter.segments.0.segmentId": "SegmentId",
 }
 """Where a problem of the platform's request stands in Pinpoint's."""
@@ -119,9 +120,7 @@ async def _get(
     caller: Signer,
     commands: TheCommands,
 ) -> Response:
-    if not _JOB_ID.fullmatch(job_id):
-        raise JobNotFound(f"there is no export job {job_id[:32]!r}")
-    status = await commands.status(caller.scope, int(job_id))
+    status = await commands.status(caller.scope, job_number(job_id))
     return _json(in_json(export_job(status, application_id)))
 
 

@@ -1,11 +1,14 @@
 """Listening: uvicorn, with a time limit on whatever a client may leave half done."""
 
 import asyncio
+import resource
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+import h11
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
@@ -22,6 +25,8 @@ KEEP_ALIVE: Final = 75
 """Seconds that a connection may be idle between two requests."""
 BACKLOG: Final = 1024
 """Connections that wait to be accepted."""
+OTHER_FILES: Final = 512
+"""Files that the rest of the process may have open, beside connections: store, exports, brokers."""
 
 
 @asynccontextmanager
@@ -31,6 +36,7 @@ async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
     At its end, open requests have `settings.grace` to be answered. Raises `SettingsError` if
     the address cannot be taken, or the certificate cannot be used.
     """
+    _make_room(settings.max_connections)
     server = _Server(_config(app, settings))
     listener = _bound(settings)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -45,6 +51,25 @@ async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
         await serving
         for connection in list(server.server_state.connections):
             connection.transport.abort()
+
+
+def _make_room(connections: int) -> None:
+    """Let the process have so many files open: what is usual is fewer, and meant to be raised.
+
+    Otherwise connections would take from the store and from exports what these cannot do without.
+    """
+    wanted = connections + OTHER_FILES
+    given = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, most = (sys.maxsize if each == resource.RLIM_INFINITY else each for each in given)
+    if wanted > most:
+        log.warning(
+            "more connections are allowed than files may be open: lower http.max_connections, or "
+            "raise the limit of open files (ulimit -Hn, LimitNOFILE)",
+            max_connections=connections,
+            open_files=most,
+        )
+    if soft < min(wanted, most):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most), given[1]))
 
 
 def _bound(settings: HttpSettings) -> socket.socket:
@@ -108,7 +133,8 @@ class _Server(uvicorn.Server):
 class _Connection(Connection):
     """Closes a connection on which a request does not arrive, or an answer is not taken.
 
-    uvicorn itself only limits how long a connection may be silent between two requests.
+    uvicorn itself only limits how long a connection may be silent between two requests. One
+    that it is told to close it keeps until all is sent.
     """
 
     def __init__(self, settings: HttpSettings, **options: Any) -> None:
@@ -137,11 +163,35 @@ class _Connection(Connection):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._is_taken()
         self._departure = self.loop.call_later(self._patience, self._give_up)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._is_taken()
+        self._await_the_rest(self.cycle)
+
+    def on_response_complete(self) -> None:
+        answered: RequestResponseCycle = self.cycle
+        super().on_response_complete()
+        if self._departure is None:
+            self._await_the_rest(answered)
+
+    def _await_the_rest(self, cycle: RequestResponseCycle) -> None:
+        """Of a complete answer: it may be too little for writing to pause."""
+        if cycle.response_complete and self.transport.get_write_buffer_size():
+            self._departure = self.loop.call_later(self._patience, self._miss_the_rest, cycle)
+
+    def _miss_the_rest(self, cycle: RequestResponseCycle) -> None:
+        self._departure = None
+        if self.cycle is cycle and self.transport.get_write_buffer_size():
+            self._give_up()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state is h11.IDLE:
+            super().send_400_response(msg)
+        else:  # an answer has begun, and there cannot be another one
+            self.transport.abort()
 
     def _give_up(self) -> None:
         log.info("an answer is not taken: its connection is cut off")

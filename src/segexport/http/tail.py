@@ -53,6 +53,10 @@ class Tail:
         """Follow the store until `close`. However it ends, the streams end with it."""
         try:
             await race(self._follow(), self._closing.wait())
+        except Exception:
+            # Whoever has started this may look at what became of it when the service stops.
+            log.exception("event streams end, and begin again with the service only")
+            raise
         finally:
             self._end()
 

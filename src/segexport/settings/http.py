@@ -3,13 +3,20 @@
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from segexport.settings.kinds import Duration, FolderName, Section, Size, bytes_of, is_safe_url
+from segexport.settings.kinds import (
+    Duration,
+    FolderName,
+    Section,
+    Size,
+    bytes_of,
+    is_loopback,
+    is_safe_url,
+)
 
 S3: Final = "s3"
 """The destination of an application that is the S3 of the `s3` settings."""
@@ -90,10 +97,7 @@ class HttpSettings(Section):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def max_body_bytes(self) -> int:

@@ -3,14 +3,12 @@
 import re
 from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-"""This machine, as URLs name it."""
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", max_length=128)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,240}$")]
@@ -49,6 +47,14 @@ def bytes_of(size: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** (1 + "KMGT".index(unit)))
 
 
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine alone: localhost, or an address such as 127.0.0.1."""
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 def is_safe_url(url: str) -> bool:
     """Whether what is sent there cannot be read on its way: https, or http on loopback."""
     try:
@@ -56,7 +62,7 @@ def is_safe_url(url: str) -> bool:
         host, _ = parts.hostname, parts.port
     except ValueError:
         return False
-    return (parts.scheme == "https" and bool(host)) or (parts.scheme == "http" and host in LOOPBACK)
+    return bool(host) if parts.scheme == "https" else parts.scheme == "http" and is_loopback(host)
 
 
 class Section(BaseModel):

@@ -25,6 +25,9 @@ from segexport.store.store import FinishedPart, FinishedPiece
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
+_SHORT: Final = 4096
+"""Characters of a request that is kept, so that all that are kept take some megabytes."""
+
 FIXED_COLUMNS: Final = (
     "id",
     "organization",
@@ -155,7 +158,7 @@ def read_job(values: Sequence[Any]) -> Job:
         return Job(
             id=job_id,
             scope=_scope(organization, sandbox),
-            request=ExportRequest.model_validate_json(request),
+            request=_request(request),
             request_id=request_id,
             state=JobState(state),
             created_at=from_micros(created_at),
@@ -281,6 +284,18 @@ def require_matching(transition: Transition, rows: Sequence[OutboxRow]) -> None:
         )
     if transition.milestone is not None and not rows:
         raise ValueError(f"job {job.id}: '{transition.milestone}' must be announced by a row")
+
+
+def _request(text: str) -> ExportRequest:
+    """Parsed once where it is short: it never changes, and who waits for a job asks often."""
+    return _kept_request(text) if len(text) <= _SHORT else _parsed_request(text)
+
+
+def _parsed_request(text: str) -> ExportRequest:
+    return ExportRequest.model_validate_json(text)
+
+
+_kept_request: Final = lru_cache(maxsize=1024)(_parsed_request)
 
 
 @lru_cache(maxsize=1024)

@@ -142,6 +142,13 @@ class JobStore(Protocol):
         """
         ...
 
+    async def known(self, scope: Scope, request_id: str, *, fingerprint: str) -> Job | None:
+        """The job that `submit` would give for this request id without storing anything.
+
+        Raises `RequestConflict` as it does.
+        """
+        ...
+
     async def commit(self, transition: Transition, rows: Sequence[OutboxRow]) -> None:
         """Store a job's next state together with its event rows, or neither.
 

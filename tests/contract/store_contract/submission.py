@@ -73,6 +73,18 @@ class SubmissionContract(Suite):
             await store.submit(other, rows, fingerprint="g")
         assert [job.id for job in await store.jobs(SCOPE)] == [first.id]
 
+    async def test_a_request_id_says_which_job_it_has_made(
+        self, store: Store, database: Database
+    ) -> None:
+        first = await advanced(store, await submitted(store, request_id="r"), steps.claim)
+        assert await store.known(SCOPE, "r", fingerprint="f") == first
+        assert await store.known(SCOPE, "q", fingerprint="f") is None
+        assert await store.known(Scope("zenith", "prod"), "r", fingerprint="f") is None
+        with pytest.raises(RequestConflict, match=f"'r'.*{first.id}"):
+            await store.known(SCOPE, "r", fingerprint="g")
+        database.advance(timedelta(hours=24) + SECOND)
+        assert await store.known(SCOPE, "r", fingerprint="f") is None
+
     async def test_scopes_do_not_share_request_ids(self, store: Store) -> None:
         for scope in (SCOPE, Scope("acme", "stage"), Scope("zenith", "prod")):
             transition, rows = new_job(scope=scope, request_id="r")

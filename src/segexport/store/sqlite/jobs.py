@@ -100,23 +100,39 @@ def submit(
 ) -> Submission:
     """Store a new job, unless its request id is known."""
     job = transition.after
-    key = (job.scope.organization, job.scope.sandbox, job.request_id)
-    known = connection.execute(
-        _KNOWN_REQUEST, (*key, columns.to_micros(now - REQUEST_IDS_KEPT))
-    ).fetchone()
-    if known is not None:
-        job_id, known_fingerprint = known
-        if known_fingerprint != fingerprint:
-            raise RequestConflict(
-                f"request id {job.request_id!r} was used for job {job_id} with another body; "
-                "send that body again, or take a new request id"
-            )
-        return Submission(get(connection, job.scope, job_id), created=False)
+    first = known(connection, job.scope, job.request_id, fingerprint, now)
+    if first is not None:
+        return Submission(first, created=False)
     connection.execute(_INSERT_JOB, columns.fixed_values(job) + columns.changing_values(job))
     connection.executemany(_NAME_SEGMENT, columns.segment_values(job))
+    key = (job.scope.organization, job.scope.sandbox, job.request_id)
     connection.execute(_REMEMBER_REQUEST, (*key, fingerprint, job.id, columns.to_micros(now)))
     _insert_rows(connection, rows)
     return Submission(job, created=True)
+
+
+def known(
+    connection: sqlite3.Connection, scope: Scope, request_id: str, fingerprint: str, now: datetime
+) -> Job | None:
+    """The job that was submitted with a request id lately."""
+    found = connection.execute(
+        _KNOWN_REQUEST,
+        (
+            scope.organization,
+            scope.sandbox,
+            request_id,
+            columns.to_micros(now - REQUEST_IDS_KEPT),
+        ),
+    ).fetchone()
+    if found is None:
+        return None
+    job_id, known_fingerprint = found
+    if known_fingerprint != fingerprint:
+        raise RequestConflict(
+            f"request id {request_id!r} was used for job {job_id} with another body; "
+            "send that body again, or take a new request id"
+        )
+    return get(connection, scope, job_id)
 
 
 def commit(

@@ -130,6 +130,12 @@ class SqliteStore:
             lambda connection: jobs.submit(connection, transition, rows, fingerprint, self._clock())
         )
 
+    async def known(self, scope: Scope, request_id: str, *, fingerprint: str) -> Job | None:
+        """The job of a request id."""
+        return await self._readers.run(
+            lambda connection: jobs.known(connection, scope, request_id, fingerprint, self._clock())
+        )
+
     async def commit(self, transition: Transition, rows: Sequence[OutboxRow]) -> None:
         """Store a job's next state with its event rows, if it is still as `before` says."""
         before, after = transition.before, transition.after
