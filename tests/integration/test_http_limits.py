@@ -482,3 +482,13 @@ async def test_events_are_followed_and_resumed_over_http(open_house: Interfaces)
                 if line.startswith("data: ") and str(second["id"]) in line:
                     break
                 assert str(job["id"]) not in line
+
+
+def test_an_answer_does_not_wait_until_its_beginning_is_acknowledged() -> None:
+    with (
+        server._bound(HttpSettings(port=0)) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -15,9 +15,7 @@ from contract.store_contract.suite import (
     Suite,
     claimed,
 )
-from segexport.errors import (
-    LeaseLost,
-)
+from segexport.errors import JobNotFound, LeaseLost
 from segexport.jobs import job as steps
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState
@@ -263,6 +261,19 @@ class PieceContract(Suite):
         }
         assert await store.failures(asked) == {second.id: [failure]}
         assert (await store.work([]), await store.failures([])) == ({}, {})
+
+    async def test_a_job_is_read_with_what_is_done_for_it(self, store: Store) -> None:
+        await submitted(store)
+        job, lease = await claimed(store)
+        assert await store.status(SCOPE, job.id) == (job, Work(), ())
+        failure = Failure(piece=1, attempt=1, failed_at=NOON, message="it hurts")
+        await store.save_piece(lease, _piece(0, epoch=1))
+        await store.save_failure(lease, failure)
+        renewed = await store.renew(lease, LEASE, progress=0.5)
+        done = Work(progress=0.5, pieces=[_piece(0, epoch=1)])
+        assert await store.status(SCOPE, job.id) == (renewed, done, [failure])
+        with pytest.raises(JobNotFound):
+            await store.status(Scope("another", SCOPE.sandbox), job.id)
 
 
 class CapacityContract(Suite):
