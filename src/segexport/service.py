@@ -22,10 +22,6 @@ from segexport.exports.interruption import within
 from segexport.exports.outlets import Outlets
 from segexport.exports.plan import check_request, resolve_policy
 from segexport.exports.worker import worker_of
-from segexport.http.app import Door, create_app
-from segexport.http.health import Health
-from segexport.http.server import listening
-from segexport.http.tail import Tail
 from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest
 from segexport.kafka import ensure_topics
@@ -38,8 +34,6 @@ from segexport.relay.transactional import TransactionalPublisher
 from segexport.settings import KafkaSettings, Settings
 from segexport.store.sqlite import SqliteStore
 
-HTTP_ADDRESS: Final = "http-address"
-"""The file, in the data folder, that says where a running service listens."""
 PATIENCE: Final = 5.0
 """Seconds that an object store has to answer whoever waits for a request to be accepted."""
 
@@ -180,26 +174,17 @@ def _log_serving(settings: Settings, name: str, parts: Parts) -> None:
 
 @asynccontextmanager
 async def _interfaces(settings: Settings, parts: Parts, relay: Relay) -> AsyncIterator[str]:
-    """The HTTP interfaces; gives their address, which is also in a file of the data folder."""
-    door = Door.of(settings)
-    tail = Tail(parts.store, door.cursors)
-    health = Health(relay.health, lambda: not parts.relay.done())
-    app = create_app(settings, commands_of(settings, parts.store), door, tail, health)
-    following = asyncio.create_task(tail.run())
-    told = settings.data / HTTP_ADDRESS
-    try:
-        async with listening(app, settings.http) as address:
-            told.write_text(address)
-            try:
-                yield address
-            finally:
-                # The server waits for open answers, and streams have no end of their own.
-                await tail.close()
-    finally:
-        with suppress(OSError):
-            told.unlink()
-        await tail.close()
-        await following
+    # Here and not above: most commands serve nothing, and need not wait for FastAPI.
+    from segexport.http.interfaces import interfaces  # noqa: PLC0415
+
+    async with interfaces(
+        settings,
+        parts.store,
+        commands_of(settings, parts.store),
+        relay=relay.health,
+        is_relaying=lambda: not parts.relay.done(),
+    ) as address:
+        yield address
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segexport.service import HTTP_ADDRESS
+from segexport.http.interfaces import ADDRESS
 from support.waiting import wait_until
 
 _COMMAND = (sys.executable, "-m", "segexport")
@@ -86,4 +86,4 @@ class Segexport:
     def address(self) -> str:
         """Where the running service listens, such as `http://127.0.0.1:41231`."""
         data = self.folder / self.environment.get("SEGEXPORT_DATA", ".segexport")
-        return (data / HTTP_ADDRESS).read_text()
+        return (data / ADDRESS).read_text()

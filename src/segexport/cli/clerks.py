@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from segexport.clerk import Clerk, LocalClerk
-from segexport.client import Connection, RemoteClerk
 from segexport.jobs.job import Scope
 from segexport.service import open_commands
 from segexport.settings import Settings
@@ -23,5 +22,8 @@ async def open_clerk(settings: Settings) -> AsyncIterator[Clerk]:
         async with open_commands(settings) as commands:
             yield LocalClerk(commands, scope)
     else:
+        # Here and not above: whoever asks the store here need not wait for httpx.
+        from segexport.client import Connection, RemoteClerk  # noqa: PLC0415
+
         async with Connection(url, settings.client, scope) as connection:
             yield RemoteClerk(connection)
