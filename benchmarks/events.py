@@ -24,7 +24,7 @@ from segexport.events.xdm import Document
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job, Scope, Transition
 from segexport.jobs.publication import Counts, DiscardFile, Publication, PublishedBatch
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 
 STORE = UUID("6c2c1c40-5d3b-4b0a-9a3f-0f6f3a1d2e01")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -16,7 +16,8 @@ from segexport.commands import Commands
 from segexport.exports.worker import worker_of
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 from segexport.profiles.snapshots import SegmentSize
 from segexport.service import commands_of, open_store, voice_of
 from segexport.settings import Settings

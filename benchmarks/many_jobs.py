@@ -26,7 +26,7 @@ from calls import body
 from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope
 from segexport.jobs.publication import Counts, DataFile, Publication, PublishedBatch
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.store import rows as columns
 from segexport.store.migrations import HEAD
 from segexport.store.sqlite import SqliteStore

@@ -27,7 +27,7 @@ from segexport.commands import random_job_id
 from segexport.events.outbox import OutboxRow
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Scope, Step, Transition
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.store import rows as columns
 from segexport.store.sqlite import SqliteStore, file
 

@@ -30,7 +30,8 @@ from segexport.events.record import milliseconds
 from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Step
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.request import MAX_NAME, ExportRequest
+from segexport.jobs.request import ExportRequest
+from segexport.jobs.values import MAX_NAME
 from segexport.store.rows import from_micros
 from segexport.store.store import Failure, FinishedPiece, JobStore, Submission, Work
 

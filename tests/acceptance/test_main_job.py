@@ -16,7 +16,7 @@ from segexport.events.vocabulary import SEGMENT_EXPORT_JOB
 from segexport.exports.dataset import Datasets
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.service import Parts, commands_of, running
 from segexport.settings import KafkaSettings, Settings
 from support.deliveries import delivered, require_same, sent_by

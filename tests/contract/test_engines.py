@@ -28,7 +28,8 @@ from segexport.exports.engines import duckdb as duckdb_engine
 from segexport.exports.engines.duckdb import DuckDBEngine
 from segexport.exports.engines.spark import SparkEngine
 from segexport.exports.plan import plan_export, resolve_policy, upper_bound
-from segexport.jobs.request import ExportRequest, FileFormat, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest, FileFormat
 from segexport.profiles.catalogue import (
     BUILT_IN,
     TIMESTAMP_ORDERED,

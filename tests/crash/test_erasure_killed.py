@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from segexport.exports.instances import Instances
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.profiles.snapshots import ProfileStore
 from segexport.profiles.subjects import Identity as Wanted
 from segexport.sql import parquet

@@ -31,7 +31,8 @@ from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts, Publication, PublishedBatch
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 from segexport.store.sqlite import SqliteStore
 from segexport.store.store import Failure, FinishedPart, FinishedPiece, Lease
 

@@ -19,7 +19,7 @@ from segexport.exports.dataset import Batch
 from segexport.exports.on_disk import OnDisk
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from support.people import Identity, Person, write_snapshot
 from support.s3 import Root
 from support.workplace import DATASET, Workplace

@@ -10,7 +10,7 @@ import pytest
 from segexport.cli import main
 from segexport.exports.dataset import Datasets
 from segexport.jobs.job import Scope
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from support.people import Person, write_snapshot
 from support.workplace import Workplace
 

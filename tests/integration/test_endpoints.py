@@ -14,7 +14,8 @@ from segexport.exports.outlets import Outlets
 from segexport.jobs.job import FaultKind, Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 from segexport.settings import S3Settings
 from segexport.settings.http import ApplicationSettings, PinpointSettings
 from support.endpoints import (

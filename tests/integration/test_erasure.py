@@ -22,7 +22,7 @@ from segexport.exports.instances import Instances
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.profiles.erasure import _holds
 from segexport.profiles.snapshots import ProfileStore, Snapshot
 from segexport.profiles.subjects import Identity as Wanted

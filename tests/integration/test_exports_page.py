@@ -11,7 +11,7 @@ import pytest
 
 from segexport.exports.dataset import Batch
 from segexport.jobs.job import Scope
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from support.people import Person, write_snapshot
 from support.s3 import KEY, SECRET, Bucket
 from support.workplace import Workplace

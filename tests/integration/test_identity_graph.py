@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexport.errors import GraphContradiction
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.profiles import builder
 from segexport.profiles.definitions import define_segment
 from segexport.profiles.evaluation import evaluate

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segexport.jobs.request import MAX_NAME
+from segexport.jobs.values import MAX_NAME
 from segexport.profiles.attributes import MAX_NAMES
 from segexport.profiles.builder import FRAGMENTS_PER_BUCKET
 from segexport.profiles.fragments import RESERVED, STATUSES, UPDATE_TIMES

@@ -21,7 +21,7 @@ from segexport.exports.workbench import Workbench
 from segexport.jobs.job import FaultKind, Job
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.profiles.builder import Resources
 from support.people import write_snapshot
 from support.plain_export import plain_export

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from segexport.cli import main
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.profiles.catalogue import BUILT_IN, Merging, open_catalogue
 from segexport.profiles.predicate import MAX_DEPTH, MAX_LENGTH
 from segexport.profiles.snapshots import Attribute, ProfileStore

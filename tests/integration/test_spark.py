@@ -17,7 +17,7 @@ from segexport.exports.engines import spark_cluster
 from segexport.exports.engines.choice import engine_of
 from segexport.jobs.job import FaultKind, Job
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.profiles.builder import Resources
 from segexport.profiles.sample import build_sample, sample_segments
 from segexport.settings import ExportSettings, Settings

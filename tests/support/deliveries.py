@@ -21,7 +21,8 @@ from segexport.events.record import record_of, store_source
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 from segexport.relay.publisher import Publisher
 from segexport.relay.relay import Relay
 from segexport.relay.transactional import TransactionalPublisher

@@ -24,7 +24,8 @@ from segexport.events.vocabulary import (
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Scope, Transition
 from segexport.jobs.publication import Counts, DiscardFile, Publication, PublishedBatch
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 STORE = UUID("6c2c1c40-5d3b-4b0a-9a3f-0f6f3a1d2e01")

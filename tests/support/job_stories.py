@@ -10,7 +10,8 @@ from segexport.events.outbox import OutboxRow
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Scope, Step, Transition
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 from segexport.store.store import JobStore
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

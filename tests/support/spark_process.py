@@ -21,7 +21,7 @@ from segexport.errors import EngineError
 from segexport.exports.engines.duckdb import DuckDBEngine
 from segexport.exports.engines.spark import SparkEngine
 from segexport.exports.plan import plan_export
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.profiles.catalogue import TIMESTAMP_ORDERED
 from segexport.settings import SparkSettings
 from support.people import Person, write_snapshot

@@ -22,7 +22,7 @@ from segexport.http.cursor import Cursor, Cursors
 from segexport.http.live import EventStream, StreamLimits
 from segexport.http.tail import CAPACITY, Tail
 from segexport.jobs.job import Scope
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.store.sqlite import SqliteStore
 from support.waiting import until
 

@@ -12,7 +12,7 @@ from segexport.events.vocabulary import EventCode
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Scope, Step, Transition
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 
 STORE = UUID("6b1f5f0e-7f9a-4c36-9d0b-2f6f3b0f4f11")
 SCOPE = Scope("acme", "prod")

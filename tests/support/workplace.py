@@ -20,7 +20,8 @@ from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker, worker_of
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 from segexport.profiles import subjects
 from segexport.profiles.builder import Resources
 from segexport.profiles.snapshots import ProfileStore

@@ -8,7 +8,8 @@ import pytest
 from segexport.errors import DatasetError, SettingsError
 from segexport.exports.outlets import Outlets
 from segexport.jobs.job import Scope
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 from segexport.settings import Settings, load_settings
 from segexport.settings.http import ApplicationSettings, PinpointSettings
 

@@ -19,7 +19,8 @@ from segexport.exports.plan import (
     resolve_policy,
     upper_bound,
 )
-from segexport.jobs.request import ExportRequest, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest
 from segexport.profiles.catalogue import (
     BUILT_IN,
     TIMESTAMP_ORDERED,

@@ -9,7 +9,8 @@ import jsonschema_rs
 import pytest
 
 from segexport.errors import InvalidRequest
-from segexport.jobs.request import MAX_SEGMENTS, ExportRequest, SegmentStatus, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import MAX_SEGMENTS, ExportRequest, SegmentStatus
 
 
 def body(**changes: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from segexport.exports.dataset import Datasets
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState, Milestone
 from segexport.jobs.publication import Counts
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 from segexport.profiles.builder import Resources
 from segexport.profiles.sample import build_sample
 from segexport.service import commands_of, running

@@ -25,7 +25,8 @@ from segexport.cli.present import (
 )
 from segexport.errors import InvalidRequest, Problem
 from segexport.jobs.lifecycle import JobState, states_named
-from segexport.jobs.request import ExportRequest, FileFormat, parse_request
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest, FileFormat
 from segexport.settings import load_settings
 
 EXIT_JOB_FAILED = 1

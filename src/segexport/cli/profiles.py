@@ -22,7 +22,7 @@ from rich.table import Table
 
 from segexport.cli.app import app
 from segexport.cli.present import OutputFormat, out, print_json, print_table
-from segexport.jobs.request import moment
+from segexport.jobs.values import moment
 from segexport.profiles import builder
 from segexport.profiles.builder import Resources
 from segexport.profiles.fragments import UPDATE_TIMES

@@ -35,7 +35,7 @@ from segexport.http.wiring import (
 )
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import STATES, JobState
-from segexport.jobs.request import parse_request
+from segexport.jobs.reading import parse_request
 
 GATEWAY_CODES: Final[Mapping[AccessFault, str]] = MappingProxyType(
     {

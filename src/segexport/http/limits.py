@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segexport.errors import BodyTooLarge, BodyTooLate, TooManyRequests
 from segexport.http.target import in_origin_form
-from segexport.jobs.request import MAX_NAME
+from segexport.jobs.values import MAX_NAME
 from segexport.settings import HttpSettings
 
 log: Final = structlog.stdlib.get_logger(__name__)

@@ -18,7 +18,8 @@ from segexport.http.places import job_number, place_named, place_of
 from segexport.http.wiring import DIGITS, Bearer, TheCommands, add_operation, request_id_of
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState, states_named
-from segexport.jobs.request import MAX_NAME, parse_request, problems_of, require_unique_names
+from segexport.jobs.reading import parse_request, problems_of, require_unique_names
+from segexport.jobs.values import MAX_NAME
 
 JobId = Annotated[
     str, Path(alias="id", description="The job.", json_schema_extra={"pattern": "^[0-9]{1,16}$"})

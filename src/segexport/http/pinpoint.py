@@ -32,7 +32,8 @@ from segexport.http.replay import Calls
 from segexport.http.sigv4 import SignedRequest
 from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
-from segexport.jobs.request import MAX_NAME, parse_request, problems_of, require_unique_names
+from segexport.jobs.reading import parse_request, problems_of, require_unique_names
+from segexport.jobs.values import MAX_NAME
 
 INVOCATION_ID: Final = "amz-sdk-invocation-id"
 """AWS's clients keep it while they repeat a call of their own accord."""

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_pascal
 from segexport.commands import JobStatus
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import STATES
-from segexport.jobs.request import Name, RoleArn, S3Prefix, Version
+from segexport.jobs.values import Name, RoleArn, S3Prefix, Version
 
 MAX_FAILURES: Final = 100
 """Failures that are shown."""

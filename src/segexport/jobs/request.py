@@ -10,114 +10,41 @@ A word of the request that is not understood is refused, never ignored: an expor
 silently means something else than it says is worse than none.
 """
 
-import json
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     StringConstraints,
-    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from segexport.errors import InvalidRequest, Problem
+from segexport.jobs.values import (
+    WHOLE,
+    Flag,
+    Moment,
+    Name,
+    Part,
+    PathName,
+    RoleArn,
+    S3Prefix,
+    Version,
+    bounded,
+)
 
-MAX_NAME = 128
-"""Characters in an id, a namespace or a name."""
 MAX_FIELDS = 16_384
 """Characters in the comma-separated list of fields."""
 MAX_SEGMENTS = 500
 """Segments in one request."""
 MAX_STATUSES = 10
 """Statuses of one segment, repetitions included."""
-MAX_WORDS = 100
-"""Words in one part of a request; far more than there are."""
-MAX_PROBLEMS = 100
-"""Problems of one request that are told."""
-MAX_ARN = 2_048
-"""Characters in the name of an AWS role, as IAM bounds it."""
-MAX_URL = 1_024
-"""Characters in an S3 URL: a key has no more bytes."""
-
-Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
-]
-"""An identifier that is only ever compared and shown."""
-PathName = Annotated[
-    str, StringConstraints(max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$")
-]
-"""An identifier that also names a folder: letters, digits, `_ . @ -`, not led by a dot."""
-RoleArn = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_ARN, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
-]
-"""The name of an AWS role."""
-
-_S3_URL = r"^s3://[a-z0-9][a-z0-9.-]{1,62}(/(?!\.{1,2}(/|$))[^/?#\x00-\x1f\x7f-\x9f]+)*/?$"
-"""No step of the prefix is empty, or one of `.` and `..`."""
-_RFC_3339 = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
-)
-
-
-def _whole(value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    raise ValueError("must be a whole number")
-
-
-Flag = Annotated[bool, Field(strict=True)]
-"""true or false, and no word or number for them."""
-WHOLE = BeforeValidator(_whole)
-"""A whole number, and no text that looks like one."""
-
-
-def moment(value: object) -> datetime:
-    """A point in time from its RFC 3339 text, in UTC. Raises ValueError."""
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC)
-    if isinstance(value, str) and _RFC_3339.fullmatch(value):
-        try:
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-    raise ValueError("must be an RFC 3339 date-time with an offset, such as 2018-01-01T00:00:00Z")
-
-
-def _prefix(url: str) -> str:
-    if not re.fullmatch(_S3_URL, url):
-        raise ValueError(
-            "give a prefix such as s3://bucket/folder/, with no step that is empty, . or .."
-        )
-    return url if url.endswith("/") else f"{url}/"
-
-
-S3Prefix = Annotated[
-    str,
-    StringConstraints(max_length=MAX_URL),
-    Field(json_schema_extra={"pattern": _S3_URL}),
-    AfterValidator(_prefix),
-]
-"""An S3 URL that ends in a slash."""
-Version = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
-"""The version of a segment."""
-
-Moment = Annotated[datetime, BeforeValidator(moment)]
-"""A point in time, kept in UTC to the microsecond."""
 
 
 def _paths(fields: str) -> tuple[str, ...]:
@@ -125,63 +52,11 @@ def _paths(fields: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for path in paths if path))
 
 
-def _bounded(limit: int) -> BeforeValidator:
-    """Refuse a longer list before any of it is looked at."""
-
-    def check(value: object) -> object:
-        if isinstance(value, list | tuple) and len(value) > limit:
-            raise ValueError(f"has more than {limit} entries")
-        return value
-
-    return BeforeValidator(check)
-
-
 def _require_order(
     start: datetime | None, end: datetime | None, start_name: str, end_name: str
 ) -> None:
     if start is not None and end is not None and start >= end:
         raise ValueError(f"{start_name} must lie before {end_name}")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_left_out(cls, given: object) -> object:
-        # Many clients write null for what they have nothing to say of. A word that is not
-        # known stays, to be refused.
-        if not isinstance(given, Mapping) or None not in given.values():
-            return given
-        if len(given) > MAX_WORDS:
-            raise ValueError(f"has more than {MAX_WORDS} words")
-        known = {field.alias for field in cls.model_fields.values()}
-        return {key: value for key, value in given.items() if value is not None or key not in known}
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        schema = handler(core_schema)
-        if handler.mode == "validation":
-            told = handler.resolve_ref_schema(schema)
-            told["properties"] = {
-                name: part if name in told.get("required", ()) else _or_null(part)
-                for name, part in told["properties"].items()
-            }
-        return schema
-
-
-def _or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
-    """What `_null_is_left_out` means for the schema of something optional."""
-    null = {"type": "null"}
-    if null in schema.get("anyOf", ()):
-        return schema
-    bare = dict(schema)
-    notes = {key: bare.pop(key) for key in ("title", "default") if key in bare}
-    return {"anyOf": [bare, null]} | notes
 
 
 class SegmentStatus(StrEnum):
@@ -197,14 +72,14 @@ _SEVERAL = {"type": "array", "items": _STATUS, "minItems": 1, "maxItems": MAX_ST
 _ONE_OR_SEVERAL = {"anyOf": [_SEVERAL, _STATUS]}
 
 
-class SegmentFilter(_Part):
+class SegmentFilter(Part):
     """One segment of the filter. The namespace is `ups` unless said otherwise."""
 
     segment_id: Name
     segment_ns: Name = "ups"
     status: Annotated[
         tuple[SegmentStatus, ...],
-        _bounded(MAX_STATUSES),
+        bounded(MAX_STATUSES),
         WithJsonSchema(_ONE_OR_SEVERAL, mode="validation"),
     ] = (SegmentStatus.REALIZED,)
 
@@ -222,7 +97,7 @@ class SegmentFilter(_Part):
         return tuple(dict.fromkeys(value))
 
 
-class QualificationTime(_Part):
+class QualificationTime(Part):
     """When a profile came to stand in a segment as asked: `start_time` <= time < `end_time`."""
 
     start_time: Moment | None = None
@@ -234,7 +109,7 @@ class QualificationTime(_Part):
         return self
 
 
-class Filter(_Part):
+class Filter(Part):
     """Which profiles are exported. No segments: every profile of the store.
 
     `from_ingest_timestamp`: only profiles of which something was ingested later than this,
@@ -244,7 +119,7 @@ class Filter(_Part):
     segments: Annotated[
         tuple[SegmentFilter, ...],
         Field(json_schema_extra={"maxItems": MAX_SEGMENTS}),
-        _bounded(MAX_SEGMENTS),
+        bounded(MAX_SEGMENTS),
     ] = ()
     segment_qualification_time: QualificationTime | None = None
     from_ingest_timestamp: Moment | None = None
@@ -264,7 +139,7 @@ class Filter(_Part):
         return self
 
 
-class MergePolicy(_Part):
+class MergePolicy(Part):
     """How fragments of one person become one profile: the id of a policy that is defined.
 
     Without a version the newest one.
@@ -274,7 +149,7 @@ class MergePolicy(_Part):
     version: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
 
 
-class EventFilter(_Part):
+class EventFilter(Part):
     """Events ingested later than `from_ingest_timestamp` and before `to_ingest_timestamp`.
 
     The time of ingestion, not the event's own.
@@ -294,7 +169,7 @@ class EventFilter(_Part):
         return self
 
 
-class EventList(_Part):
+class EventList(Part):
     """The events of each exported profile, as a nested list. Blank `fields`: all of them."""
 
     fields: Annotated[str, StringConstraints(max_length=MAX_FIELDS)] = ""
@@ -306,7 +181,7 @@ class EventList(_Part):
         return _paths(self.fields)
 
 
-class AdditionalFields(_Part):
+class AdditionalFields(Part):
     """What is exported beside the profile's own record."""
 
     event_list: EventList | None = None
@@ -320,7 +195,7 @@ class FileFormat(StrEnum):
     NDJSON_GZ = "ndjson.gz"
 
 
-class Destination(_Part):
+class Destination(Part):
     """The dataset that receives the batch, or with `segment_per_batch` a batch per segment."""
 
     dataset_id: PathName
@@ -348,19 +223,19 @@ class Destination(_Part):
         return schema
 
 
-class EvaluationInfo(_Part):
+class EvaluationInfo(Part):
     """With `segmentation`, the segments are evaluated by their definitions before the export."""
 
     segmentation: Flag = False
 
 
-class SchemaName(_Part):
+class SchemaName(Part):
     """The schema of the destination dataset."""
 
     name: Name = "_xdm.context.profile"
 
 
-class Journey(_Part):
+class Journey(Part):
     """The journey that the audience is exported for.
 
     With it, profiles that the journey could not take become discards: those without an
@@ -375,7 +250,7 @@ class Journey(_Part):
     name: Name | None = None
 
 
-class Pinpoint(_Part):
+class Pinpoint(Part):
     """The Pinpoint export job that the request is: endpoint definitions go to `s3_url_prefix`.
 
     The prefix ends in a slash. `role_arn`, `segment_id` and `segment_version` are kept as
@@ -389,7 +264,7 @@ class Pinpoint(_Part):
     segment_version: Version | None = None
 
 
-class ExportRequest(_Part):
+class ExportRequest(Part):
     """An export request, checked and frozen."""
 
     fields: Annotated[str, StringConstraints(max_length=MAX_FIELDS)] = ""
@@ -436,57 +311,3 @@ class ExportRequest(_Part):
     def document(self) -> dict[str, Any]:
         """The request as the JSON document that it came from, defaults filled in."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def parse_request(document: Mapping[str, Any] | str | bytes) -> ExportRequest:
-    """Read a request from JSON text or from a parsed document.
-
-    Raises `InvalidRequest` with all problems at once, each with its dotted path.
-    """
-    try:
-        if isinstance(document, str | bytes):
-            asked = ExportRequest.model_validate_json(document, by_alias=True, by_name=False)
-            require_unique_names(document)
-            return asked
-        return ExportRequest.model_validate(document, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise InvalidRequest(problems_of(error)) from error
-
-
-def require_unique_names(text: str | bytes) -> None:
-    """Raise `InvalidRequest` where an object of a JSON text, known to be one, has a name twice.
-
-    Of such a pair parsers take the one or the other, and nobody can tell which is meant.
-    """
-    twice: list[str] = []
-
-    def note(pairs: Sequence[tuple[str, Any]]) -> None:
-        found = Counter(name for name, _ in pairs)
-        twice.extend(name for name, times in found.items() if times > 1)
-
-    json.loads(text, object_pairs_hook=note)
-    if twice:
-        raise InvalidRequest([Problem(name, "is there twice; say it once") for name in twice])
-
-
-def problems_of(error: ValidationError) -> Sequence[Problem]:
-    """What pydantic has found, in plain words, each with its path; of very many the first."""
-    problems = [
-        Problem(".".join(str(step) for step in found["loc"]), _in_plain_words(found))
-        for found in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]
-    ]
-    if error.error_count() > MAX_PROBLEMS:
-        problems.append(Problem("", f"and {error.error_count() - MAX_PROBLEMS} more"))
-    return problems
-
-
-def _in_plain_words(found: Mapping[str, Any]) -> str:
-    match found["type"]:
-        case "extra_forbidden":
-            return "not a word of the export request that this version understands; remove it"
-        case "missing":
-            return "is required"
-        case "string_pattern_mismatch":
-            return f"{str(found['input'])[:60]!r} holds characters that are not allowed here"
-        case _:
-            return str(found["msg"]).removeprefix("Value error, ")

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import orjson
 
 from segexport.errors import InvalidDefinition, ProfileStoreError
-from segexport.jobs.request import MAX_NAME
+from segexport.jobs.values import MAX_NAME
 from segexport.profiles.catalogue import (
     BUILT_IN,
     CATALOGUE,

@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from segexport.jobs.request import MAX_NAME
+from segexport.jobs.values import MAX_NAME
 from segexport.profiles.attributes import NAME
 from segexport.profiles.rules import (
     MAX_ID,

@@ -15,7 +15,7 @@ from typing import Final
 import duckdb
 
 from segexport.errors import GraphContradiction
-from segexport.jobs.request import MAX_NAME
+from segexport.jobs.values import MAX_NAME
 from segexport.profiles.rules import MAX_ID, READABLE, Rule, first_broken, not_an_identity, parsed
 from segexport.profiles.snapshots import Snapshot
 from segexport.profiles.sources import place_of

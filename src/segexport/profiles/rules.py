@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from segexport.jobs.request import MAX_NAME
+from segexport.jobs.values import MAX_NAME
 from segexport.sql import literal
 
 MAX_ID: Final = 256
