@@ -3,7 +3,7 @@
 Pages of a hundred, asked of two services whose stores hold so many jobs: the first page, one in
 the middle, one of those that have failed, and one of a segment (as Pinpoint lists it). Every
 page is full; how the stores are made, see `many_jobs.py`. They are kept in `benchmarks/.stores`,
-2 GB, and made anew, in a minute, when the store's schema changes.
+4.3 GB, and made anew, in a minute, when the store's schema changes.
 
     python benchmarks/pages.py [--folder DIR] [--runs N] [--requests N]
 """
