@@ -137,14 +137,13 @@ class Commands:
         Raises `InvalidRequest` with every problem, or `RequestConflict` where the request
         id came with another body before.
         """
-        mark = fingerprint(request)
+        mark, unusable = fingerprint(request), request_id_problems(request_id)
         try:
             checked = await asyncio.to_thread(self.check, scope, request)
-            problems = [*request_id_problems(request_id), *checked.problems]
-            if problems:
+            if problems := [*unusable, *checked.problems]:
                 raise InvalidRequest(problems)
         except SegexportError:
-            if request_id is None:
+            if request_id is None or unusable:
                 raise
             first = await self.store.known(scope, request_id, fingerprint=mark)
             if first is None:
