@@ -28,6 +28,7 @@ from starlette.types import ASGIApp
 from apart import peak
 from segexport.http.app import Door, create_app
 from segexport.http.health import Health
+from segexport.http.interfaces import settled
 from segexport.http.keys import KeyFile, MasterKey
 from segexport.http.server import listening
 from segexport.http.tail import Tail
@@ -85,9 +86,10 @@ async def ours(settings: Settings, key: bool) -> AsyncIterator[Served]:
             health = Health(_relay, _works)
             app = create_app(settings, commands_of(settings, store), door, tail, health)
             following = asyncio.create_task(tail.run())
-            async with listening(app, settings.http) as address:
-                yield Served(address, _shown(door, issued, settings) if issued else {})
-                await tail.close()
+            with settled():
+                async with listening(app, settings.http) as address:
+                    yield Served(address, _shown(door, issued, settings) if issued else {})
+                    await tail.close()
             await following
 
 

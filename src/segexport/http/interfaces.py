@@ -1,8 +1,9 @@
 """All interfaces over one store, from the keys to the address that they listen on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 from segexport.commands import Commands
@@ -37,15 +38,31 @@ async def interfaces(
     following = asyncio.create_task(tail.run())
     told = settings.data / ADDRESS
     try:
-        async with listening(app, settings.http) as address:
-            told.write_text(address)
-            try:
-                yield address
-            finally:
-                # The server waits for open answers, and streams have no end of their own.
-                await tail.close()
+        with settled():
+            async with listening(app, settings.http) as address:
+                told.write_text(address)
+                try:
+                    yield address
+                finally:
+                    # The server waits for open answers, and streams have no end of their own.
+                    await tail.close()
     finally:
         with suppress(OSError):
             told.unlink()
         await tail.close()
         await following
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Keep what is there by now out of garbage collections, until the end of the block.
+
+    It stays as long as the process, and to look through all of it takes tens of milliseconds, in
+    which no request is answered.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
