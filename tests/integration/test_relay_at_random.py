@@ -3,11 +3,13 @@
 import asyncio
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from segexport.errors import JobNotFound
 from segexport.events.record import Record
 from segexport.relay.schedule import Bounds
 from segexport.settings import KafkaSettings
@@ -85,6 +87,7 @@ async def _deliver(
 async def _all_arrived(tape: Tape, store: SqliteStore) -> bool:
     """Ask for a replay of whatever is parked; whether nothing is left."""
     for parked in await store.parked():
-        await store.request_replay(parked.job_id)
+        with suppress(JobNotFound):  # an earlier replay has just come through
+            await store.request_replay(parked.job_id)
     expected = sum(map(len, (await sent_by(store)).values()))
     return len(tape.records) >= expected and not await store.parked()
