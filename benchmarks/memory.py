@@ -27,6 +27,7 @@ from calls import body
 from client import client, request
 from measure import aim, print_header
 from readers import readers
+from segexport.http.interfaces import ADDRESS
 from segexport.service import running
 from segexport.settings import Settings
 from segexport.settings.http import HttpSettings
@@ -58,8 +59,8 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
     with (settings.data / "log").open("a") as lines:
         with redirect_stderr(lines):
             configure_logging(style="json", level=settings.log_level)
-        async with running(settings, http=True) as parts:
-            yield Service(str(parts.address))
+        async with running(settings, http=True):
+            yield Service((settings.data / ADDRESS).read_text())
 
 
 async def measure(folder: Path, minutes: float, streams: int) -> None:

@@ -212,6 +212,13 @@ class Commands:
         job, work, failures = await self.store.status(scope, job_id)
         return _status(job, work, failures, await self.store.now())
 
+    async def answered(self, submission: Submission) -> JobStatus:
+        """The job that answers a submission, and how far it is."""
+        job = submission.job
+        return (
+            JobStatus(job, 0.0, 0) if submission.created else await self.status(job.scope, job.id)
+        )
+
     async def statuses(
         self,
         scope: Scope,
@@ -223,13 +230,9 @@ class Commands:
         limit: int = 100,
     ) -> Sequence[JobStatus]:
         """Jobs and how far they are, newest first; which ones, see `JobStore.jobs`."""
-        return await self._statuses(
-            await self.store.jobs(
-                scope, states=states, started=started, segment=segment, before=before, limit=limit
-            )
+        jobs = await self.store.jobs(
+            scope, states=states, started=started, segment=segment, before=before, limit=limit
         )
-
-    async def _statuses(self, jobs: Sequence[Job]) -> Sequence[JobStatus]:
         failures = await self.store.failures([job.id for job in jobs])
         # What a job has published says all about its pieces.
         running = [job.id for job in jobs if job.state is not JobState.COMPLETED]

@@ -5,8 +5,8 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -119,13 +119,12 @@ async def open_commands(settings: Settings) -> AsyncIterator[Commands]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs: over which store, to which Kafka, and where its HTTP interfaces listen."""
+    """What runs: over which store, to which Kafka."""
 
     store: SqliteStore
     kafka: KafkaSettings
     worker: asyncio.Task[None]
     relay: asyncio.Task[None]
-    address: str | None = None
 
 
 @asynccontextmanager
@@ -150,12 +149,8 @@ async def running(settings: Settings, *, http: bool = False) -> AsyncIterator[Pa
         working = asyncio.create_task(worker.run())
         parts = Parts(store, kafka, working, relaying)
         try:
-            if http:
-                async with _interfaces(settings, parts, relay) as address:
-                    _log_serving(settings, name, parts)
-                    yield replace(parts, address=address)
-            else:
-                _log_serving(settings, name, parts)
+            async with _interfaces(settings, parts, relay) if http else nullcontext():
+                log.info("serving", owner=name, store=str(settings.store_file), topic=kafka.topic)
                 yield parts
         finally:
             log.info("stopping")
@@ -168,23 +163,17 @@ async def running(settings: Settings, *, http: bool = False) -> AsyncIterator[Pa
         log.info("stopped")
 
 
-def _log_serving(settings: Settings, name: str, parts: Parts) -> None:
-    log.info("serving", owner=name, store=str(settings.store_file), topic=parts.kafka.topic)
-
-
-@asynccontextmanager
-async def _interfaces(settings: Settings, parts: Parts, relay: Relay) -> AsyncIterator[str]:
+def _interfaces(settings: Settings, parts: Parts, relay: Relay) -> AbstractAsyncContextManager[str]:
     # Here and not above: most commands serve nothing, and need not wait for FastAPI.
     from segexport.http.interfaces import interfaces  # noqa: PLC0415
 
-    async with interfaces(
+    return interfaces(
         settings,
         parts.store,
         commands_of(settings, parts.store),
         relay=relay.health,
         is_relaying=lambda: not parts.relay.done(),
-    ) as address:
-        yield address
+    )
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from segexport.clerk.clerk import Submitted
 from segexport.clerk.documents import JobDocument
-from segexport.commands import Commands, JobStatus
+from segexport.commands import Commands
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest
@@ -67,6 +67,5 @@ class LocalClerk:
             seen = await self.commands.store.wait_for_change(seen, timedelta(seconds=1))
 
     async def _submitted(self, submission: Submission) -> Submitted:
-        if submission.created:
-            return Submitted(JobDocument.of(JobStatus(submission.job, 0.0, 0)), created=True)
-        return Submitted(await self.status(submission.job.id), created=False)
+        status = await self.commands.answered(submission)
+        return Submitted(JobDocument.of(status), submission.created)

@@ -22,7 +22,6 @@ from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Step
 from segexport.jobs.lifecycle import JobState
-from segexport.profiles.catalogue import open_catalogue
 from segexport.profiles.snapshots import Snapshot
 
 log: Final = structlog.stdlib.get_logger(__name__)
@@ -228,8 +227,8 @@ class Attempt:
         return await self._bench.read(opening)
 
     async def _plan(self, job: Job, snapshot: Snapshot) -> ExportPlan:
-        opening = partial(open_catalogue, self._bench.profiles.folder)
-        policy = resolve_policy(job.request, await self._bench.read(opening))
+        catalogue = await self._bench.read(self._bench.profiles.catalogue)
+        policy = resolve_policy(job.request, catalogue)
         instances = await self._bench.in_thread(partial(self._instances, job))
         return plan_export(job.request, snapshot, policy, pieces=job.pieces, instances=instances)
 

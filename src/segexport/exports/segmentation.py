@@ -7,7 +7,7 @@ from segexport.errors import UnknownSegment
 from segexport.jobs.job import Job
 from segexport.jobs.request import ExportRequest
 from segexport.profiles.builder import Resources
-from segexport.profiles.catalogue import Catalogue, SegmentDefinition, open_catalogue
+from segexport.profiles.catalogue import Catalogue, SegmentDefinition
 from segexport.profiles.evaluation import Evaluation
 from segexport.profiles.snapshots import ProfileStore
 from segexport.settings import ExportSettings
@@ -23,7 +23,7 @@ def evaluation_for(
     """
     return Evaluation(
         profiles.folder,
-        definitions_for(job.request, open_catalogue(profiles.folder)),
+        definitions_for(job.request, profiles.catalogue()),
         now=now,
         resources=Resources(threads=settings.threads, memory_limit=settings.memory_limit),
         job=job.id,

@@ -89,11 +89,8 @@ def platform_app(commands: Commands, gate: Gate) -> FastAPI:
 async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Response:
     asked = parse_request(await read_json(request))
     submission = await commands.submit(caller.scope, asked, request_id=request_id_of(request))
-    job = submission.job
-    status = JobStatus(job, 0.0, 0)
-    if not submission.created:
-        status = await commands.status(caller.scope, job.id)
-    return _shown(status, commands, {"X-Location": f"{api.BASE}{api.JOBS}/{job.id}"})
+    where = {"X-Location": f"{api.BASE}{api.JOBS}/{submission.job.id}"}
+    return _shown(await commands.answered(submission), commands, where)
 
 
 async def _list(

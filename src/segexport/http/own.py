@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Path, Query, Request, Response
-from pydantic import ValidationError
 
 from segexport.clerk import JobDocument, LocalClerk, Submitted
 from segexport.commands import Commands
@@ -18,7 +17,7 @@ from segexport.http.places import job_number, place_named, place_of
 from segexport.http.wiring import DIGITS, Bearer, TheCommands, add_operation, request_id_of
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState, states_named
-from segexport.jobs.reading import parse_request, problems_of, require_unique_names
+from segexport.jobs.reading import parse_request, read_document
 from segexport.jobs.values import MAX_NAME
 
 JobId = Annotated[
@@ -159,9 +158,4 @@ async def _place(commands: Commands, scope: Scope, text: str) -> tuple[datetime,
 def _reason(body: bytes) -> str:
     if not body:
         return api.Cancellation().reason
-    try:
-        asked = api.Cancellation.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidRequest(problems_of(error)) from error
-    require_unique_names(body)
-    return asked.reason
+    return read_document(api.Cancellation, body).reason

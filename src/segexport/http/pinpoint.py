@@ -11,10 +11,10 @@ from typing import Annotated, Final
 
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from segexport.commands import Commands, JobStatus
+from segexport.commands import Commands
 from segexport.errors import InvalidRequest, Problem
 from segexport.http import pinpoint_api as api
 from segexport.http.auth import Caller, Gate
@@ -32,7 +32,7 @@ from segexport.http.replay import Calls
 from segexport.http.sigv4 import SignedRequest
 from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
-from segexport.jobs.reading import parse_request, problems_of, require_unique_names
+from segexport.jobs.reading import parse_request, read_document
 from segexport.jobs.values import MAX_NAME
 
 INVOCATION_ID: Final = "amz-sdk-invocation-id"
@@ -101,7 +101,7 @@ def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
 async def _create(
     request: Request, application_id: ApplicationId, caller: Signer, commands: TheCommands
 ) -> Response:
-    asked = _parsed(await read_json(request))
+    asked = read_document(ExportJobRequest, await read_json(request))
     try:
         document = parse_request(platform_request(asked, application_id))
         submission = await commands.submit(
@@ -109,9 +109,7 @@ async def _create(
         )
     except InvalidRequest as error:
         raise InvalidRequest([_in_pinpoints_words(one) for one in error.problems]) from error
-    status = JobStatus(submission.job, 0.0, 0)
-    if not submission.created:
-        status = await commands.status(caller.scope, submission.job.id)
+    status = await commands.answered(submission)
     return _json(in_json(export_job(status, application_id)), HTTPStatus.ACCEPTED)
 
 
@@ -176,15 +174,6 @@ async def _signed(request: Request) -> SignedRequest:
         headers=request.headers.raw,
         body=await request.body(),
     )
-
-
-def _parsed(body: bytes) -> ExportJobRequest:
-    try:
-        asked = ExportJobRequest.model_validate_json(body, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise InvalidRequest(problems_of(error)) from error
-    require_unique_names(body)
-    return asked
 
 
 def _in_pinpoints_words(problem: Problem) -> Problem:

@@ -3,9 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from segexport.errors import InvalidRequest, Problem
 from segexport.jobs.request import ExportRequest
@@ -13,23 +13,33 @@ from segexport.jobs.request import ExportRequest
 MAX_PROBLEMS = 100
 """Problems of one request that are told."""
 
+_Read = TypeVar("_Read", bound=BaseModel)
+
 
 def parse_request(document: Mapping[str, Any] | str | bytes) -> ExportRequest:
     """Read a request from JSON text or from a parsed document.
 
     Raises `InvalidRequest` with all problems at once, each with its dotted path.
     """
+    if isinstance(document, str | bytes):
+        return read_document(ExportRequest, document)
     try:
-        if isinstance(document, str | bytes):
-            asked = ExportRequest.model_validate_json(document, by_alias=True, by_name=False)
-            require_unique_names(document)
-            return asked
         return ExportRequest.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise InvalidRequest(problems_of(error)) from error
+        raise InvalidRequest(_problems_of(error)) from error
 
 
-def require_unique_names(text: str | bytes) -> None:
+def read_document(model: type[_Read], text: str | bytes) -> _Read:
+    """Read a model from JSON text, by the names that documents use. Raises as `parse_request`."""
+    try:
+        read = model.model_validate_json(text, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise InvalidRequest(_problems_of(error)) from error
+    _require_unique_names(text)
+    return read
+
+
+def _require_unique_names(text: str | bytes) -> None:
     """Raise `InvalidRequest` where an object of a JSON text, known to be one, has a name twice.
 
     Of such a pair parsers take the one or the other, and nobody can tell which is meant.
@@ -45,7 +55,7 @@ def require_unique_names(text: str | bytes) -> None:
         raise InvalidRequest([Problem(name, "is there twice; say it once") for name in twice])
 
 
-def problems_of(error: ValidationError) -> Sequence[Problem]:
+def _problems_of(error: ValidationError) -> Sequence[Problem]:
     """What pydantic has found, in plain words, each with its path; of very many the first."""
     problems = [
         Problem(".".join(str(step) for step in found["loc"]), _in_plain_words(found))

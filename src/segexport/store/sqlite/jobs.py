@@ -23,17 +23,18 @@ _JOB = ", ".join(columns.JOB_COLUMNS)
 _ENDING = (JobState.COMPLETING, JobState.FAILING, JobState.CANCELLING)
 
 
-def _values(count: int) -> str:
+def marks(count: int) -> str:
+    """The marks for so many values of a statement."""
     return ", ".join("?" * count)
 
 
 _INSERT_JOB = (
     f"INSERT INTO jobs ({', '.join(columns.FIXED_COLUMNS + columns.CHANGING_COLUMNS)}) "
-    f"VALUES ({_values(len(columns.FIXED_COLUMNS + columns.CHANGING_COLUMNS))})"
+    f"VALUES ({marks(len(columns.FIXED_COLUMNS + columns.CHANGING_COLUMNS))})"
 )
 _INSERT_ROW = (
     f"INSERT INTO outbox ({', '.join(columns.ROW_COLUMNS)}) "
-    f"VALUES ({_values(len(columns.ROW_COLUMNS))})"
+    f"VALUES ({marks(len(columns.ROW_COLUMNS))})"
 )
 _KNOWN_REQUEST = """
     SELECT job_id, fingerprint FROM requests
@@ -46,7 +47,7 @@ _REMEMBER_REQUEST = """
 """
 _NAME_SEGMENT = f"""
     INSERT INTO job_segments ({", ".join(columns.SEGMENT_COLUMNS)})
-    VALUES ({_values(len(columns.SEGMENT_COLUMNS))})
+    VALUES ({marks(len(columns.SEGMENT_COLUMNS))})
 """
 _ADVANCE = f"""
     UPDATE jobs SET {", ".join(f"{column} = ?" for column in columns.CHANGING_COLUMNS)}

@@ -14,6 +14,7 @@ from typing import Any, Final
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState, is_terminal
 from segexport.store import rows as columns
+from segexport.store.sqlite.jobs import marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _statements(wanted: Wanted, limit: int) -> Iterator[_Statement]:
 
 
 def _in_states(states: Collection[JobState]) -> _Condition:
-    return f"state IN ({', '.join('?' * len(states))})", [state.value for state in states]
+    return f"state IN ({marks(len(states))})", [state.value for state in states]
 
 
 def _statement(

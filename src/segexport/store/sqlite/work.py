@@ -12,19 +12,14 @@ from segexport.jobs.job import Job, Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.store import rows as columns
 from segexport.store.sqlite import jobs
-from segexport.store.sqlite.jobs import HELD, holder, lost
+from segexport.store.sqlite.jobs import HELD, holder, lost, marks
 from segexport.store.store import MAX_FAILURES, Failure, FinishedPiece, Lease, Work
 
 _PIECE = ", ".join(columns.PIECE_COLUMNS)
 
-
-def _values(count: int) -> str:
-    return ", ".join("?" * count)
-
-
 _SAVE_PIECE = f"""
     INSERT OR REPLACE INTO pieces (job_id, {_PIECE})
-    SELECT {_values(1 + len(columns.PIECE_COLUMNS))} FROM jobs WHERE {HELD}
+    SELECT {marks(1 + len(columns.PIECE_COLUMNS))} FROM jobs WHERE {HELD}
 """
 _HOLDS = f"SELECT 1 FROM jobs WHERE {HELD}"
 _SAVE_FAILURE = f"""
@@ -117,4 +112,4 @@ def status(
 
 def _among(job_ids: Collection[int]) -> tuple[Sequence[int], str]:
     """The jobs' keys, and the marks for them."""
-    return [columns.job_key(job_id) for job_id in job_ids], _values(len(job_ids))
+    return [columns.job_key(job_id) for job_id in job_ids], marks(len(job_ids))
