@@ -28,12 +28,12 @@ from segexport.errors import (
     TokenRefused,
 )
 from segexport.http.keys import Key, KeyRing
-from segexport.http.limits import Rates
+from segexport.http.rates import Rates
 from segexport.http.sigv4 import SignedRequest, verify
 from segexport.http.tokens import Kind, Tokens
 from segexport.jobs.job import Scope
 from segexport.settings import PinpointSettings, Settings
-from segexport.settings.kinds import is_loopback
+from segexport.settings.kinds import FOLDER_NAME, MAX_FOLDER_NAME, is_loopback
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -43,7 +43,7 @@ API_KEY: Final = "x-api-key"
 SESSION: Final = "segexport_session"
 """The cookie of a browser that has signed in."""
 
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,127}")
+_FOLDER_NAME: Final = re.compile(FOLDER_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ def _require_names(scope: Scope) -> None:
         (ORGANIZATION, scope.organization, AccessFault.ORGANIZATION_FOREIGN),
         (SANDBOX, scope.sandbox, AccessFault.SANDBOX_FOREIGN),
     ):
-        if not _FOLDER_NAME.fullmatch(value):
+        if not _FOLDER_NAME.fullmatch(value) or len(value) > MAX_FOLDER_NAME:
             raise AccessRefused(
                 fault, f"{name} must be letters, digits and _ . @ -, not led by a dot"
             )

@@ -6,15 +6,16 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from segexport.http import openapi
+from segexport.http import openapi, places
+from segexport.http.auth import ORGANIZATION, SANDBOX
 from segexport.http.experience_platform_job import PlatformJob, PlatformJobs
 from segexport.jobs.request import ExportRequest
 
 BASE: Final = "/data/core/ups"
 JOBS: Final = "/export/jobs"
 MAX_LIMIT: Final = 1000
-OFFSET: Final = "^([0-9]{1,14}_[0-9]{1,16})?$"
-JOB_ID: Final = "^[0-9]{1,16}$"
+OFFSET: Final = f"^({places.PLACE})?$"
+JOB_ID: Final = f"^{places.JOB_ID}$"
 ID_WORDS: Final = "The job."
 LIMIT_WORDS: Final = "How many jobs a page has."
 OFFSET_WORDS: Final = "Where the page begins, as `link.next` of the page before has it."
@@ -187,29 +188,18 @@ _MISSING: Final[dict[int | str, dict[str, Any]]] = {
     )
 }
 _HEADERS: Final = [
-    {
-        "name": name,
-        "in": "header",
-        "required": True,
-        "description": words,
-        "schema": {"type": "string", "minLength": 1},
-    }
-    for name, words in (
-        ("x-gw-ims-org-id", "The organization."),
-        ("x-sandbox-name", "The sandbox."),
-    )
+    openapi.parameter(name, "header", words, required=True, minLength=1)
+    for name, words in ((ORGANIZATION, "The organization."), (SANDBOX, "The sandbox."))
 ]
-_REQUEST_ID: Final = {
-    "name": "x-request-id",
-    "in": "header",
-    "required": False,
-    "description": (
-        "Makes the creation repeatable: within 24 hours, the same id with the same body answers "
-        "with the same job; with another body it is a conflict. Without it, every call creates "
-        "a job."
-    ),
-    "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
-}
+_REQUEST_ID: Final = openapi.parameter(
+    "x-request-id",
+    "header",
+    "Makes the creation repeatable: within 24 hours, the same id with the same body answers with "
+    "the same job; with another body it is a conflict. Without it, every call creates a job.",
+    minLength=1,
+    maxLength=128,
+    pattern="^[!-~]+$",
+)
 _JOB: Final = {"parameters": {"id": "$response.body#/id"}}
 _LINKS: Final = {
     "show": {"operationId": "getExportJob", **_JOB},
@@ -308,11 +298,6 @@ CANCEL: Final = _operation(
     },
 )
 
-_SECURITY: Final = {
-    "token": {"type": "http", "scheme": "bearer", "description": "From `/ims/token/v3`."},
-    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-}
-
 
 def described(app: FastAPI) -> FastAPI:
     """The same app, with its OpenAPI document finished."""
@@ -322,7 +307,7 @@ def described(app: FastAPI) -> FastAPI:
         words="Audience export jobs, as the Segmentation API of Experience Platform has them.",
         base=BASE,
         models=(ExportRequest,),
-        security=_SECURITY,
-        required=tuple(_SECURITY),
+        security=openapi.TOKEN_AND_KEY,
+        required=tuple(openapi.TOKEN_AND_KEY),
     )
     return app

@@ -1,10 +1,8 @@
 """What every request is held to, and every answer carries."""
 
 import asyncio
-import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from secrets import token_hex
 from typing import Final
 
@@ -13,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from segexport.errors import BodyTooLarge, BodyTooLate, TooManyRequests
+from segexport.errors import BodyTooLarge, BodyTooLate
 from segexport.http.target import in_origin_form
 from segexport.jobs.values import MAX_NAME
 from segexport.settings import HttpSettings
@@ -151,38 +149,8 @@ async def _head_too_large(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, receive, send)
 
 
-def usable_request_id(headers: Headers) -> str | None:
+def usable_request_id(headers: Headers, name: str = REQUEST_ID) -> str | None:
     """The request id that a client has given, if it can be kept and sent back."""
-    given = headers.get(REQUEST_ID, "")
+    given = headers.get(name, "")
     usable = 0 < len(given) <= MAX_NAME and given.isascii() and given.isprintable()
     return given if usable else None
-
-
-class Rates:
-    """How many requests organizations may make: `rate` a second, `burst` at once.
-
-    One process counts what it serves itself.
-    """
-
-    KEPT: Final = 10_000
-    """Organizations that are remembered; one that is forgotten begins with a full burst."""
-
-    def __init__(
-        self, rate: float, burst: int, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._left = OrderedDict[str, tuple[float, float]]()  # requests left, as of when
-
-    def take(self, organization: str) -> None:
-        """Count a request. Raises `TooManyRequests`."""
-        now = self._clock()
-        left, since = self._left.pop(organization, (float(self._burst), now))
-        left = min(self._burst, left + (now - since) * self._rate)
-        refused = left < 1
-        self._left[organization] = (left if refused else left - 1, now)
-        if len(self._left) > self.KEPT:
-            self._left.popitem(last=False)
-        if refused:
-            raise TooManyRequests(math.ceil((1 - left) / self._rate))

@@ -8,12 +8,19 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from segexport.http.auth import API_KEY
+
 JSON: Final = "application/json"
 REQUEST_ID: Final[Mapping[str, Any]] = {
     "description": "The id of the request, in our log as well: the client's own, or one of ours.",
     "required": True,
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
+TOKEN_AND_KEY: Final[Mapping[str, Mapping[str, Any]]] = {
+    "token": {"type": "http", "scheme": "bearer", "description": "From `/ims/token/v3`."},
+    "key": {"type": "apiKey", "in": "header", "name": API_KEY},
+}
+"""The schemes of whoever shows a bearer token and the key that it was issued to."""
 _REFERENCE: Final = "#/components/schemas/{model}"
 _NULL: Final = {"type": "null"}
 
@@ -46,6 +53,19 @@ def answer(
         reference = {"$ref": _REFERENCE.format(model=model.__name__)}
         told["content"][media_type]["schema"] = reference
     return told
+
+
+def parameter(
+    name: str, where: str, words: str, *, required: bool = False, **schema: Any
+) -> dict[str, Any]:
+    """A parameter that FastAPI does not see; a text, of which `schema` says more."""
+    return {
+        "name": name,
+        "in": where,
+        "required": required,
+        "description": words,
+        "schema": {"type": "string", **schema},
+    }
 
 
 def linked(told: dict[str, Any], links: Mapping[str, Any]) -> dict[str, Any]:

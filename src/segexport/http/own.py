@@ -13,7 +13,7 @@ from segexport.commands import Commands
 from segexport.errors import InvalidRequest, Problem
 from segexport.http import own_api as api
 from segexport.http.bodies import read_json
-from segexport.http.places import job_number, place_named, place_of
+from segexport.http.places import JOB_ID, PLACE, job_number, place_named, place_of
 from segexport.http.wiring import DIGITS, Bearer, TheCommands, add_operation, request_id_of
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState, states_named
@@ -21,7 +21,7 @@ from segexport.jobs.reading import parse_request, read_document
 from segexport.jobs.values import MAX_NAME
 
 JobId = Annotated[
-    str, Path(alias="id", description="The job.", json_schema_extra={"pattern": "^[0-9]{1,16}$"})
+    str, Path(alias="id", description="The job.", json_schema_extra={"pattern": f"^{JOB_ID}$"})
 ]
 RequestId = Annotated[
     str | None,
@@ -62,7 +62,7 @@ async def _list(
         str | None,
         Query(
             description="The `next` of the page before.",
-            json_schema_extra={"pattern": "^[0-9]{1,14}_[0-9]{1,16}$"},
+            json_schema_extra={"pattern": f"^{PLACE}$"},
         ),
     ] = None,
 ) -> Response:

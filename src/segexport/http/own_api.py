@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from segexport.clerk import JobDocument
 from segexport.commands import MAX_REASON
 from segexport.http import openapi
+from segexport.http.auth import ORGANIZATION, SANDBOX
 from segexport.http.problem_api import REFUSED, TOO_LARGE, TOO_LATE, problem
 from segexport.jobs.lifecycle import STATES as JOB_STATES
 from segexport.jobs.request import ExportRequest
@@ -141,16 +142,10 @@ _BODY: Final[Mapping[int | str, dict[str, Any]]] = {
     ),
 }
 _HEADERS: Final = [
-    {
-        "name": name,
-        "in": "header",
-        "required": False,
-        "description": words,
-        "schema": {"type": "string", "minLength": 1},
-    }
+    openapi.parameter(name, "header", words, minLength=1)
     for name, words in (
-        ("x-gw-ims-org-id", "The organization. Required where keys are."),
-        ("x-sandbox-name", "The sandbox. Required where keys are."),
+        (ORGANIZATION, "The organization. Required where keys are."),
+        (SANDBOX, "The sandbox. Required where keys are."),
     )
 ]
 

@@ -19,6 +19,7 @@ from segexport.errors import InvalidRequest, Problem
 from segexport.http import pinpoint_api as api
 from segexport.http.auth import Caller, Gate
 from segexport.http.bodies import read_json
+from segexport.http.limits import usable_request_id
 from segexport.http.pinpoint_job import (
     ExportJobRequest,
     export_job,
@@ -33,7 +34,6 @@ from segexport.http.sigv4 import SignedRequest
 from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.reading import parse_request, read_document
-from segexport.jobs.values import MAX_NAME
 
 INVOCATION_ID: Final = "amz-sdk-invocation-id"
 """AWS's clients keep it while they repeat a call of their own accord."""
@@ -186,14 +186,13 @@ def _invocation(request: Request, caller: Caller) -> str:
     A signature stands for the call that it first came with, so a request that somebody has
     recorded and sends again, under whatever id, creates nothing either.
     """
-    given = request.headers.get(INVOCATION_ID, "")
-    named = 0 < len(given) <= MAX_NAME and given.isascii() and given.isprintable()
+    named = usable_request_id(request.headers, INVOCATION_ID)
     found = _SIGNATURE.search(request.headers.get("authorization", ""))
     signature = found[1] if found else str(request.state.request_id)
     if caller.key is None:  # nobody has verified it
-        return given if named else signature
+        return named or signature
     calls: Calls = request.app.state.calls
-    return calls.of(signature, given if named else signature)
+    return calls.of(signature, named or signature)
 
 
 async def _before(

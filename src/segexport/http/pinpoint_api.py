@@ -103,17 +103,13 @@ _LINKS: Final = {
         },
     }
 }
-_INVOCATION_ID: Final = {
-    "name": "amz-sdk-invocation-id",
-    "in": "header",
-    "required": False,
-    "description": (
-        "Makes the creation repeatable: within 24 hours, the same id with the same body answers "
-        "with the same job. AWS's clients send it by themselves. One that is not 1 to 128 "
-        "printable ASCII characters is not heeded."
-    ),
-    "schema": {"type": "string"},
-}
+_INVOCATION_ID: Final = openapi.parameter(
+    "amz-sdk-invocation-id",
+    "header",
+    "Makes the creation repeatable: within 24 hours, the same id with the same body answers with "
+    "the same job. AWS's clients send it by themselves. One that is not 1 to 128 printable ASCII "
+    "characters is not heeded.",
+)
 
 CREATE: Final = _operation(
     "CreateExportJob",

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict
 
 from segexport.http import openapi, own_api
-from segexport.http.auth import API_KEY, ORGANIZATION, SANDBOX, SESSION
+from segexport.http.auth import ORGANIZATION, SANDBOX, SESSION
 from segexport.http.problem_api import REFUSED, TOO_LARGE, TOO_LATE, ProblemDetails, problem
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -122,16 +122,6 @@ SIGN_OUT: Final[dict[str, Any]] = {
 }
 
 
-def _parameter(name: str, where: str, words: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": where,
-        "required": False,
-        "description": words,
-        "schema": {"type": "string"},
-    }
-
-
 _MESSAGE: Final = {
     "title": "Message",
     "description": "The fields of one message of the stream.",
@@ -167,10 +157,10 @@ STREAM: Final[dict[str, Any]] = {
     },
     "openapi_extra": {
         "parameters": [
-            _parameter(ORGANIZATION, "header", "With a token: the organization."),
-            _parameter(SANDBOX, "header", "With a token: the sandbox."),
-            _parameter("sandbox", "query", "With a session: the sandbox."),
-            _parameter(
+            openapi.parameter(ORGANIZATION, "header", "With a token: the organization."),
+            openapi.parameter(SANDBOX, "header", "With a token: the sandbox."),
+            openapi.parameter("sandbox", "query", "With a session: the sandbox."),
+            openapi.parameter(
                 "Last-Event-ID",
                 "header",
                 "The id of the last message that came: the stream goes on behind it.",
@@ -202,8 +192,7 @@ READY: Final[dict[str, Any]] = {
 }
 
 _SECURITY: Final = {
-    "token": {"type": "http", "scheme": "bearer", "description": "From `/ims/token/v3`."},
-    "key": {"type": "apiKey", "in": "header", "name": API_KEY},
+    **openapi.TOKEN_AND_KEY,
     "session": {"type": "apiKey", "in": "cookie", "name": SESSION},
 }
 

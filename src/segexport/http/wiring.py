@@ -33,14 +33,14 @@ def add_operation(
     described: Mapping[str, Any],
 ) -> None:
     """Serve an operation; HEAD goes wherever GET does, without being described."""
+    before = len(app.routes)
     app.add_api_route(path, endpoint, methods=[method], **described)
     if method == "GET":
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
-    for route in app.routes:
+    for route in app.routes[before:]:
         if isinstance(route, APIRoute):
             # As it is made, it takes a line break at the end for nothing.
-            pattern = route.path_regex.pattern.removesuffix("$")
-            route.path_regex = re.compile(rf"{pattern.removesuffix(END)}{END}")
+            route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + END)
 
 
 def mounted(base: str, app: FastAPI) -> Mount:

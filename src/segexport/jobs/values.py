@@ -19,6 +19,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from segexport.settings.kinds import FOLDER_NAME, MAX_FOLDER_NAME
+
 MAX_NAME = 128
 """Characters in an id, a namespace or a name."""
 MAX_WORDS = 100
@@ -32,9 +34,7 @@ Name = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
 """An identifier that is only ever compared and shown."""
-PathName = Annotated[
-    str, StringConstraints(max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$")
-]
+PathName = Annotated[str, StringConstraints(max_length=MAX_FOLDER_NAME, pattern=FOLDER_NAME)]
 """An identifier that also names a folder: letters, digits, `_ . @ -`, not led by a dot."""
 RoleArn = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_ARN, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")

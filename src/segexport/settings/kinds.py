@@ -5,12 +5,15 @@ from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", max_length=128)]
+FOLDER_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$"
+"""Letters, digits, `_ . @ -`, not led by a dot."""
+MAX_FOLDER_NAME: Final = 128
+FolderName = Annotated[str, Field(pattern=FOLDER_NAME, max_length=MAX_FOLDER_NAME)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,240}$")]
 
 
