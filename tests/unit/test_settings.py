@@ -102,3 +102,8 @@ def test_secrets_do_not_show_in_errors_or_output(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SettingsError) as refused:
         load_settings()
     assert "hunter2" not in str(refused.value)
+
+
+def test_what_is_wrong_is_said_in_our_words_alone() -> None:
+    with pytest.raises(SettingsError, match=r"client\.url: give an https URL"):
+        load_settings(client={"url": "ftp://x"})

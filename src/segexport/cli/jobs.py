@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from segexport.clerk import Clerk, JobDocument, Submitted
 from segexport.cli.app import app
+from segexport.cli.asked import RequestOptions, read_request
 from segexport.cli.clerks import open_clerk
 from segexport.cli.present import (
     OutputFormat,
@@ -23,10 +24,8 @@ from segexport.cli.present import (
     print_json,
     print_status,
 )
-from segexport.errors import InvalidRequest, Problem
 from segexport.jobs.lifecycle import JobState, states_named
-from segexport.jobs.reading import parse_request
-from segexport.jobs.request import ExportRequest, FileFormat
+from segexport.jobs.request import FileFormat
 from segexport.settings import load_settings
 
 EXIT_JOB_FAILED = 1
@@ -119,28 +118,23 @@ def submit(
 
         segexport submit request.json --url https://exports.example --wait
     """  # noqa: E501  (an example that can be copied stands on one line)
-    if request is not None:
-        options = (dataset, segment, segment_namespace, status, fields, merge_policy, file_format)
-        journey = (journey_version, namespace, test_mode)
-        if any((*options, *journey, segment_per_batch, evaluate)):
-            raise typer.BadParameter("give a request file or options, not both")
-        parsed = _read_request(request)
-    else:
-        parsed = parse_request(
-            _request_from_options(
-                dataset,
-                segment,
-                segment_namespace,
-                status,
-                fields,
-                journey_version,
-                namespace,
-                test_mode=test_mode,
-            )
-            | _more_from_options(
-                dataset, merge_policy, file_format, per_batch=segment_per_batch, evaluate=evaluate
-            )
-        )
+    options = RequestOptions(
+        dataset=dataset,
+        segments=segment or (),
+        segment_namespace=segment_namespace,
+        statuses=status or (),
+        fields=fields,
+        merge_policy=merge_policy,
+        segment_per_batch=segment_per_batch,
+        evaluate=evaluate,
+        file_format=file_format,
+        journey_version=journey_version,
+        namespace=namespace,
+        test_mode=test_mode,
+    )
+    if request is not None and options.are_given:
+        raise typer.BadParameter("give a request file or options, not both")
+    parsed = options.request() if request is None else read_request(request)
 
     async def act(clerk: Clerk) -> int:
         submitted = await clerk.submit(
@@ -321,70 +315,6 @@ def _show(job: JobDocument, output: OutputFormat) -> None:
         print_json(job.document())
     else:
         print_status(job)
-
-
-def _read_request(path: Path) -> ExportRequest:
-    if str(path) == "-":
-        return parse_request(sys.stdin.buffer.read())
-    try:
-        return parse_request(path.read_bytes())
-    except OSError as error:
-        reason = f"cannot read {path}: {error.strerror}"
-        raise InvalidRequest([Problem("", reason)]) from error
-
-
-def _request_from_options(
-    dataset: str | None,
-    segments: list[str] | None,
-    segment_namespace: str | None,
-    statuses: list[str] | None,
-    fields: str,
-    journey_version: str | None,
-    namespace: str | None,
-    *,
-    test_mode: bool,
-) -> dict[str, Any]:
-    if dataset is None:
-        raise typer.BadParameter("give a request file, or at least --dataset")
-    if (journey_version is None) != (namespace is None) or (test_mode and not journey_version):
-        raise typer.BadParameter("a journey needs both --journey-version and --namespace")
-    if not segments and (segment_namespace or statuses):
-        raise typer.BadParameter("--segment-namespace and --status need a --segment")
-    document: dict[str, Any] = {"fields": fields, "destination": {"datasetId": dataset}}
-    if segments:
-        qualified = {"segmentNs": segment_namespace or "ups", "status": statuses or ["realized"]}
-        document["filter"] = {
-            "segments": [{"segmentId": segment, **qualified} for segment in segments]
-        }
-    if journey_version is not None:
-        document["journey"] = {
-            "versionId": journey_version,
-            "namespace": namespace,
-            "testMode": test_mode,
-        }
-    return document
-
-
-def _more_from_options(
-    dataset: str | None,
-    merge_policy: str | None,
-    file_format: FileFormat | None,
-    *,
-    per_batch: bool,
-    evaluate: bool,
-) -> dict[str, Any]:
-    """The parts of a request that say how its batches are made."""
-    document: dict[str, Any] = {
-        "destination": {
-            "datasetId": dataset,
-            "segmentPerBatch": per_batch,
-            "format": file_format,
-        },
-        "evaluationInfo": {"segmentation": evaluate},
-    }
-    if merge_policy is not None:
-        document["mergePolicy"] = {"id": merge_policy}
-    return document
 
 
 def _states(names: list[str] | None) -> set[JobState] | None:

@@ -165,4 +165,4 @@ def _in_plain_words(found: Mapping[str, Any]) -> str:
         case "time_delta_parsing":
             return "give seconds, or an ISO 8601 duration such as PT15S"
         case _:
-            return str(found["msg"])
+            return str(found["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,88 @@
+"""The request that `submit` is given, in a file or as options."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from segexport.errors import InvalidRequest, Problem
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import ExportRequest, FileFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions:
+    """A request in options; each is empty where it was not given."""
+
+    dataset: str | None
+    segments: Sequence[str]
+    segment_namespace: str | None
+    statuses: Sequence[str]
+    fields: str
+    merge_policy: str | None
+    segment_per_batch: bool
+    evaluate: bool
+    file_format: FileFormat | None
+    journey_version: str | None
+    namespace: str | None
+    test_mode: bool
+
+    @property
+    def are_given(self) -> bool:
+        """Whether there is any."""
+        return any(getattr(self, name) for name in self.__dataclass_fields__)
+
+    def request(self) -> ExportRequest:
+        """What they ask for. Raises BadParameter, and `InvalidRequest`."""
+        if self.dataset is None:
+            raise typer.BadParameter("give a request file, or at least --dataset")
+        is_for_a_journey = self.journey_version is not None
+        if is_for_a_journey != (self.namespace is not None) or (
+            self.test_mode and not self.journey_version
+        ):
+            raise typer.BadParameter("a journey needs both --journey-version and --namespace")
+        if not self.segments and (self.segment_namespace or self.statuses):
+            raise typer.BadParameter("--segment-namespace and --status need a --segment")
+        return parse_request(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "fields": self.fields,
+            "destination": {
+                "datasetId": self.dataset,
+                "segmentPerBatch": self.segment_per_batch,
+                "format": self.file_format,
+            },
+            "evaluationInfo": {"segmentation": self.evaluate},
+        }
+        if self.segments:
+            qualified = {
+                "segmentNs": self.segment_namespace or "ups",
+                "status": self.statuses or ["realized"],
+            }
+            document["filter"] = {
+                "segments": [{"segmentId": segment, **qualified} for segment in self.segments]
+            }
+        if self.journey_version is not None:
+            document["journey"] = {
+                "versionId": self.journey_version,
+                "namespace": self.namespace,
+                "testMode": self.test_mode,
+            }
+        if self.merge_policy is not None:
+            document["mergePolicy"] = {"id": self.merge_policy}
+        return document
+
+
+def read_request(path: Path) -> ExportRequest:
+    """The request in a file, or on stdin (`-`). Raises `InvalidRequest`."""
+    if str(path) == "-":
+        return parse_request(sys.stdin.buffer.read())
+    try:
+        return parse_request(path.read_bytes())
+    except OSError as error:
+        reason = f"cannot read {path}: {error.strerror}"
+        raise InvalidRequest([Problem("", reason)]) from error
