@@ -513,8 +513,7 @@ async def test_the_log_says_who_has_asked(
 ) -> None:
     key = house.new_key()
     head = "".join(f"{name}: {value}\r\n" for name, value in (await _headers(house, key)).items())
-    port = int(house.address.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     # The second one, which says nothing of itself, is waiting while the first is answered.
     for who in (head, ""):
         writer.write(f"GET {JOBS} HTTP/1.1\r\nHost: localhost\r\n{who}\r\n".encode())

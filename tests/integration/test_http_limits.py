@@ -39,8 +39,7 @@ HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 async def connected(
     house: Interfaces,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    port = int(house.address.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     try:
         yield reader, writer
     finally:
@@ -130,7 +129,7 @@ async def test_an_answer_that_is_not_taken_is_not_kept(
             await client.post(JOBS, json={**BODY, "fields": fields})
         with socket.socket() as lazy:
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            lazy.connect(("127.0.0.1", int(house.address.rpartition(":")[2])))
+            lazy.connect(("127.0.0.1", house.port))
             ask = f"GET {JOBS} HTTP/1.1\r\nHost: localhost\r\nx-gw-ims-org-id: acme\r\n\r\n"
             # More than the buffers of both sockets hold.
             lazy.sendall(ask.encode() * 20)
@@ -304,10 +303,7 @@ async def test_an_address_that_is_too_long_is_refused_and_not_logged(
 async def test_there_are_only_so_many_connections(open_place: OpenPlace) -> None:
     async with serving(await open_place(http=http_settings(max_connections=5))) as house:
         async with httpx.AsyncClient(base_url=house.address) as client:
-            opened = [
-                await asyncio.open_connection("127.0.0.1", int(house.address.rpartition(":")[2]))
-                for _ in range(5)
-            ]
+            opened = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(5)]
             assert (await client.get("/livez")).status_code == 503
             for _, writer in opened:
                 writer.close()
@@ -332,10 +328,9 @@ def few_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("few_files")
 async def test_connections_leave_the_store_its_files(open_house: Interfaces) -> None:
-    port = int(open_house.address.rpartition(":")[2])
     async with AsyncExitStack() as opened:
         for _ in range(150):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection("127.0.0.1", open_house.port)
             opened.callback(writer.close)
         async with open_house.client() as client:
             assert (await client.post(JOBS, json=BODY)).status_code == 200

@@ -51,6 +51,11 @@ class Interfaces:
     relay: RelayHealth = HEALTHY
     is_relaying: bool = True
 
+    @property
+    def port(self) -> int:
+        """That of the address."""
+        return int(self.address.rpartition(":")[2])
+
     def new_key(self, *sandboxes: str, organization: str = "acme") -> IssuedKey:
         """Another key, which is believed at once."""
         key = new_key(self.place.settings, *sandboxes, organization=organization)
