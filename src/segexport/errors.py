@@ -19,6 +19,7 @@
     ├── StoreError
     │   ├── StoreTooNew
     │   ├── StoreUnavailable
+    │   ├── StoreReplaced
     │   ├── DiscardFileUnusable
     │   └── DiscardsWaiting
     ├── ProfileStoreError
@@ -44,6 +45,7 @@
     │   ├── ServiceUnreachable
     │   ├── ServiceFailed
     │   └── NotSegexport
+    ├── PartFailed                the service itself: a part of it has ended
     └── DeliveryError
         ├── BrokerUnreachable
         ├── NotAuthorized
@@ -213,6 +215,12 @@ class StoreUnavailable(StoreError):
     code = "store.unavailable"
 
 
+class StoreReplaced(StoreError):
+    """The store's files are gone, or are not those that were opened."""
+
+    code = "store.replaced"
+
+
 class DiscardFileUnusable(StoreError):
     """A job's discard file is missing, or not the one that the job was finished with."""
 
@@ -375,6 +383,20 @@ class NotSegexport(ServiceError):
     """What answers is no service of segexport, or one of another version."""
 
     code = "service.foreign"
+
+
+class PartFailed(SegexportError):
+    """A part of the service has met an error that nobody foresaw, and the service ends."""
+
+    code = "service.part"
+
+    def __init__(self, part: str, error: BaseException | None) -> None:
+        self.part = part
+        reason = repr(error) if error is not None else "it has returned unasked"
+        super().__init__(
+            f"the {part} of the service has failed ({reason}), so the service ends; start it "
+            "again, and report the traceback in its log"
+        )
 
 
 class DeliveryError(SegexportError):
