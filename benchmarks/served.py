@@ -32,9 +32,11 @@ from segexport.http.interfaces import settled
 from segexport.http.keys import KeyFile, MasterKey
 from segexport.http.server import listening
 from segexport.http.tail import Tail
+from segexport.profiles.snapshots import ProfileStore
 from segexport.relay.relay import RelayHealth
 from segexport.service import commands_of, open_store
 from segexport.settings import Settings
+from segexport.supervision import Supervisor
 from segexport.telemetry import configure_logging
 
 JOBS = "/data/core/ups/export/jobs"
@@ -83,14 +85,17 @@ async def ours(settings: Settings, key: bool) -> AsyncIterator[Served]:
         async with open_store(settings) as store:
             door = Door.of(settings)
             tail = Tail(store, door.cursors)
-            health = Health(_relay, _works)
+            supervisor = Supervisor()
+            health = Health(supervisor, store, ProfileStore(settings.profiles_folder), _relay)
             app = create_app(settings, commands_of(settings, store), door, tail, health)
-            following = asyncio.create_task(tail.run())
+            following = supervisor.start("event streams", tail.run())
             with settled():
                 async with listening(app, settings.http) as address:
                     yield Served(address, _shown(door, issued, settings) if issued else {})
+                    supervisor.stop()
                     await tail.close()
             await following
+            supervisor.require_sound()
 
 
 @asynccontextmanager
@@ -183,10 +188,6 @@ def _in_threads(folder: Path) -> ASGIApp:
 
 async def _relay() -> RelayHealth:
     return _NOBODY
-
-
-def _works() -> bool:
-    return True
 
 
 def _new_key(settings: Settings) -> Any:

@@ -397,6 +397,7 @@ class PartFailed(SegexportError):
             f"the {part} of the service has failed ({reason}), so the service ends; start it "
             "again, and report the traceback in its log"
         )
+        self.__cause__ = error
 
 
 class DeliveryError(SegexportError):

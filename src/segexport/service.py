@@ -26,6 +26,7 @@ from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest
 from segexport.kafka import ensure_topics
 from segexport.profiles.snapshots import ProfileStore
+from segexport.race import race
 from segexport.relay.embedded import EmbeddedBroker
 from segexport.relay.idempotent import EmbeddedPublishers
 from segexport.relay.publisher import Publisher
@@ -33,6 +34,7 @@ from segexport.relay.relay import Relay
 from segexport.relay.transactional import TransactionalPublisher
 from segexport.settings import KafkaSettings, Settings
 from segexport.store.sqlite import SqliteStore
+from segexport.supervision import Supervisor
 
 PATIENCE: Final = 5.0
 """Seconds that an object store has to answer whoever waits for a request to be accepted."""
@@ -119,12 +121,11 @@ async def open_commands(settings: Settings) -> AsyncIterator[Commands]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs: over which store, to which Kafka."""
+    """What runs: over which store, to which Kafka; `supervisor` knows whether it still does."""
 
     store: SqliteStore
     kafka: KafkaSettings
-    worker: asyncio.Task[None]
-    relay: asyncio.Task[None]
+    supervisor: Supervisor
 
 
 @asynccontextmanager
@@ -135,31 +136,39 @@ async def running(settings: Settings, *, http: bool = False) -> AsyncIterator[Pa
     their jobs are handed back, then the relay delivers what is committed; all in bounded time.
 
     A Kafka that is away is waited for: jobs go on. Raises `SettingsError`, `KeysError`,
-    `NotAuthorized` or `TopicUnusable` at the start, and `PositionMismatch` at the end of the
-    block: what only a person can mend.
+    `NotAuthorized` or `TopicUnusable` at the start. A part that fails meanwhile does not end the
+    block, but is told by `Parts.supervisor`, and raised at the end: `PositionMismatch`, which
+    only a person can mend, or `PartFailed`.
     """
     name = process_name()
+    supervisor = Supervisor()
     async with (
         open_store(settings) as store,
         _publishers(settings, store) as (kafka, publishers),
     ):
         relay = Relay(store, publishers, source=store_source(store.identity.id), owner=name)
         worker = worker_of(settings, store, voice_of(settings, store), name=name)
-        relaying = asyncio.create_task(relay.run())
-        working = asyncio.create_task(worker.run())
-        parts = Parts(store, kafka, working, relaying)
+        watching = supervisor.start("store", store.keep_watch())
+        relaying = supervisor.start("relay", relay.run())
+        working = supervisor.start("worker", worker.run())
+        parts = Parts(store, kafka, supervisor)
         try:
             async with _interfaces(settings, parts, relay) if http else nullcontext():
                 log.info("serving", owner=name, store=str(settings.store_file), topic=kafka.topic)
-                yield parts
+                try:
+                    yield parts
+                finally:
+                    log.info("stopping")
+                    supervisor.stop()
         finally:
-            log.info("stopping")
+            supervisor.stop()  # also where the interfaces did not begin
             worker.stop(settings.exports.grace)
             await asyncio.wait({working})
             relay.stop()
             await asyncio.wait({relaying})
-        working.result()
-        relaying.result()
+            watching.cancel()
+            await asyncio.wait({watching})
+        supervisor.require_sound()
         log.info("stopped")
 
 
@@ -171,22 +180,18 @@ def _interfaces(settings: Settings, parts: Parts, relay: Relay) -> AbstractAsync
         settings,
         parts.store,
         commands_of(settings, parts.store),
+        supervisor=parts.supervisor,
         relay=relay.health,
-        is_relaying=lambda: not parts.relay.done(),
     )
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Run everything until `stop`, or until a part ends by itself, which it does by failing.
+    """Run everything until `stop`, or until a part fails.
 
     Raises as `running` does.
     """
     async with running(settings, http=True) as parts:
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait(
-            {stopping, parts.worker, parts.relay}, return_when=asyncio.FIRST_COMPLETED
-        )
-        stopping.cancel()
+        await race(stop.wait(), parts.supervisor.failed())
 
 
 def process_name() -> str:

@@ -8,6 +8,7 @@ and went on would answer and do nothing.
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -17,14 +18,22 @@ from segexport.errors import PartFailed, SegexportError
 log: Final = structlog.stdlib.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the service cannot go on, and in which part that was."""
+
+    part: str
+    error: SegexportError
+
+
 class Supervisor:
-    """Starts the parts of a service, and knows the first failure of any of them."""
+    """Starts the parts of a service, and knows the first failure among them."""
 
     def __init__(self) -> None:
         self._failed = asyncio.Event()
         self._stopping = False
-        self.failure: SegexportError | None = None
-        """Why the service cannot go on: the first reason; None as long as it can."""
+        self.failure: Failure | None = None
+        """The first; None as long as the service can go on."""
 
     def start(self, part: str, running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a part as a task. `part` is its name for people, such as `relay`.
@@ -47,17 +56,15 @@ class Supervisor:
     def require_sound(self) -> None:
         """Raise the failure, if there is one."""
         if self.failure is not None:
-            raise self.failure
+            raise self.failure.error
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if self._stopping and (error is None or task.cancelled()):
             return
-        if isinstance(error, SegexportError):
-            failure = error
-        else:
-            failure = PartFailed(task.get_name(), error)
-            failure.__cause__ = error
-            log.error("a part of the service has failed", part=task.get_name(), exc_info=error)
-        self.failure = self.failure or failure
+        part = task.get_name()
+        if not isinstance(error, SegexportError):
+            log.error("a part of the service has failed", part=part, exc_info=error)
+            error = PartFailed(part, error)
+        self.failure = self.failure or Failure(part, error)
         self._failed.set()

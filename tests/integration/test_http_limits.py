@@ -3,11 +3,13 @@
 import asyncio
 import json
 import resource
+import shutil
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from segexport import service
-from segexport.errors import BrokerUnreachable
+from segexport.errors import BrokerUnreachable, PositionMismatch
 from segexport.http import server
+from segexport.http.health import FRESH
+from segexport.profiles.snapshots import MANIFEST
 from segexport.settings import HttpSettings
 from support.interfaces import (
     BODY,
@@ -420,8 +424,9 @@ async def test_readiness_has_reasons(open_house: Interfaces) -> None:
             open_house.relay, error=str(error), error_code=error.code, waiting=200_000, parked=2
         )
         degraded = await client.get("/readyz")
-        open_house.is_relaying = False
-        ended = await client.get("/readyz")
+        failing = open_house.supervisor.start("relay", fail(PositionMismatch("no position")))
+        await asyncio.wait({failing})
+        failed = await client.get("/readyz")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "reasons": {}})
     assert degraded.status_code == 200
     assert degraded.json() == {
@@ -433,8 +438,75 @@ async def test_readiness_has_reasons(open_house: Interfaces) -> None:
         },
     }
     assert "kafka.internal" not in degraded.text
-    assert ended.status_code == 503
-    assert ended.json()["reasons"]["relay"] == "has ended"
+    assert failed.status_code == 503
+    assert failed.json()["status"] == "not ready"
+    assert failed.json()["reasons"]["relay"] == "has failed (delivery.position)"
+
+
+async def fail(error: Exception) -> None:
+    """A part of the service that does not work."""
+    raise error
+
+
+async def test_a_store_that_cannot_be_written_is_not_ready_and_heals(
+    open_house: Interfaces,
+) -> None:
+    path = open_house.place.settings.store_file
+    async with httpx.AsyncClient(base_url=open_house.address) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            # What was written a moment ago counts for a second.
+            await until(lambda: answers(client, 503), 10, "it is not ready")
+            reasons = (await client.get("/readyz")).json()["reasons"]
+            assert (await client.get("/livez")).status_code == 200
+        await until(lambda: answers(client, 200), 20, "it is ready again")
+    assert reasons == {"store": "cannot be used"}
+
+
+async def answers(client: httpx.AsyncClient, status: int) -> bool:
+    """Whether readiness answers so."""
+    return (await client.get("/readyz")).status_code == status
+
+
+async def test_however_often_readiness_is_asked_for_the_disk_is_spared(
+    open_house: Interfaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, writes = open_house.place.store, 0
+    probe = store.probe
+
+    async def counted() -> None:
+        nonlocal writes
+        writes += 1
+        await probe()
+
+    monkeypatch.setattr(store, "probe", counted)
+    began = time.monotonic()
+    async with httpx.AsyncClient(base_url=open_house.address) as client:
+        answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert 1 <= writes <= 1 + (time.monotonic() - began) / FRESH
+
+
+async def test_readiness_looks_at_the_profile_store(
+    open_place: OpenPlace, tmp_path: Path, people: Path
+) -> None:
+    profiles = tmp_path / "profiles"
+    async with (
+        serving(await open_place(profiles=profiles)) as house,
+        httpx.AsyncClient(base_url=house.address) as client,
+    ):
+        without = await client.get("/readyz")
+        shutil.copytree(people, profiles)
+        ready = await client.get("/readyz")
+        (manifest,) = profiles.glob(f"*/{MANIFEST}")
+        manifest.write_text("{")
+        damaged = await client.get("/readyz")
+    assert (without.status_code, without.json()["status"]) == (200, "degraded")
+    assert "jobs are refused" in without.json()["reasons"]["profiles"]
+    assert ready.json() == {"status": "ready", "reasons": {}}
+    assert damaged.status_code == 503
+    assert damaged.json()["reasons"] == {"profiles": "cannot be used"}
 
 
 # Stopping

@@ -362,3 +362,62 @@ class TestLog:
 
         assert await store._writer.run(setting) == 0
         assert await store._readers.run(setting) == 0
+
+
+class TestFailure:
+    """What becomes of callers when the writer's thread meets an error that nobody foresaw."""
+
+    @pytest.fixture
+    async def store(self, path: Path) -> AsyncIterator[SqliteStore]:
+        store = await SqliteStore.open(path, patience=PATIENCE)
+        yield store
+        async with asyncio.timeout(5):
+            await store.close()
+
+    async def test_everybody_who_waits_is_told(
+        self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        busy, free = threading.Event(), threading.Event()
+
+        def fail() -> sqlite3.Connection:
+            busy.set()
+            assert free.wait(10)
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(store._writer, "_begin", fail)
+        watching = asyncio.create_task(store.keep_watch())
+        first = asyncio.create_task(submitted(store))
+        await asyncio.to_thread(busy.wait, 10)
+        later = asyncio.create_task(submitted(store))
+        await asyncio.sleep(0)
+        free.set()
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(first, later, return_exceptions=True)
+            with pytest.raises(ZeroDivisionError):
+                await watching
+        for outcome in outcomes:
+            assert isinstance(outcome, StoreUnavailable)
+            assert "ZeroDivisionError" in str(outcome)
+
+    async def test_whoever_comes_later_is_told_at_once(
+        self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store._writer, "_log_size", lambda: 1 // 0)
+        job = await submitted(store)
+        with pytest.raises(ZeroDivisionError):
+            await store.keep_watch()
+        with pytest.raises(StoreUnavailable):
+            await submitted(store)
+        with pytest.raises(StoreUnavailable):
+            await store.wait_for_change(0, timedelta(seconds=5))
+        assert await stored_ids(store) == {job.id}
+
+    async def test_trouble_with_the_log_is_no_failure(
+        self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused() -> int:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(store._writer, "_log_size", refused)
+        jobs = [await submitted(store) for _ in range(3)]
+        assert await stored_ids(store) == {job.id for job in jobs}

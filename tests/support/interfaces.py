@@ -20,8 +20,10 @@ from segexport.http.health import Health
 from segexport.http.keys import IssuedKey, KeyFile, MasterKey
 from segexport.http.server import listening
 from segexport.http.tail import Tail
+from segexport.profiles.snapshots import ProfileStore
 from segexport.relay.relay import RelayHealth
 from segexport.settings import Settings
+from segexport.supervision import Supervisor
 from support.people import write_snapshot
 from support.workplace import PEOPLE, Workplace
 
@@ -48,8 +50,8 @@ class Interfaces:
     door: Door
     tail: Tail
     app: ASGIApp
+    supervisor: Supervisor
     relay: RelayHealth = HEALTHY
-    is_relaying: bool = True
 
     @property
     def port(self) -> int:
@@ -126,9 +128,10 @@ async def serving(place: Workplace) -> AsyncIterator[Interfaces]:
         await place.store.backlog()
         return interfaces.relay
 
-    health = Health(relay, lambda: interfaces.is_relaying)
+    supervisor = Supervisor()
+    health = Health(supervisor, place.store, ProfileStore(place.settings.profiles_folder), relay)
     app = create_app(place.settings, place.commands, door, tail, health)
-    interfaces = Interfaces("", place, door, tail, app)
+    interfaces = Interfaces("", place, door, tail, app, supervisor)
     following = asyncio.create_task(tail.run())
     async with listening(app, place.settings.http) as interfaces.address:
         yield interfaces

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from segexport.errors import SegexportError
+from segexport.errors import PartFailed, SegexportError
 from segexport.telemetry import configure_logging
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 
 EXIT_USAGE = 2
 """Something could not be read or done as asked."""
+EXIT_FAILED = 3
+"""The service has met an error that nobody foresaw: to be started again."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -42,10 +44,10 @@ def prepare(
 
 
 def main() -> None:
-    """Run the command line; an error that segexport can explain is one line and status 2."""
+    """Run the command line; an error that segexport can explain is one line and status 2, or 3."""
     try:
         app()
     except SegexportError as error:
         words = f"[bold red]error[/] \\[{error.code}] {escape(str(error))}"
         Console(stderr=True, soft_wrap=True).print(words)
-        sys.exit(EXIT_USAGE)
+        sys.exit(EXIT_FAILED if isinstance(error, PartFailed) else EXIT_USAGE)

@@ -24,6 +24,7 @@ from segexport.exports.workbench import Workbench
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job
 from segexport.profiles.snapshots import ProfileStore
+from segexport.race import race
 from segexport.settings import Settings
 from segexport.store.store import JobStore, Lease
 
@@ -83,21 +84,16 @@ class Worker:
         self._grace = timedelta(0)
 
     async def run(self) -> None:
-        """Claim and work until `stop`; then, or when cancelled, hand back what is unfinished."""
-        sweeper = asyncio.create_task(self._sweep_for_ever())
-        stopping = asyncio.create_task(self._stopping.wait())
-        claiming = asyncio.create_task(self._claim_for_ever())
+        """Claim and work until `stop`; then, or when cancelled, hand back what is unfinished.
+
+        Raises, after the same, what neither claiming nor sweeping can wait out.
+        """
         try:
-            await asyncio.wait({stopping, claiming}, return_when=asyncio.FIRST_COMPLETED)
+            await race(self._stopping.wait(), self._claim_for_ever(), self._sweep_for_ever())
         finally:
-            for task in (sweeper, stopping, claiming):
-                task.cancel()
-            await asyncio.wait({sweeper, stopping, claiming})
             await self._wind_down()
             self._bench.threads.shutdown(wait=False)
             self._bench.engine.close()
-        if not claiming.cancelled():
-            claiming.result()
 
     def stop(self, grace: timedelta = timedelta(0)) -> None:
         """Make `run` return: running pieces have `grace` to end, then they are interrupted."""

@@ -2,33 +2,48 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
-from segexport.errors import StoreError
+from segexport.errors import ProfileStoreError, ProfileStoreMissing, StoreError
 from segexport.http import service_api as api
 from segexport.http.wiring import add_operation
+from segexport.profiles.snapshots import ProfileStore
 from segexport.relay.relay import RelayHealth
+from segexport.store.store import Outbox
+from segexport.supervision import Supervisor
 
 PATIENCE: Final = 2.0
-"""Seconds that the store may take to answer."""
+"""Seconds that the store may take to write, and to answer."""
+FRESH: Final = 1.0
+"""Seconds that the outcome of a write is good for: anybody may ask, as often as he likes."""
 LARGE_BACKLOG: Final = 100_000
 """Events that wait for delivery: more are worth a word."""
 
 
-@dataclass(frozen=True, slots=True)
 class Health:
     """Answers `/livez` and `/readyz`.
 
-    `relay` tells how the relay is, by way of the store; `is_relaying` whether it runs at all.
+    `supervisor` knows whether a part has failed. Jobs are accepted into the store of `outbox`, and
+    held against `profiles`. `relay` tells how the relay is.
     """
 
-    relay: Callable[[], Awaitable[RelayHealth]]
-    is_relaying: Callable[[], bool]
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        outbox: Outbox,
+        profiles: ProfileStore,
+        relay: Callable[[], Awaitable[RelayHealth]],
+    ) -> None:
+        self._supervisor = supervisor
+        self._outbox = outbox
+        self._profiles = profiles
+        self._relay = relay
+        self._probe: asyncio.Task[None] | None = None
+        self._probed_at = float("-inf")
 
     def serve(self, app: FastAPI) -> None:
         """Add it to `app`."""
@@ -46,22 +61,50 @@ class Health:
         whoever balances load must not take away an interface that works.
         """
         reasons: dict[str, str] = {}
-        status = HTTPStatus.OK
+        refusals: dict[str, str] = {}
         try:
             async with asyncio.timeout(PATIENCE):
-                relay = await self.relay()
+                await self._written()
+                reasons = _reasons(await self._relay())
         except (StoreError, TimeoutError):
-            reasons["store"] = "cannot be used"
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-        else:
-            reasons |= _reasons(relay)
-        if not self.is_relaying():
-            reasons["relay"] = "has ended"
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-        said = "ready" if not reasons else "degraded"
-        if status is not HTTPStatus.OK:
-            said = "not ready"
-        return JSONResponse({"status": said, "reasons": reasons}, status_code=status)
+            refusals["store"] = "cannot be used"
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.to_thread(self._look_at_profiles)
+        except ProfileStoreMissing:
+            reasons["profiles"] = "none are loaded, so jobs are refused"
+        except (ProfileStoreError, OSError):  # TimeoutError among them
+            refusals["profiles"] = "cannot be used"
+        if (failure := self._supervisor.failure) is not None:
+            refusals[failure.part] = f"has failed ({failure.error.code})"
+        if refusals:
+            return _said("not ready", {**reasons, **refusals}, HTTPStatus.SERVICE_UNAVAILABLE)
+        return _said("degraded" if reasons else "ready", reasons, HTTPStatus.OK)
+
+    def _look_at_profiles(self) -> None:
+        self._profiles.latest()
+        self._profiles.catalogue()
+
+    async def _written(self) -> None:
+        """Return once something was written a moment ago. Raises `StoreError`."""
+        clock = asyncio.get_running_loop().time
+        if self._probe is None or (self._probe.done() and clock() - self._probed_at > FRESH):
+            self._probed_at = clock()
+            self._probe = asyncio.create_task(self._outbox.probe())
+            self._probe.add_done_callback(_take_note)
+        # Everybody's: whoever stops waiting does not take it along.
+        await asyncio.wait({self._probe})
+        self._probe.result()
+
+
+def _take_note(probe: asyncio.Task[None]) -> None:
+    """Its error is the next one's who asks, and of no interest where nobody does."""
+    if not probe.cancelled():
+        probe.exception()
+
+
+def _said(status: str, reasons: dict[str, str], code: HTTPStatus) -> Response:
+    return JSONResponse({"status": status, "reasons": reasons}, status_code=code)
 
 
 def _reasons(relay: RelayHealth) -> dict[str, str]:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from segexport.commands import Commands
@@ -11,9 +12,11 @@ from segexport.http.app import Door, create_app
 from segexport.http.health import Health
 from segexport.http.server import listening
 from segexport.http.tail import Tail
+from segexport.profiles.snapshots import ProfileStore
 from segexport.relay.relay import RelayHealth
 from segexport.settings import Settings
 from segexport.store.store import Outbox
+from segexport.supervision import Supervisor
 
 ADDRESS: Final = "http-address"
 """The file, in the data folder, that says where a running service listens."""
@@ -25,8 +28,8 @@ async def interfaces(
     outbox: Outbox,
     commands: Commands,
     *,
+    supervisor: Supervisor,
     relay: Callable[[], Awaitable[RelayHealth]],
-    is_relaying: Callable[[], bool],
 ) -> AsyncIterator[str]:
     """Serve during the block; gives the address, which is also in the file `ADDRESS`.
 
@@ -34,12 +37,13 @@ async def interfaces(
     """
     door = Door.of(settings)
     tail = Tail(outbox, door.cursors)
-    app = create_app(settings, commands, door, tail, Health(relay, is_relaying))
-    following = asyncio.create_task(tail.run())
+    health = Health(supervisor, outbox, ProfileStore(settings.profiles_folder), relay)
+    app = create_app(settings, commands, door, tail, health)
+    following = supervisor.start("event streams", tail.run())
     told = settings.data / ADDRESS
     try:
         with settled():
-            async with listening(app, settings.http) as address:
+            async with listening(app, settings.http, partial(supervisor.start, "HTTP")) as address:
                 told.write_text(address)
                 try:
                     yield address
@@ -50,7 +54,7 @@ async def interfaces(
         with suppress(OSError):
             told.unlink()
         await tail.close()
-        await following
+        await asyncio.wait({following})
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from segexport.http.connection import cut, disconnected
 from segexport.http.follower import Follower
 from segexport.http.tail import PAUSE, Tail
 from segexport.jobs.job import Scope
-from segexport.relay.race import race
+from segexport.race import race
 from segexport.settings import HttpSettings
 
 HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}

@@ -4,7 +4,7 @@ import asyncio
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -30,16 +30,21 @@ OTHER_FILES: Final = 512
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
+async def listening(
+    app: ASGIApp,
+    settings: HttpSettings,
+    start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = asyncio.create_task,
+) -> AsyncIterator[str]:
     """Serve `app` during the block; gives the address, such as `http://127.0.0.1:8080`.
 
-    At its end, open requests have `settings.grace` to be answered. Raises `SettingsError` if
-    the address cannot be taken, or the certificate cannot be used.
+    `start` makes the task that does so. At the end of the block, open requests have
+    `settings.grace` to be answered. Raises `SettingsError` if the address cannot be taken, or the
+    certificate cannot be used.
     """
     _make_room(settings.max_connections)
     server = _Server(_config(app, settings))
     listener = _bound(settings)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = start(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.certificate else "http"
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -48,7 +53,7 @@ async def listening(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[str]:
         yield address
     finally:
         server.should_exit = True
-        await serving
+        await asyncio.wait({serving})
         for connection in list(server.server_state.connections):
             connection.transport.abort()
 

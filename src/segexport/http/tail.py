@@ -13,7 +13,7 @@ from segexport.events.outbox import NumberedRow
 from segexport.http.cursor import Cursor, Cursors
 from segexport.http.ring import Channel, Frame, Ring
 from segexport.jobs.job import Scope
-from segexport.relay.race import race
+from segexport.race import race
 from segexport.store.store import Outbox
 
 CAPACITY: Final = 16 << 20
@@ -53,10 +53,6 @@ class Tail:
         """Follow the store until `close`. However it ends, the streams end with it."""
         try:
             await race(self._follow(), self._closing.wait())
-        except Exception:
-            # Whoever has started this may look at what became of it when the service stops.
-            log.exception("event streams end, and begin again with the service only")
-            raise
         finally:
             self._end()
 

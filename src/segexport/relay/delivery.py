@@ -9,11 +9,11 @@ from typing import Final
 
 import structlog
 
+from segexport.race import race
 from segexport.relay.caution import Caution
 from segexport.relay.parcel import Origin, Parcel
 from segexport.relay.position import Position, missing
 from segexport.relay.publisher import Publisher, RecordsRefused
-from segexport.relay.race import race
 from segexport.relay.schedule import Bounds, Schedule
 from segexport.store.store import Outbox, Parked, Replay
 

@@ -16,12 +16,12 @@ from segexport.errors import (
     SegexportError,
     StoreError,
 )
+from segexport.race import race
 from segexport.relay.caution import Caution
 from segexport.relay.delivery import Delivery, Mandate
 from segexport.relay.leadership import Leadership
 from segexport.relay.position import Position
 from segexport.relay.publisher import Publisher, RecordsRefused
-from segexport.relay.race import race
 from segexport.relay.schedule import Bounds
 from segexport.store.store import Outbox
 

@@ -389,6 +389,10 @@ class Outbox(Protocol):
         """How much there is, and how far delivery is."""
         ...
 
+    async def probe(self) -> None:
+        """Write and commit something that changes nothing, to see whether that is possible."""
+        ...
+
     async def wait_for_change(self, seen: int, patience: timedelta) -> int:
         """As `JobStore.wait_for_change`."""
         ...

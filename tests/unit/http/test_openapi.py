@@ -30,7 +30,7 @@ async def document(request: pytest.FixtureRequest, tmp_path: Path) -> Document:
         cast("Commands", NOBODY_ANSWERS),
         Door.of(settings),
         cast("Tail", NOBODY_ANSWERS),
-        Health(NOBODY_ANSWERS, NOBODY_ANSWERS),
+        Health(*[NOBODY_ANSWERS] * 4),
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

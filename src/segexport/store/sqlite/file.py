@@ -26,14 +26,17 @@ _CACHE_KIB: Final = 16_384
 
 _DAMAGED: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
+TROUBLE: Final = (sqlite3.Error, OSError)
+"""What a file, its folder or its disk can bring about: `explain` has words for it."""
 
-def is_busy(error: sqlite3.Error) -> bool:
+
+def is_busy(error: Exception) -> bool:
     """Whether another connection held a lock."""
     return _primary_code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-def explain(error: sqlite3.Error, path: Path) -> StoreError:
-    """What SQLite reports, as an error that says what to do about it."""
+def explain(error: sqlite3.Error | OSError, path: Path) -> StoreError:
+    """What SQLite or the system reports, as an error that says what to do about it."""
     code = _primary_code(error)
     if is_busy(error):
         return StoreUnavailable(
@@ -47,7 +50,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if code == sqlite3.SQLITE_FULL:
         return StoreUnavailable(f"no space is left for the store {path} ({error}); make room")
-    if isinstance(error, sqlite3.OperationalError):
+    if isinstance(error, sqlite3.OperationalError | OSError):
         return StoreUnavailable(
             f"the store {path} cannot be used ({error}); "
             "check that its folder exists, is writable and lies on a local disk"
@@ -122,14 +125,14 @@ def identity(connection: sqlite3.Connection) -> StoreIdentity:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """SQLite's errors leave the block as errors that say what to do."""
+    """Errors of SQLite and of the system leave the block as errors that say what to do."""
     try:
         yield
-    except sqlite3.Error as error:
+    except TROUBLE as error:
         raise explain(error, path) from error
 
 
-def _primary_code(error: sqlite3.Error) -> int:
+def _primary_code(error: Exception) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 

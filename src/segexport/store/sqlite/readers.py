@@ -8,6 +8,7 @@ from queue import Empty, LifoQueue
 from typing import TypeVar
 
 from segexport.errors import StoreError, StoreUnavailable
+from segexport.store.sqlite.file import TROUBLE
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ class Readers:
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
-        explain: Callable[[sqlite3.Error], StoreError],
+        explain: Callable[[sqlite3.Error | OSError], StoreError],
         size: int = 4,
     ) -> None:
         self._connect = connect
@@ -49,7 +50,7 @@ class Readers:
                 connection.close()
                 raise
             self._idle.put(connection)
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise self._explain(error) from error
         return result
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 from uuid import UUID, uuid4
 
 from segexport.events.outbox import NumberedRow, OutboxRow
@@ -90,6 +90,22 @@ class SqliteStore:
         await self._writer.close()
         self._changes.note()
         await self._readers.close()
+
+    async def keep_watch(self) -> NoReturn:
+        """Run for as long as the store is good; raise what makes it good for nothing.
+
+        Trouble that may pass is none of that. After this has raised, every call raises
+        `StoreUnavailable`.
+        """
+        await self._writer.failed()
+
+    async def probe(self) -> None:
+        """Write and commit, as every job that is accepted does. Raises `StoreError`."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE store SET generation = generation")
+
+        await self._writer.run(write)
 
     @property
     def identity(self) -> StoreIdentity:

@@ -4,6 +4,10 @@ A commit costs a flush to the disk, whatever it holds. So whoever asks while the
 busy goes into the next group: one transaction, a savepoint for each caller, one COMMIT.
 A caller whose writes fail is rolled back to his savepoint and told so; nobody is told of
 success before the COMMIT has returned.
+
+Trouble with the file is told to whoever is in the group, and the next group tries again. An
+error that nobody foresaw ends the thread: then everybody who waits is told, whoever comes later
+too, and `failed` raises it for the service to end with.
 """
 
 import asyncio
@@ -13,14 +17,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from segexport.errors import StoreError, StoreUnavailable
-from segexport.store.sqlite.file import LOG_BYTES, is_busy
+from segexport.store.sqlite.file import LOG_BYTES, TROUBLE, is_busy
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -38,7 +42,7 @@ _NOTHING: Final = -1
 """No data version: the first look at a connection always finds a change."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Call:
     """What a caller asked for, and what became of it."""
 
@@ -57,7 +61,7 @@ class Writer:
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
-        explain: Callable[[sqlite3.Error], StoreError],
+        explain: Callable[[sqlite3.Error | OSError], StoreError],
         *,
         log_size: Callable[[], int],
         on_change: Callable[[], None],
@@ -69,10 +73,12 @@ class Writer:
         self._patience = patience.total_seconds()
         self._loop = asyncio.get_running_loop()
         self._asked: list[_Call] = []
+        self._unanswered: set[_Call] = set()
         self._queue = SimpleQueue[list[_Call] | None]()
         self._lookouts = 0
         self._closing = False
         self._ended = self._loop.create_future()
+        self._fatal: asyncio.Future[NoReturn] = self._loop.create_future()
         self._connection: sqlite3.Connection | None = None
         self._seen_of_others = _NOTHING
         self._log_size = log_size
@@ -90,7 +96,12 @@ class Writer:
             self._loop.call_soon(self._hand_over)
         call = _Call(operation, self._loop.create_future())
         self._asked.append(call)
+        self._unanswered.add(call)
         return call.future
+
+    async def failed(self) -> NoReturn:
+        """Wait for the error that ends the thread, and raise it."""
+        await asyncio.shield(self._fatal)
 
     @contextmanager
     def looking_around(self) -> Iterator[None]:
@@ -114,6 +125,8 @@ class Writer:
         self._thread.join()
 
     def _require_open(self) -> None:
+        if self._fatal.done():
+            raise self._written_no_more()
         if self._closing:
             raise StoreUnavailable("the store is closed")
 
@@ -122,9 +135,16 @@ class Writer:
         if calls:
             self._queue.put(calls)
 
+    def _answer(self, calls: list[_Call], changed: bool) -> None:
+        try:
+            self._deliver(calls, changed)
+        except Exception as error:  # noqa: BLE001  (the event loop would note it, and go on)
+            self._fail(error)
+
     def _deliver(self, calls: list[_Call], changed: bool) -> None:
         for call in calls:
-            if call.future.cancelled():
+            self._unanswered.discard(call)
+            if call.future.done():
                 continue
             if call.error is None:
                 call.future.set_result(call.result)
@@ -133,19 +153,46 @@ class Writer:
         if changed:
             self._on_change()
 
+    def _fail(self, error: Exception) -> None:
+        if self._fatal.done():
+            return
+        self._fatal.set_exception(error)
+        self._fatal.exception()  # a program that does not ask for it need not hear of it
+        for call in self._unanswered:
+            if not call.future.done():
+                call.future.set_exception(self._written_no_more())
+        self._unanswered.clear()
+
+    def _written_no_more(self) -> StoreUnavailable:
+        error = self._fatal.exception()
+        told = StoreUnavailable(
+            f"the store is written no more, because its writer has met an error that nobody "
+            f"foresaw ({error!r}). What was asked for last may have been written all the same: "
+            "start the service again, and read"
+        )
+        told.__cause__ = error
+        return told
+
     # Everything below runs in the writer's thread.
 
     def _work(self) -> None:
+        try:
+            self._write_groups()
+            self._reset()
+        except Exception as error:  # noqa: BLE001  (nobody waits for a thread to see what it met)
+            self._on_loop(self._fail, error)
+        finally:
+            self._on_loop(self._ended.set_result, None)
+
+    def _write_groups(self) -> None:
         going_on = True
         while going_on:
             calls, going_on = self._next_group()
             changed = self._write(calls) if calls else self._others_committed()
             if calls or changed:
-                going_on &= self._on_loop(self._deliver, calls, changed)
+                going_on &= self._on_loop(self._answer, calls, changed)
             if calls:
                 self._checkpoint_when_due()
-        self._reset()
-        self._on_loop(self._ended.set_result, None)
 
     def _on_loop(self, function: Callable[..., object], *arguments: Any) -> bool:
         try:
@@ -187,7 +234,7 @@ class Writer:
                 committing = next(self._groups)
                 connection.execute("UPDATE store SET last_group = ?", (committing,))
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             self._reset()
             if committing is None or not self._was_committed(committing):
                 for call in calls:
@@ -222,7 +269,7 @@ class Writer:
 
     def _failure(self, error: Exception, *, unsure: bool = False) -> Exception:
         """What one caller is told; an object of his own, for it will carry his traceback."""
-        if not isinstance(error, sqlite3.Error):
+        if not isinstance(error, TROUBLE):
             return error
         told = self._explain(error)
         if unsure:
@@ -234,7 +281,7 @@ class Writer:
         """Read again, after a COMMIT that reported an error, whether it took place."""
         try:
             (last,) = self._connected().execute("SELECT last_group FROM store").fetchone()
-        except sqlite3.Error:
+        except TROUBLE:
             self._reset()
             return False
         return int(last) == group
@@ -243,7 +290,7 @@ class Writer:
         """Whether another connection has committed since the last look."""
         try:
             version = int(self._connected().execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.Error:
+        except TROUBLE:
             self._reset()
             return False
         changed = version != self._seen_of_others
@@ -258,15 +305,16 @@ class Writer:
         WAL-Reset Bug"). RESTART takes the write lock first, so there is nobody to race with,
         and has the log begin anew.
         """
-        size = self._log_size()
-        if size <= self._checkpoint_above:
-            return
+        size = 0
         try:
+            size = self._log_size()
+            if size <= self._checkpoint_above:
+                return
             connection = self._connected()
             connection.execute(f"PRAGMA busy_timeout={_CHECKPOINT_PATIENCE}")
             (blocked, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             connection.execute("PRAGMA busy_timeout=0")
-        except sqlite3.Error:
+        except TROUBLE:
             # Nothing is lost: the log is read as before, and copied another time.
             self._reset()
             blocked = True
@@ -286,4 +334,5 @@ class Writer:
         """Let go of a connection that may be in any state; closing rolls back."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with suppress(sqlite3.Error):
+                connection.close()
