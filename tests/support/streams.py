@@ -24,6 +24,7 @@ from segexport.http.tail import CAPACITY, Tail
 from segexport.jobs.job import Scope
 from segexport.jobs.reading import parse_request
 from segexport.store.sqlite import SqliteStore
+from segexport.supervision import Supervisor
 from support.waiting import until
 
 ACME = Scope("acme", "prod")
@@ -221,7 +222,7 @@ async def serving(
 ) -> AsyncIterator[Service]:
     """A service over an outbox, which has stopped when the block ends."""
     tail = Tail(outbox, CURSORS, capacity=capacity)
-    service = Service(tail, limits, asyncio.create_task(tail.run()))
+    service = Service(tail, limits, Supervisor().start("event streams", tail.run()))
     service.server = uvicorn.Server(
         uvicorn.Config(service, http=Connection, lifespan="off", log_config=None, access_log=False)
     )
