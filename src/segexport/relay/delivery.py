@@ -67,9 +67,9 @@ class Delivery:
         """Deliver; once `stop` is set, until nothing is left or `drain` seconds are over.
 
         Raises `PositionMismatch` if the topic was written from another store, or another
-        life of this one; else what publisher and outbox raise. `RecordsRefused` asks for
-        another try at once: either the culprit is parked now, or the search for it goes on
-        with smaller batches.
+        life of this one, which is certain only if this relay still leads; else what publisher
+        and outbox raise. `RecordsRefused` asks for another try at once: either the culprit is
+        parked now, or the search for it goes on with smaller batches.
         """
         schedule = await self._take_over()
         try:
@@ -81,15 +81,17 @@ class Delivery:
             schedule.close()
 
     async def _take_over(self) -> Schedule:
+        # What is delivered before the position is read, what is given after it: between the two
+        # another relay may have delivered more, and neither can then contradict the position.
         store = self._outbox.identity
+        delivered = (await self._outbox.backlog()).delivered
         position = await self._publisher.start(lambda known: known.require_from(store))
-        backlog = await self._outbox.backlog()
         if position is None:
-            if backlog.delivered:
-                raise missing(backlog.delivered)
+            if delivered:
+                raise missing(delivered)
             position = Position(store=store)
         position.require_from(store)
-        position.require_given(backlog.last)
+        position.require_given((await self._outbox.backlog()).last)
         # The relay before this one may have answered a replay without telling the store.
         for replay in await self._outbox.replays(after=0):
             if replay.id <= position.replay:

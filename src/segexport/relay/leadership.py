@@ -48,12 +48,24 @@ class Leadership:
                     f"the lease could not be renewed for {self._lease.total_seconds():g} s: {error}"
                 ) from error
             if self.epoch != epoch:
-                raise RelayFenced(
-                    "another relay took the lease, which this one did not renew in time"
-                )
+                raise _fenced()
             renewed = asked
+
+    async def require_held(self) -> None:
+        """Ask the store whether this relay has led without a break since it won.
+
+        Raises `RelayFenced` if not, and `StoreUnavailable`.
+        """
+        epoch = self.epoch
+        self.epoch = await self._outbox.lead(self.owner, self._lease)
+        if epoch is None or self.epoch != epoch:
+            raise _fenced()
 
     async def resign(self) -> None:
         """Let the next relay lead at once. Raises `StoreUnavailable`."""
         self.epoch = None
         await self._outbox.resign(self.owner)
+
+
+def _fenced() -> RelayFenced:
+    return RelayFenced("another relay took the lease, which this one did not renew in time")

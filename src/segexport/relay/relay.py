@@ -160,6 +160,11 @@ class Relay:
             await race(
                 delivery.run(self._stop, self._drain), self._leadership.keep(), self._too_late()
             )
+        except PositionMismatch:
+            # Store and topic were read at different moments: they contradict each other for
+            # certain only if nobody else delivered in between.
+            await self._leadership.require_held()
+            raise
         finally:
             await publisher.close()
 

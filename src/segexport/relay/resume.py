@@ -16,7 +16,8 @@ async def set_position(outbox: Outbox, publisher: Publisher, *, owner: str, numb
 
     What the topic holds is not touched: rows up to `number` that it lacks stay missing, rows
     behind it that it has come again, with the event ids they had. Raises `RelayFenced` while
-    a relay is at work, and `PositionMismatch` if the store has not given that number.
+    a relay is at work or took over meanwhile, and `PositionMismatch` if the store has not given
+    that number.
     """
     backlog = await outbox.backlog()
     if not 0 <= number <= backlog.last:
@@ -29,6 +30,12 @@ async def set_position(outbox: Outbox, publisher: Publisher, *, owner: str, numb
         raise RelayFenced("a relay is at work on this store; stop it first")
     try:
         await publisher.start()
+        # A relay that took over before the producer started was fenced by it and may have
+        # delivered; one that does so from now on fences the producer.
+        if await outbox.lead(owner, _LEASE) != epoch:
+            raise RelayFenced(
+                "a relay took over before the position was set; stop it, and set it again"
+            )
         await publisher.publish(publisher.parcel(), Position(store=outbox.identity, number=number))
         await outbox.mark_delivered(owner, epoch, number)
     finally:
