@@ -50,6 +50,8 @@
         ├── BrokerUnreachable
         ├── NotAuthorized
         ├── TopicUnusable
+        ├── SettingRefused
+        ├── ClientFailed          Kafka's client library, or an answer that it cannot read
         ├── RelayFenced
         └── PositionMismatch
 
@@ -422,6 +424,18 @@ class TopicUnusable(DeliveryError):
     """A topic is missing, or configured in a way that would break a promise."""
 
     code = "delivery.topic"
+
+
+class SettingRefused(DeliveryError):
+    """The broker does not allow what a setting says."""
+
+    code = "delivery.setting"
+
+
+class ClientFailed(DeliveryError):
+    """Kafka's client library failed in a way that it does not foresee."""
+
+    code = "delivery.client"
 
 
 class RelayFenced(DeliveryError):

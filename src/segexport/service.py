@@ -14,7 +14,15 @@ from typing import Final
 import structlog
 
 from segexport.commands import Checked, Commands
-from segexport.errors import BrokerUnreachable, StoreUnavailable
+from segexport.errors import (
+    BrokerUnreachable,
+    ClientFailed,
+    DeliveryError,
+    NotAuthorized,
+    SettingRefused,
+    StoreUnavailable,
+    TopicUnusable,
+)
 from segexport.events.announcement import Voice
 from segexport.events.record import store_source
 from segexport.exports.dataset import Datasets, schema_problems
@@ -38,6 +46,9 @@ from segexport.supervision import Supervisor
 
 PATIENCE: Final = 5.0
 """Seconds that an object store has to answer whoever waits for a request to be accepted."""
+
+FOR_A_PERSON: Final = (NotAuthorized, TopicUnusable, SettingRefused)
+"""What ends the service at its start, when somebody is there to mend it; later it is waited for."""
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -136,9 +147,9 @@ async def running(settings: Settings, *, http: bool = False) -> AsyncIterator[Pa
     their jobs are handed back, then the relay delivers what is committed; all in bounded time.
 
     A Kafka that is away is waited for: jobs go on. Raises `SettingsError`, `KeysError`,
-    `NotAuthorized` or `TopicUnusable` at the start. A part that fails meanwhile does not end the
-    block, but is told by `Parts.supervisor`, and raised at the end: `PositionMismatch`, which
-    only a person can mend, or `PartFailed`.
+    `NotAuthorized`, `TopicUnusable` or `SettingRefused` at the start. A part that fails meanwhile
+    does not end the block, but is told by `Parts.supervisor`, and raised at the end:
+    `PositionMismatch`, which only a person can mend, or `PartFailed`.
     """
     name = process_name()
     supervisor = Supervisor()
@@ -222,9 +233,14 @@ async def _publishers(
 ) -> AsyncIterator[tuple[KafkaSettings, Callable[[], Publisher]]]:
     kafka = settings.kafka
     if kafka.bootstrap_servers is not None:
-        with suppress(BrokerUnreachable):  # the relay says so, and waits for it
+        try:
             for concern in (await ensure_topics(kafka)).concerns:
                 log.warning("a topic weakens what is promised", concern=concern)
+        except FOR_A_PERSON:
+            raise
+        except DeliveryError as error:
+            trace = error.__cause__ if isinstance(error, ClientFailed) else None
+            log.info("Kafka is waited for", code=error.code, reason=str(error), exc_info=trace)
         yield kafka, lambda: TransactionalPublisher(kafka)
         return
     async with EmbeddedBroker() as broker:

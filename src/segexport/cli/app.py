@@ -2,13 +2,14 @@
 
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Final
 
+import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from segexport.errors import PartFailed, SegexportError
+from segexport.errors import ClientFailed, PartFailed, SegexportError
 from segexport.telemetry import configure_logging
 
 app = typer.Typer(
@@ -17,6 +18,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+log: Final = structlog.stdlib.get_logger(__name__)
 
 EXIT_USAGE = 2
 """Something could not be read or done as asked."""
@@ -48,6 +51,8 @@ def main() -> None:
     try:
         app()
     except SegexportError as error:
+        if isinstance(error, ClientFailed):
+            log.exception("the Kafka client library has failed", exc_info=error.__cause__)
         words = f"[bold red]error[/] \\[{error.code}] {escape(str(error))}"
         Console(stderr=True, soft_wrap=True).print(words)
         sys.exit(EXIT_FAILED if isinstance(error, PartFailed) else EXIT_USAGE)

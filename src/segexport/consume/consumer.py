@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError
 
 from segexport.consume.received import Received, received
 from segexport.errors import DeliveryError
 from segexport.events.contract import Contract
-from segexport.kafka import client_arguments, in_plain_words, wait_for_topic
+from segexport.kafka import client_arguments, in_plain_words, passed_over, wait_for_topic
 from segexport.settings import KafkaSettings
 
 _PATIENCE: Final = timedelta(seconds=10)
@@ -43,8 +43,8 @@ class EventReader:
     it again.
 
     Entering waits up to `patience` for the topic to appear. Raises `BrokerUnreachable`,
-    `NotAuthorized`, and `TopicUnusable` if the topic is not there. Once it reads, an outage
-    of the broker only delays records.
+    `NotAuthorized`, `ClientFailed`, and `TopicUnusable` if the topic is not there. Once it
+    reads, an outage of the broker only delays records.
     """
 
     def __init__(
@@ -67,23 +67,24 @@ class EventReader:
     async def __aenter__(self) -> Self:
         settings = self._settings
         await wait_for_topic(settings, patience=self._patience.total_seconds())
-        self._open = AIOKafkaConsumer(
-            settings.topic,
-            **client_arguments(settings, role="reader"),
-            group_id=self._group,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest" if self._start is Start.BEGINNING else "latest",
-            enable_auto_commit=False,
-        )
-        try:
-            async with in_plain_words(settings):
+        async with in_plain_words(settings):
+            self._open = AIOKafkaConsumer(
+                settings.topic,
+                **client_arguments(settings, role="reader"),
+                group_id=self._group,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest" if self._start is Start.BEGINNING else "latest",
+                enable_auto_commit=False,
+            )
+            try:
                 await self._open.start()
                 if self._group is None and self._start is Start.NOW:
                     # At once, not with the first fetch: "now" is when the context is entered.
                     await self._open.seek_to_end()
-        except BaseException:
-            await self._open.stop()
-            raise
+            except BaseException:
+                with passed_over():
+                    await self._open.stop()
+                raise
         return self
 
     async def __aexit__(
@@ -98,7 +99,8 @@ class EventReader:
                 async with asyncio.timeout(_CLOSING), in_plain_words(self._settings):
                     await self._commit()
         finally:
-            await self._consumer.stop()
+            with passed_over():
+                await self._consumer.stop()
 
     async def follow(
         self,
@@ -157,6 +159,10 @@ class EventReader:
             await self._commit()
             fetched: Mapping[Any, Sequence[ConsumerRecord[bytes, bytes]]]
             fetched = await self._consumer.getmany(timeout_ms=int(patience * 1000))
+            fetching = self._consumer._fetcher.error_future  # noqa: SLF001  (nobody else asks it)
+            if fetching.done():
+                fetching.result()
+                raise ConsumerStoppedError("nothing is fetched any more")
         return [record for records in fetched.values() for record in records]
 
     async def _commit(self) -> None:
@@ -169,7 +175,8 @@ class EventReader:
                 await self._consumer.commit(done)
 
     async def _short_of(self, ends: Mapping[TopicPartition, int]) -> bool:
-        for partition, end in ends.items():
-            if await self._consumer.position(partition) < end:
-                return True
+        async with in_plain_words(self._settings):
+            for partition, end in ends.items():
+                if await self._consumer.position(partition) < end:
+                    return True
         return False

@@ -41,7 +41,7 @@ def received(record: ConsumerRecord[bytes, bytes], contract: Contract) -> Receiv
         offset=record.offset,
         timestamp=datetime.fromtimestamp(record.timestamp / 1000, UTC),
         key=_text(record.key) if record.key is not None else None,
-        headers={name: _text(value) for name, value in record.headers},
+        headers={name: _text(value or b"") for name, value in record.headers},
         value=record.value,
         document=document,
         judgement=judgement,

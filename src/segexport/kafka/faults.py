@@ -1,17 +1,28 @@
-"""What aiokafka raises, told in plain words: what was wrong, where, and what to do."""
+"""What comes out of aiokafka, told in plain words: what was wrong, where, and what to do.
+
+Whatever calls the library, or reads an answer that it brought, does so inside of one of these
+blocks. Beside errors of its own, the library lets out what it stumbles over itself: KeyError,
+struct.error, assertions, cancellations that nobody asked for. All of that is `ClientFailed`, an
+outage. So no code of ours belongs into these blocks that has nothing to do with the library: its
+mistakes would be taken for outages.
+"""
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
+import structlog
 from aiokafka import errors as kafka
 from aiokafka.conn import collect_hosts, create_conn
 
 from segexport.errors import (
     BrokerUnreachable,
+    ClientFailed,
     DeliveryError,
     NotAuthorized,
+    SegexportError,
     TopicUnusable,
 )
 from segexport.kafka.client import client_arguments
@@ -60,25 +71,66 @@ _AWAY = (
 )
 
 
+log: Final = structlog.stdlib.get_logger(__name__)
+
+
 @asynccontextmanager
 async def in_plain_words(settings: KafkaSettings) -> AsyncIterator[None]:
-    """Let nothing of aiokafka's own errors out of the block: see `explain`."""
+    """Let nothing but errors of ours out of the block: see `explain`."""
     try:
         yield
-    except (kafka.KafkaError, OSError) as error:
+    except SegexportError:
+        raise
+    except asyncio.CancelledError as error:
+        if _is_asked_for():
+            raise
+        raise client_failed(error) from error
+    except Exception as error:
         raise await explain(error, settings) from error
+
+
+@contextmanager
+def passed_over() -> Iterator[None]:
+    """Let no error out of the block: for goodbyes, whose failure changes nothing."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if _is_asked_for():
+            raise
+    except Exception:
+        log.debug("the Kafka client has not ended cleanly", exc_info=True)
+
+
+def _is_asked_for() -> bool:
+    """Whether somebody cancels the task that runs; if not, the library has let it slip out."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def explain(error: Exception, settings: KafkaSettings) -> DeliveryError:
     """The error of ours that says what aiokafka's `error` means for whoever runs this.
 
-    `BrokerUnreachable`, `NotAuthorized` or `TopicUnusable`, else a bare `DeliveryError`.
-    aiokafka keeps to itself why a first connection failed (a refused password and a broker
-    that is down look the same), so the bootstrap servers are asked once more.
+    `BrokerUnreachable`, `NotAuthorized`, `TopicUnusable` or `ClientFailed`, else a bare
+    `DeliveryError`. aiokafka keeps to itself why a first connection failed (a refused password
+    and a broker that is down look the same), so the bootstrap servers are asked once more.
     """
+    cause = error.__cause__  # what has ended one of aiokafka's tasks, if that is the matter
+    if type(error) is kafka.KafkaError and isinstance(cause, Exception):
+        error = cause
+    if not isinstance(error, (kafka.KafkaError, OSError)):
+        return client_failed(error)
     if isinstance(error, kafka.KafkaConnectionError):
         return await _why_unreachable(settings, error)
     return _told(error, settings, settings.bootstrap_servers or "")
+
+
+def client_failed(error: BaseException) -> ClientFailed:
+    """The error of ours for what the library stumbled over. Its traceback goes into the log."""
+    return ClientFailed(
+        f"the Kafka client library has failed ({type(error).__name__}: {error}): an answer that it "
+        "does not understand, or a mistake of its own; if it stays, report its traceback in the "
+        "log, with the version of the broker"
+    )
 
 
 async def _why_unreachable(settings: KafkaSettings, error: Exception) -> DeliveryError:
@@ -90,9 +142,11 @@ async def _why_unreachable(settings: KafkaSettings, error: Exception) -> Deliver
         try:
             async with asyncio.timeout(PROBE_PATIENCE):
                 connection = await create_conn(host, port, **arguments)
+                await connection.close()
         except (kafka.KafkaError, OSError) as found:
             return _told(found, settings, f"{host}:{port}")
-        await connection.close()
+        except Exception as found:  # noqa: BLE001  (the library's: see above)
+            return client_failed(found)
         return None
 
     hosts = collect_hosts(servers, randomize=False)

@@ -1,9 +1,10 @@
 """The two topics: made if they are missing, and checked for what would break a promise."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -16,7 +17,7 @@ from aiokafka.errors import (
 
 from segexport.errors import TopicUnusable
 from segexport.kafka.client import client_arguments
-from segexport.kafka.faults import in_plain_words
+from segexport.kafka.faults import in_plain_words, passed_over
 from segexport.settings import KafkaSettings
 
 BROKER_DEFAULT_MAX_BYTES: Final = 1_048_588
@@ -76,14 +77,9 @@ async def ensure_topics(settings: KafkaSettings, *, patience: float = _PATIENCE)
         return Topics(partitions=EMBEDDED_PARTITIONS, max_message_bytes=BROKER_DEFAULT_MAX_BYTES)
     arguments = client_arguments(settings, role="topics")
     arguments["request_timeout_ms"] = min(arguments["request_timeout_ms"], int(patience * 1000))
-    admin = AIOKafkaAdminClient(**arguments)
-    try:
-        async with in_plain_words(settings):
-            await admin.start()
-            events, positions = await _found_or_made(admin, settings, patience)
-    finally:
-        await admin.close()
-    return _checked(settings, events, positions)
+    async with _admin(settings, arguments) as admin:
+        events, positions = await _found_or_made(admin, settings, patience)
+        return _checked(settings, events, positions)
 
 
 async def wait_for_topic(settings: KafkaSettings, *, patience: float = _PATIENCE) -> None:
@@ -91,21 +87,31 @@ async def wait_for_topic(settings: KafkaSettings, *, patience: float = _PATIENCE
 
     Raises `BrokerUnreachable`, `NotAuthorized`, and `TopicUnusable` if it does not appear.
     """
-    admin = AIOKafkaAdminClient(**client_arguments(settings, role="topics"))
     deadline = asyncio.get_running_loop().time() + patience
-    try:
-        async with in_plain_words(settings):
+    async with _admin(settings, client_arguments(settings, role="topics")) as admin:
+        while settings.topic not in await admin.list_topics():
+            if asyncio.get_running_loop().time() > deadline:
+                raise TopicUnusable(
+                    f"there is no topic {settings.topic!r} at {settings.bootstrap_servers}, or "
+                    "this client may not see it: the relay creates it when it starts; check "
+                    "kafka.topic"
+                )
+            await asyncio.sleep(_PAUSE)
+
+
+@asynccontextmanager
+async def _admin(
+    settings: KafkaSettings, arguments: Mapping[str, Any]
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client that has begun; nothing but errors of ours leaves the block."""
+    async with in_plain_words(settings):
+        admin = AIOKafkaAdminClient(**arguments)
+        try:
             await admin.start()
-            while settings.topic not in await admin.list_topics():
-                if asyncio.get_running_loop().time() > deadline:
-                    raise TopicUnusable(
-                        f"there is no topic {settings.topic!r} at {settings.bootstrap_servers}, or "
-                        "this client may not see it: the relay creates it when it starts; check "
-                        "kafka.topic"
-                    )
-                await asyncio.sleep(_PAUSE)
-    finally:
-        await admin.close()
+            yield admin
+        finally:
+            with passed_over():
+                await admin.close()
 
 
 async def _found_or_made(

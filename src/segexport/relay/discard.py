@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
+from segexport.kafka import passed_over
+
 PATIENCE: Final = 3.0
 """Seconds for the goodbye."""
 
@@ -36,7 +38,7 @@ async def discard(producer: AIOKafkaProducer) -> None:
     outcomes.append(producer._txn_manager.wait_for_transaction_end())  # noqa: SLF001
     for outcome in filter(None, outcomes):
         outcome.add_done_callback(take_note)
-    with suppress(TimeoutError):
+    with passed_over():
         async with asyncio.timeout(PATIENCE):
             await producer.client.close()
     producer._closed = True  # noqa: SLF001  (or it complains when it is collected)

@@ -14,6 +14,7 @@ from aiokafka.partitioner import murmur2
 
 from segexport.events.outbox import NumberedRow
 from segexport.events.record import Record
+from segexport.kafka import client_failed
 
 
 class BatchBuilder(Protocol):
@@ -73,17 +74,24 @@ class Parcel:
         self.size = 0  # bytes, before compression
 
     def add(self, record: Record, row: NumberedRow, offset: int = 0) -> None:
-        """Pack one more record; it comes from `row`, and there from `offset` of its file."""
+        """Pack one more record; it comes from `row`, and there from `offset` of its file.
+
+        Raises `ClientFailed`.
+        """
         batches = self._batches[partition_of(record.key, self._partitions)]
-        added = None
-        if batches and (self._batch_records is None or batches[-1].records < self._batch_records):
-            added = _append(batches[-1].builder, record)
-        if added is None:
-            origin = Origin(row.row.job_id, row.number, offset)
-            batches.append(Batch(self._create(), origin))
-            added = _append(batches[-1].builder, record)
+        try:
+            added = None
+            full = self._batch_records
+            if batches and (full is None or batches[-1].records < full):
+                added = _append(batches[-1].builder, record)
+            if added is None:
+                origin = Origin(row.row.job_id, row.number, offset)
+                batches.append(Batch(self._create(), origin))
+                added = _append(batches[-1].builder, record)
+            self.size += added.size
+        except Exception as error:
+            raise client_failed(error) from error
         self.records += 1
-        self.size += added.size
 
     @property
     def batches(self) -> Mapping[int, Sequence[Batch]]:

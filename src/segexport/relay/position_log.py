@@ -1,13 +1,12 @@
 """Reading the last committed position from its topic."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from segexport.errors import TopicUnusable
-from segexport.kafka import client_arguments
+from segexport.kafka import client_arguments, passed_over
 from segexport.relay.discard import PATIENCE
 from segexport.relay.position import Position
 from segexport.settings import KafkaSettings
@@ -26,8 +25,8 @@ async def last_position(
     the last. To be certain, start the producer, which ends the relay's own open
     transaction, and give `through_open`: then this reads to the very end of the log, and
     waits so many seconds for transactions of others to end. Raises `TopicUnusable` if one is
-    still open then, `PositionMismatch` for a record that is not a position, and aiokafka's
-    errors.
+    still open then, `PositionMismatch` for a record that is not a position, and whatever
+    aiokafka raises.
     """
     consumer = AIOKafkaConsumer(
         **client_arguments(settings, role="relay"),
@@ -56,7 +55,7 @@ async def last_position(
                 return None
             reach *= 10
     finally:
-        with suppress(TimeoutError):
+        with passed_over():
             async with asyncio.timeout(PATIENCE):
                 await consumer.stop()
 

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from segexport.errors import (
+    ClientFailed,
     DeliveryError,
     PositionMismatch,
     RelayFenced,
@@ -185,10 +186,11 @@ class Relay:
         known = self._error is not None and self._error.code == error.code
         self._failures += 1
         self._error = error
+        trace = error.__cause__ if isinstance(error, ClientFailed) else None
         if self._failures == 1:
-            log.info("delivery begins anew", code=error.code, reason=str(error))
+            log.info("delivery begins anew", code=error.code, reason=str(error), exc_info=trace)
         elif self._failures == ALOUD or not known:
-            log.warning("events wait", code=error.code, reason=str(error))
+            log.warning("events wait", code=error.code, reason=str(error), exc_info=trace)
         else:
             log.debug("still no delivery", code=error.code, reason=str(error))
 

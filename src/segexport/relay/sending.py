@@ -9,8 +9,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
-from segexport.errors import BrokerUnreachable, DeliveryError, RelayFenced
-from segexport.kafka import explain
+from segexport.errors import BrokerUnreachable, RelayFenced
+from segexport.kafka import in_plain_words
 from segexport.relay.discard import take_note
 from segexport.relay.parcel import Batch, Parcel
 from segexport.relay.publisher import RecordsRefused
@@ -79,23 +79,21 @@ def require_accepted(sending: Mapping[asyncio.Future[Any], Batch]) -> None:
 
 @asynccontextmanager
 async def bounded(settings: KafkaSettings, seconds: float, doing: str) -> AsyncIterator[None]:
-    """Limit the time of what is done inside, and let only our own errors out."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise BrokerUnreachable(
-            f"{doing} did not end within {seconds:g} s at {settings.bootstrap_servers}; what "
-            "became of it will be read from the topic"
-        ) from error
-    except (kafka.ProducerFenced, kafka.InvalidProducerEpoch) as error:
-        raise RelayFenced(
-            f"the broker has given the transactional id {settings.transactional_id!r} to "
-            "another relay, or has ended a transaction that took too long"
-        ) from error
-    except AssertionError as error:
-        raise DeliveryError(f"aiokafka's producer has come off its rails: {error}") from error
-    except (kafka.KafkaError, OSError) as error:
-        cause = error.__cause__  # what has ended aiokafka's sending task, if that is the matter
-        known = cause if isinstance(cause, kafka.KafkaError) else error
-        raise await explain(known, settings) from error
+    """Limit the time of what is done inside, and let only our own errors out.
+
+    Only what has to do with the library belongs inside: see `kafka.faults`.
+    """
+    async with in_plain_words(settings):
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise BrokerUnreachable(
+                f"{doing} did not end within {seconds:g} s at {settings.bootstrap_servers}; what "
+                "became of it will be read from the topic"
+            ) from error
+        except (kafka.ProducerFenced, kafka.InvalidProducerEpoch) as error:
+            raise RelayFenced(
+                f"the broker has given the transactional id {settings.transactional_id!r} to "
+                "another relay, or has ended a transaction that took too long"
+            ) from error

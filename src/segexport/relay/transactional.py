@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 from aiokafka import AIOKafkaProducer
-from aiokafka import errors as kafka
 
-from segexport.kafka import Topics, client_arguments, ensure_topics
+from segexport.kafka import Topics, client_arguments, ensure_topics, passed_over
 from segexport.relay.discard import PATIENCE, discard, take_note
 from segexport.relay.parcel import Parcel
 from segexport.relay.position import Position
@@ -38,10 +36,12 @@ class TransactionalPublisher:
 
     async def start(self, check: Callable[[Position], None] | None = None) -> Position | None:
         settings = self._settings
-        async with bounded(settings, self._patience, "taking over"):
+        async with bounded(settings, self._patience, "looking at the topics"):
             self._topics = await ensure_topics(settings, patience=self._patience)
-            if check is not None and (known := await last_position(settings)) is not None:
-                check(known)
+            known = await last_position(settings) if check is not None else None
+        if check is not None and known is not None:
+            check(known)
+        async with bounded(settings, self._patience, "taking over"):
             self._producer = self._make(
                 **client_arguments(settings, role="relay"),
                 transactional_id=settings.transactional_id,
@@ -58,10 +58,11 @@ class TransactionalPublisher:
 
     async def publish(self, parcel: Parcel, position: Position) -> None:
         producer, _ = self._started()
+        told = position.encode()
         async with bounded(self._settings, self._patience, "a transaction"):
             await producer.begin_transaction()
             self._abortable = True
-            await self._send(producer, parcel, position)
+            await self._send(producer, parcel, told)
             self._abortable = False
             await producer.commit_transaction()
 
@@ -72,7 +73,7 @@ class TransactionalPublisher:
         if self._abortable:
             # A courtesy to readers: until somebody ends the transaction, committed records
             # behind it stay hidden from them.
-            with suppress(kafka.KafkaError, AssertionError, TimeoutError):
+            with passed_over():
                 async with asyncio.timeout(PATIENCE):
                     await producer.abort_transaction()
         await discard(producer)
@@ -82,10 +83,10 @@ class TransactionalPublisher:
             raise RuntimeError("a publisher works between its start and its close")
         return self._producer, self._topics
 
-    async def _send(self, producer: AIOKafkaProducer, parcel: Parcel, position: Position) -> None:
+    async def _send(self, producer: AIOKafkaProducer, parcel: Parcel, position: bytes) -> None:
         settings = self._settings
         told = producer.create_batch()
-        told.append(timestamp=None, key=settings.topic.encode(), value=position.encode())
+        told.append(timestamp=None, key=settings.topic.encode(), value=position)
         telling = await producer.send_batch(told, settings.positions_topic, partition=0)
         telling.add_done_callback(take_note)
         sending = await send_batches(producer, settings.topic, parcel)
