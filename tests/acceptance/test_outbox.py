@@ -79,3 +79,39 @@ def test_the_embedded_broker_has_no_position_to_set(segexport: Segexport) -> Non
     refused = segexport("outbox", "set-position", "0")
     assert refused.returncode == 2
     assert "kafka.bootstrap_servers" in refused.stderr
+
+
+@pytest.mark.kafka
+def test_a_service_whose_topic_was_made_anew_ends_until_a_person_says_that_it_is_meant(
+    segexport: Segexport,
+    kafka: Kafka,
+    kafka_settings: KafkaSettings,
+    kafka_variables: dict[str, str],
+) -> None:
+    def delivered(number: int) -> bool:
+        shown = json.loads(segexport("outbox", "show", "--format", "json").stdout)
+        return bool(shown["delivered"] == number)
+
+    segexport(*SUBMIT)
+    with segexport.serving(**kafka_variables):
+        wait_until(lambda: delivered(3), 30, "the job's events are delivered")
+    kafka.delete_topic(kafka_settings.topic)
+    stopped = segexport("serve", **kafka_variables)
+    assert stopped.returncode == 2
+    assert "[delivery.position]" in stopped.stderr
+    assert "made anew" in stopped.stderr
+
+    assert segexport("outbox", "set-position", "0", **kafka_variables).returncode == 0
+    with segexport.serving(**kafka_variables):
+        assert len(kafka.read(kafka_settings.topic, at_least=3)) == 3
+
+
+@pytest.mark.kafka
+def test_a_transaction_timeout_that_the_broker_does_not_take_ends_the_service_by_name(
+    segexport: Segexport, kafka_variables: dict[str, str]
+) -> None:
+    refused = segexport("serve", **kafka_variables, SEGEXPORT_KAFKA__TRANSACTION_TIMEOUT="PT1H")
+    assert refused.returncode == 2
+    assert "[delivery.setting]" in refused.stderr
+    assert "kafka.transaction_timeout is 3600 s" in refused.stderr
+    assert "900 s at most" in refused.stderr

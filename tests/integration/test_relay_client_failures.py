@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from segexport.consume import consumer as consuming
 from segexport.consume.consumer import EventReader
 from segexport.errors import ClientFailed, DeliveryError
-from segexport.kafka import ensure_topics, topics
+from segexport.kafka import cluster, ensure_topics
 from segexport.relay import position_log
 from segexport.relay import relay as relays
 from segexport.relay.schedule import Schedule
@@ -83,7 +83,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stumble(stumbles: Stumbles, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Let all clients of the relay do so; its producer is the result."""
-    monkeypatch.setattr(topics, "AIOKafkaAdminClient", stumbles.class_of(AIOKafkaAdminClient))
+    monkeypatch.setattr(cluster, "AIOKafkaAdminClient", stumbles.class_of(AIOKafkaAdminClient))
     monkeypatch.setattr(position_log, "AIOKafkaConsumer", stumbles.class_of(AIOKafkaConsumer))
     return stumbles.class_of(AIOKafkaProducer)
 

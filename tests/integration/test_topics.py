@@ -1,15 +1,17 @@
 """The two topics on a real Kafka: made where missing, refused where they would break a promise."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from time import monotonic
 
 import pytest
 
-from segexport.errors import BrokerUnreachable, SettingsError, TopicUnusable
-from segexport.kafka import ensure_topics
+from segexport.errors import BrokerUnreachable, SettingRefused, SettingsError, TopicUnusable
+from segexport.kafka import ensure_topics, topic_id
 from segexport.settings import KafkaSettings
 from support.kafka import ClusterFactory, Kafka
 from support.kafka.cluster import free_ports
+from support.waiting import until
 
 COMPACT: Mapping[str, str] = {"cleanup.policy": "compact"}
 
@@ -138,3 +140,51 @@ async def test_a_broker_that_hangs_is_given_up_on(kafka_cluster: ClusterFactory)
         await ensure_topics(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers), patience=1.0)
     assert monotonic() - begun < 15
     kafka.resume()
+
+
+async def test_the_id_of_a_topic_is_another_one_when_it_was_made_anew(
+    kafka: Kafka, kafka_settings: KafkaSettings
+) -> None:
+    first = (await ensure_topics(kafka_settings)).id
+    assert first is not None
+    assert (await ensure_topics(kafka_settings)).id == first == await topic_id(kafka_settings)
+    kafka.delete_topic(kafka_settings.topic)
+    second = (await ensure_topics(kafka_settings)).id
+    assert second not in {None, first}
+
+
+async def test_a_transaction_timeout_above_the_brokers_limit_names_both_values(
+    kafka_settings: KafkaSettings,
+) -> None:
+    long = changed(kafka_settings, transaction_timeout=timedelta(minutes=16))
+    with pytest.raises(
+        SettingRefused, match=r"kafka\.transaction_timeout is 960 s.* 900 s at most"
+    ):
+        await ensure_topics(long)
+    await ensure_topics(changed(kafka_settings, transaction_timeout=timedelta(minutes=15)))
+
+
+async def test_replicas_that_cannot_be_are_told_with_the_setting(
+    kafka_settings: KafkaSettings,
+) -> None:
+    with pytest.raises(TopicUnusable, match=r"kafka\.replication_factor is 3: lower it"):
+        await ensure_topics(changed(kafka_settings, replication_factor=3))
+
+
+async def test_too_few_replicas_in_sync_are_waited_for_and_told(
+    kafka_cluster: ClusterFactory,
+) -> None:
+    kafka = kafka_cluster(nodes=3)
+    settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
+    kafka.create_topic(settings.topic, partitions=6, copies=3, config={"min.insync.replicas": "3"})
+    await ensure_topics(settings)
+    kafka.kill(1)
+
+    async def told() -> bool:
+        try:
+            await ensure_topics(settings, patience=5)
+        except BrokerUnreachable as error:
+            return "2 replicas in sync, and takes no write with fewer than 3" in str(error)
+        return False
+
+    await until(told, 40, "too few replicas are in sync")

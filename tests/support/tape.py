@@ -10,7 +10,7 @@ from segexport.errors import BrokerUnreachable
 from segexport.events.record import Record
 from segexport.relay.parcel import Parcel
 from segexport.relay.position import Position
-from segexport.relay.publisher import RecordsRefused
+from segexport.relay.publisher import EventsTopic, RecordsRefused
 
 PARTITIONS = 3
 
@@ -77,6 +77,10 @@ class TapePublisher:
             check(self._tape.position)
         self._tape.starts += 1
         return self._tape.position
+
+    @property
+    def topic(self) -> EventsTopic:
+        return EventsTopic(id=None, is_empty=not self._tape.records)
 
     def parcel(self, batch_records: int | None = None) -> Parcel:
         return Parcel(lambda: Pages(self._tape.batch_size), PARTITIONS, batch_records)

@@ -71,6 +71,8 @@ def test_a_variable_that_names_no_setting_is_refused(
     ("text", "named"),
     [
         ("[kafka]\npartitions = 0\n", "kafka.partitions"),
+        ("[kafka]\ntransaction_timeout = 0.5\n", "kafka.transaction_timeout"),
+        ("[kafka]\ntransaction_timeout = 2147484\n", "kafka.transaction_timeout"),
         ("[kafka]\ntopics = 'x'\n", "kafka.topics: there is no such setting"),
         ("[kafka]\ntopic = 'a b'\n", "kafka.topic"),
         ("[kafka]\nsecurity_protocol = 'SASL_SSL'\n", "sasl_username and sasl_password"),

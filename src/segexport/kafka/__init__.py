@@ -2,7 +2,13 @@
 
 from segexport.kafka.client import client_arguments
 from segexport.kafka.faults import client_failed, explain, in_plain_words, passed_over
-from segexport.kafka.topics import EMBEDDED_PARTITIONS, Topics, ensure_topics, wait_for_topic
+from segexport.kafka.topics import (
+    EMBEDDED_PARTITIONS,
+    Topics,
+    ensure_topics,
+    topic_id,
+    wait_for_topic,
+)
 
 __all__ = [
     "EMBEDDED_PARTITIONS",
@@ -13,5 +19,6 @@ __all__ = [
     "explain",
     "in_plain_words",
     "passed_over",
+    "topic_id",
     "wait_for_topic",
 ]

@@ -23,6 +23,7 @@ from segexport.errors import (
     DeliveryError,
     NotAuthorized,
     SegexportError,
+    SettingRefused,
     TopicUnusable,
 )
 from segexport.kafka.client import client_arguments
@@ -58,6 +59,39 @@ _TOPIC = (
     kafka.InvalidConfigurationError,
     kafka.PolicyViolationError,
 )
+_HINTS: Mapping[type[Exception], str] = {
+    kafka.InvalidTopicError: "; check kafka.topic",
+    kafka.InvalidPartitionsError: "; kafka.partitions is {settings.partitions}",
+    kafka.InvalidReplicationFactorError: (
+        "; kafka.replication_factor is {settings.replication_factor}: lower it, or add brokers"
+    ),
+    kafka.PolicyViolationError: (
+        "; kafka.partitions is {settings.partitions} and kafka.replication_factor "
+        "{settings.replication_factor}: the cluster's policy asks for other values"
+    ),
+}
+
+
+class UnsupportedCompression(kafka.BrokerResponseError):  # type: ignore[misc]  # aiokafka is untyped
+    """The broker does not read this codec (error 76, which aiokafka lacks)."""
+
+    errno = 76
+    message = "UNSUPPORTED_COMPRESSION_TYPE"
+
+
+# Without an entry of its own it would be an UnknownError.
+kafka.kafka_errors.setdefault(UnsupportedCompression.errno, UnsupportedCompression)
+
+_SETTINGS: Mapping[type[Exception], str] = {
+    kafka.InvalidTransactionTimeout: (
+        "takes no transactions as long as kafka.transaction_timeout, which is "
+        "{settings.transaction_timeout}: lower it to the broker's transaction.max.timeout.ms "
+        "(0:15:00 unless somebody has set it), or raise that"
+    ),
+    UnsupportedCompression: (
+        "does not take kafka.compression {settings.compression!r}: use another one"
+    ),
+}
 _AWAY = (
     kafka.KafkaConnectionError,
     kafka.KafkaTimeoutError,
@@ -110,9 +144,9 @@ def _is_asked_for() -> bool:
 async def explain(error: Exception, settings: KafkaSettings) -> DeliveryError:
     """The error of ours that says what aiokafka's `error` means for whoever runs this.
 
-    `BrokerUnreachable`, `NotAuthorized`, `TopicUnusable` or `ClientFailed`, else a bare
-    `DeliveryError`. aiokafka keeps to itself why a first connection failed (a refused password
-    and a broker that is down look the same), so the bootstrap servers are asked once more.
+    `BrokerUnreachable`, `NotAuthorized`, `TopicUnusable`, `SettingRefused` or `ClientFailed`, else
+    a bare `DeliveryError`. aiokafka keeps to itself why a first connection failed (a refused
+    password and a broker that is down look the same), so the bootstrap servers are asked once more.
     """
     cause = error.__cause__  # what has ended one of aiokafka's tasks, if that is the matter
     if type(error) is kafka.KafkaError and isinstance(cause, Exception):
@@ -188,7 +222,14 @@ def _told(error: Exception, settings: KafkaSettings, where: str) -> DeliveryErro
                 f"{settings.sasl_username or 'an anonymous client'!r} ({said}): {needed}"
             )
         case _ if isinstance(error, _TOPIC):
-            told = TopicUnusable(f"the topic {settings.topic!r} at {where} cannot be used: {said}")
+            told = TopicUnusable(
+                f"the topic {settings.topic!r} at {where} cannot be used: {said}"
+                + _HINTS.get(type(error), "").format(settings=settings)
+            )
+        case _ if type(error) in _SETTINGS:
+            told = SettingRefused(
+                f"the broker at {where} {_SETTINGS[type(error)].format(settings=settings)} ({said})"
+            )
         case _ if isinstance(error, _AWAY):
             told = BrokerUnreachable(
                 f"no broker answers as it should at {where} ({said}); check that it runs, that "

@@ -1,13 +1,13 @@
 """The two topics: made if they are missing, and checked for what would break a promise."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
     LeaderNotAvailableError,
@@ -15,9 +15,9 @@ from aiokafka.errors import (
     for_code,
 )
 
-from segexport.errors import TopicUnusable
-from segexport.kafka.client import client_arguments
-from segexport.kafka.faults import in_plain_words, passed_over
+from segexport.errors import BrokerUnreachable, SettingRefused, TopicUnusable
+from segexport.kafka.cluster import admin_client, topic_configs, topic_ids, transaction_limit
+from segexport.kafka.topic import Topic, concerns, hindrances, problems
 from segexport.settings import KafkaSettings
 
 BROKER_DEFAULT_MAX_BYTES: Final = 1_048_588
@@ -41,45 +41,41 @@ _PAUSE: Final = 0.1
 class Topics:
     """What a writer must know of the events topic.
 
-    `max_message_bytes` limits a batch as the broker receives it. `concerns` are sentences
-    about settings that are allowed but weaken what is promised; they belong into the log.
+    `id` is that of the events topic, None where the brokers give none. `max_message_bytes` limits
+    a batch as the broker receives it. `concerns` are sentences about settings that are allowed but
+    weaken what is promised; they belong into the log.
     """
 
+    id: UUID | None = None
     partitions: int
     max_message_bytes: int
     concerns: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Topic:
-    name: str
-    partitions: int
-    copies: int
-    config: Mapping[str, str]
-
-    @property
-    def policies(self) -> frozenset[str]:
-        return frozenset(self.config["cleanup.policy"].split(","))
-
-    @property
-    def in_sync(self) -> int:
-        return int(self.config["min.insync.replicas"])
+class _Found:
+    events: Topic
+    positions: Topic
+    transaction_limit: timedelta | None
 
 
 async def ensure_topics(settings: KafkaSettings, *, patience: float = _PATIENCE) -> Topics:
     """Create the events topic and the positions topic where they are missing; check them.
 
     Without `bootstrap_servers` there is nothing to do: the embedded broker makes topics by
-    itself. Raises `BrokerUnreachable`, `NotAuthorized`, and `TopicUnusable` with all that
-    is wrong with the topics.
+    itself. Raises `BrokerUnreachable`, `NotAuthorized`, `ClientFailed`, `TopicUnusable` with all
+    that is wrong with the topics, and `SettingRefused`.
     """
     if settings.bootstrap_servers is None:
         return Topics(partitions=EMBEDDED_PARTITIONS, max_message_bytes=BROKER_DEFAULT_MAX_BYTES)
-    arguments = client_arguments(settings, role="topics")
-    arguments["request_timeout_ms"] = min(arguments["request_timeout_ms"], int(patience * 1000))
-    async with _admin(settings, arguments) as admin:
-        events, positions = await _found_or_made(admin, settings, patience)
-        return _checked(settings, events, positions)
+    async with admin_client(settings, patience) as admin:
+        return _checked(settings, await _found_or_made(admin, settings, patience))
+
+
+async def topic_id(settings: KafkaSettings, *, patience: float = _PATIENCE) -> UUID | None:
+    """The id of the events topic; None where the brokers give none. Raises as `ensure_topics`."""
+    async with admin_client(settings, patience) as admin:
+        return (await topic_ids(admin, [settings.topic]))[settings.topic]
 
 
 async def wait_for_topic(settings: KafkaSettings, *, patience: float = _PATIENCE) -> None:
@@ -88,7 +84,7 @@ async def wait_for_topic(settings: KafkaSettings, *, patience: float = _PATIENCE
     Raises `BrokerUnreachable`, `NotAuthorized`, and `TopicUnusable` if it does not appear.
     """
     deadline = asyncio.get_running_loop().time() + patience
-    async with _admin(settings, client_arguments(settings, role="topics")) as admin:
+    async with admin_client(settings, _PATIENCE) as admin:
         while settings.topic not in await admin.list_topics():
             if asyncio.get_running_loop().time() > deadline:
                 raise TopicUnusable(
@@ -99,24 +95,9 @@ async def wait_for_topic(settings: KafkaSettings, *, patience: float = _PATIENCE
             await asyncio.sleep(_PAUSE)
 
 
-@asynccontextmanager
-async def _admin(
-    settings: KafkaSettings, arguments: Mapping[str, Any]
-) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client that has begun; nothing but errors of ours leaves the block."""
-    async with in_plain_words(settings):
-        admin = AIOKafkaAdminClient(**arguments)
-        try:
-            await admin.start()
-            yield admin
-        finally:
-            with passed_over():
-                await admin.close()
-
-
 async def _found_or_made(
     admin: AIOKafkaAdminClient, settings: KafkaSettings, patience: float
-) -> tuple[_Topic, _Topic]:
+) -> _Found:
     wanted = {topic.name: topic for topic in _as_wanted(settings)}
     last: Exception = LeaderNotAvailableError(f"partitions of {settings.topic!r} have no leader")
     try:
@@ -134,9 +115,7 @@ async def _found_or_made(
         raise last from None
 
 
-async def _found(
-    admin: AIOKafkaAdminClient, wanted: Mapping[str, NewTopic]
-) -> tuple[_Topic, _Topic] | None:
+async def _found(admin: AIOKafkaAdminClient, wanted: Mapping[str, NewTopic]) -> _Found | None:
     """Both topics if they are there and can be used; makes what is missing."""
     # All topics, not ours by name: asking by name makes a broker that creates topics
     # automatically do so, with settings of its own.
@@ -147,17 +126,12 @@ async def _found(
         return None
     if any(each["leader"] < 0 for name in wanted for each in known[name]):
         return None
-    configs = await _configs(admin, list(wanted))
+    ids, configs = await topic_ids(admin, list(wanted)), await topic_configs(admin, list(wanted))
     events, positions = (
-        _Topic(
-            name=name,
-            partitions=len(known[name]),
-            copies=min(len(each["replicas"]) for each in known[name]),
-            config=configs[name],
-        )
-        for name in wanted
+        Topic.described(name, ids[name], known[name], configs[name]) for name in wanted
     )
-    return events, positions
+    limit = await transaction_limit(admin, known[events.name][0]["leader"])
+    return _Found(events=events, positions=positions, transaction_limit=limit)
 
 
 def _as_wanted(settings: KafkaSettings) -> tuple[NewTopic, NewTopic]:
@@ -190,64 +164,23 @@ async def _create(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> Non
             raise for_code(code)(f"creating {name!r}: {message}")
 
 
-async def _configs(
-    admin: AIOKafkaAdminClient, names: Sequence[str]
-) -> Mapping[str, Mapping[str, str]]:
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    configs: dict[str, Mapping[str, str]] = {}
-    for response in await admin.describe_configs(asked):
-        for code, message, _, name, entries in response.resources:
-            if code:
-                raise for_code(code)(f"reading the configuration of {name!r}: {message}")
-            configs[name] = {key: value for key, value, *_ in entries}
-    return configs
-
-
-def _checked(settings: KafkaSettings, events: _Topic, positions: _Topic) -> Topics:
-    wrong = [problem for topic in (events, positions) for problem in _too_weak(settings, topic)]
-    if events.partitions != settings.partitions:
-        wrong.append(
-            f"{events.name!r} has {events.partitions} partitions and kafka.partitions says "
-            f"{settings.partitions}: set it to {events.partitions} (more partitions for a topic "
-            "in use would break the order of a job's events)"
-        )
-    if "compact" in events.policies:
-        wrong.append(
-            f"{events.name!r} is compacted, which drops all but a job's last event: set its "
-            "cleanup.policy to delete"
-        )
-    if positions.partitions != 1:
-        wrong.append(
-            f"{positions.name!r} has {positions.partitions} partitions and needs exactly one: "
-            "delete it if it is empty, or choose another kafka.topic"
-        )
-    if positions.policies != {"compact"}:
-        wrong.append(
-            f"{positions.name!r} has cleanup.policy {positions.config['cleanup.policy']}, which "
-            "would forget how far delivery is: set it to compact"
-        )
+def _checked(settings: KafkaSettings, found: _Found) -> Topics:
+    wrong = list(problems(settings, found.events, found.positions))
     if wrong:
         raise TopicUnusable(f"at {settings.bootstrap_servers}: {'; '.join(wrong)}")
+    limit, timeout = found.transaction_limit, settings.transaction_timeout
+    if limit is not None and timeout > limit:
+        raise SettingRefused(
+            f"kafka.transaction_timeout is {timeout.total_seconds():g} s, and the brokers at "
+            f"{settings.bootstrap_servers} take {limit.total_seconds():g} s at most (their "
+            "transaction.max.timeout.ms): lower the setting, or raise theirs"
+        )
+    waiting = list(hindrances(found.events, found.positions))
+    if waiting:
+        raise BrokerUnreachable(f"at {settings.bootstrap_servers}: {'; '.join(waiting)}")
     return Topics(
-        partitions=events.partitions,
-        max_message_bytes=int(events.config["max.message.bytes"]),
-        concerns=tuple(
-            f"{topic.name!r} takes a write as safe that only one broker has "
-            "(min.insync.replicas 1): losing that broker may lose events"
-            for topic in (events, positions)
-            if topic.copies > 1 and topic.in_sync == 1
-        ),
+        id=found.events.id,
+        partitions=found.events.partitions,
+        max_message_bytes=found.events.max_message_bytes,
+        concerns=tuple(concerns(found.events, found.positions)),
     )
-
-
-def _too_weak(settings: KafkaSettings, topic: _Topic) -> Iterator[str]:
-    if topic.copies < settings.replication_factor:
-        yield (
-            f"{topic.name!r} has {topic.copies} replicas and kafka.replication_factor says "
-            f"{settings.replication_factor}: add replicas, or lower the setting"
-        )
-    if topic.in_sync > topic.copies:
-        yield (
-            f"{topic.name!r} has {topic.copies} replicas and min.insync.replicas "
-            f"{topic.in_sync}, so it accepts no write: lower that"
-        )

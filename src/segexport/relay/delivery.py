@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -92,6 +92,9 @@ class Delivery:
             position = Position(store=store)
         position.require_from(store)
         position.require_given((await self._outbox.backlog()).last)
+        topic = self._publisher.topic
+        position.require_topic(topic.id, is_empty=topic.is_empty)
+        position = replace(position, topic=topic.id)
         # The relay before this one may have answered a replay without telling the store.
         for replay in await self._outbox.replays(after=0):
             if replay.id <= position.replay:

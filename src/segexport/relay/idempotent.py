@@ -12,6 +12,7 @@ from segexport.kafka.topics import BROKER_DEFAULT_MAX_BYTES
 from segexport.relay.discard import discard
 from segexport.relay.parcel import Parcel
 from segexport.relay.position import Position
+from segexport.relay.publisher import EventsTopic
 from segexport.relay.sending import bounded, require_accepted, send_batches
 from segexport.settings import KafkaSettings
 from segexport.store.store import StoreIdentity
@@ -65,6 +66,11 @@ class IdempotentPublisher:
             await self._producer.start()
             self._partitions = len(await self._producer.partitions_for(settings.topic))
         return position
+
+    @property
+    def topic(self) -> EventsTopic:
+        """Nobody deletes topics of the embedded broker."""
+        return EventsTopic(id=None, is_empty=False)
 
     def parcel(self, batch_records: int | None = None) -> Parcel:
         return Parcel(self._started().create_batch, self._partitions, batch_records)

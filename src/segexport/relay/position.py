@@ -4,7 +4,10 @@ Its topic, `<topic>.positions`, has one partition. Each record holds the whole p
 only the last committed one matters; it is JSON:
 
     {"version": 1, "store": "<uuid>", "generation": 1, "number": 4711,
-     "open": {"4630": {"done": 120000, "sha256": "<hex>"}}, "replay": 3}
+     "open": {"4630": {"done": 120000, "sha256": "<hex>"}}, "replay": 3,
+     "topic": "<uuid>", "sent": true}
+
+Versions before the last two members write records without them, and pass over them.
 """
 
 from collections.abc import Mapping
@@ -36,12 +39,17 @@ class Position:
     of `open` is the first row of such a job that is not wholly delivered, and all later
     rows of that job up to `number` wait behind it; and but for jobs with a parked row,
     which the store knows. `replay` is the last request of a replay that was answered.
+
+    `topic` is the id of the events topic, None where it is not known; `sent` whether there were
+    records in it, so that one without any is not that topic.
     """
 
     store: StoreIdentity
     number: int = 0
     open: Mapping[int, Progress] = field(default_factory=dict)
     replay: int = 0
+    topic: UUID | None = None
+    sent: bool = False
 
     @property
     def delivered(self) -> int:
@@ -61,6 +69,8 @@ class Position:
                     for number, progress in self.open.items()
                 },
                 "replay": self.replay,
+                "topic": str(self.topic) if self.topic else None,
+                "sent": self.sent,
             }
         )
 
@@ -82,6 +92,8 @@ class Position:
                     for number, progress in document["open"].items()
                 },
                 replay=document["replay"],
+                topic=UUID(document["topic"]) if document.get("topic") else None,
+                sent=document.get("sent", document["number"] > 0),
             )
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise PositionMismatch(
@@ -118,6 +130,17 @@ class Position:
                 f"Compare it with the topic, then {_START_OVER}"
             )
 
+    def require_topic(self, topic: UUID | None, *, is_empty: bool) -> None:
+        """Raise `PositionMismatch` unless the events topic can be the one that this speaks of.
+
+        `topic` is its id as far as it is known, `is_empty` that it never held a record; both
+        asked for after this was read. A topic that retention has emptied is none that never
+        held any.
+        """
+        other = self.topic is not None and topic is not None and self.topic != topic
+        if self.sent and (other or is_empty):
+            raise topic_replaced(self.number)
+
 
 _START_OVER: Final = (
     "say where delivery goes on with `segexport outbox set-position` (see docs/delivery.md)"
@@ -130,4 +153,13 @@ def missing(delivered: int) -> PositionMismatch:
         f"the topic holds no position, but the store has delivered events up to number "
         f"{delivered}: either the topic is new, or its positions were deleted. Events are not "
         f"sent twice unasked: {_START_OVER}"
+    )
+
+
+def topic_replaced(number: int) -> PositionMismatch:
+    """The events topic is not the one that the position speaks of, which goes up to `number`."""
+    return PositionMismatch(
+        f"the events topic is not the one that the events up to number {number} were delivered to: "
+        "it was deleted and made anew, or has lost its records. Its readers lack those events, and "
+        f"they are not sent again unasked: {_START_OVER}"
     )

@@ -1,6 +1,8 @@
-"""Reading the last committed position from its topic."""
+"""Reading the last committed position from its topic, and how far the events topic is."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -28,6 +30,27 @@ async def last_position(
     still open then, `PositionMismatch` for a record that is not a position, and whatever
     aiokafka raises.
     """
+    async with _reader(settings) as consumer:
+        return await _last_position(settings, consumer, through_open)
+
+
+async def position_and_ends(
+    settings: KafkaSettings, partitions: int, *, through_open: float
+) -> tuple[Position | None, dict[int, int]]:
+    """The last position, as above, and then the end of each partition of the events topic.
+
+    An end is the offset behind the last record that readers of committed records may see; it
+    stays when records are removed by age or by an administrator.
+    """
+    wanted = [TopicPartition(settings.topic, number) for number in range(partitions)]
+    async with _reader(settings) as consumer:
+        position = await _last_position(settings, consumer, through_open)
+        ends = await consumer.end_offsets(wanted)
+        return position, {each.partition: ends[each] for each in wanted}
+
+
+@asynccontextmanager
+async def _reader(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         **client_arguments(settings, role="relay"),
         isolation_level="read_committed",
@@ -35,29 +58,35 @@ async def last_position(
         enable_auto_commit=False,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
-    partition = TopicPartition(settings.positions_topic, 0)
     try:
         await consumer.start()
-        consumer.assign([partition])
-        beginning = (await consumer.beginning_offsets([partition]))[partition]
-        stable_end = (await consumer.end_offsets([partition]))[partition]
-        reach = LOOK_BACK
-        while True:
-            start = max(beginning, stable_end - reach)
-            consumer.seek(partition, start)
-            if through_open is None:
-                found = await _last_value(consumer, partition, stable_end)
-            else:
-                found = await _last_value_of_all(consumer, partition, through_open)
-            if found is not None:
-                return Position.decode(found)
-            if start == beginning:
-                return None
-            reach *= 10
+        yield consumer
     finally:
         with passed_over():
             async with asyncio.timeout(PATIENCE):
                 await consumer.stop()
+
+
+async def _last_position(
+    settings: KafkaSettings, consumer: AIOKafkaConsumer, through_open: float | None
+) -> Position | None:
+    partition = TopicPartition(settings.positions_topic, 0)
+    consumer.assign([partition])
+    beginning = (await consumer.beginning_offsets([partition]))[partition]
+    stable_end = (await consumer.end_offsets([partition]))[partition]
+    reach = LOOK_BACK
+    while True:
+        start = max(beginning, stable_end - reach)
+        consumer.seek(partition, start)
+        if through_open is None:
+            found = await _last_value(consumer, partition, stable_end)
+        else:
+            found = await _last_value_of_all(consumer, partition, through_open)
+        if found is not None:
+            return Position.decode(found)
+        if start == beginning:
+            return None
+        reach *= 10
 
 
 async def _last_value(

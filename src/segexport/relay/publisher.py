@@ -9,7 +9,9 @@ trust than three.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
 
 from segexport.errors import DeliveryError
 from segexport.relay.parcel import Origin, Parcel
@@ -27,6 +29,17 @@ class RecordsRefused(DeliveryError):
         super().__init__(reason)
 
 
+@dataclass(frozen=True, slots=True)
+class EventsTopic:
+    """The events topic as a publisher has found it.
+
+    `id` is None where brokers give none. `is_empty`: no record was ever in it.
+    """
+
+    id: UUID | None
+    is_empty: bool
+
+
 class Publisher(Protocol):
     """Takes parcels to a topic. Every method ends in bounded time.
 
@@ -42,12 +55,20 @@ class Publisher(Protocol):
         """
         ...
 
+    @property
+    def topic(self) -> EventsTopic:
+        """The events topic, found after the position was read."""
+        ...
+
     def parcel(self, batch_records: int | None = None) -> Parcel:
         """An empty parcel, whose batches hold at most so many records."""
         ...
 
     async def publish(self, parcel: Parcel, position: Position) -> None:
-        """Records and position, both or neither."""
+        """Records and position, both or neither.
+
+        Raises `PositionMismatch` if the topic turns out to be another one meanwhile.
+        """
         ...
 
     async def close(self) -> None:

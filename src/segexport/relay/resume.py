@@ -36,7 +36,11 @@ async def set_position(outbox: Outbox, publisher: Publisher, *, owner: str, numb
             raise RelayFenced(
                 "a relay took over before the position was set; stop it, and set it again"
             )
-        await publisher.publish(publisher.parcel(), Position(store=outbox.identity, number=number))
+        topic = publisher.topic
+        position = Position(
+            store=outbox.identity, number=number, topic=topic.id, sent=not topic.is_empty
+        )
+        await publisher.publish(publisher.parcel(), position)
         await outbox.mark_delivered(owner, epoch, number)
     finally:
         await publisher.close()

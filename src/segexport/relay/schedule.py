@@ -100,7 +100,7 @@ class Schedule:
             parcel, _Limit(parcel, bounds.size // share, bounds.records // share, until)
         )
         await self._pack_lagging(parcel, _Limit(parcel, bounds.size, bounds.records, until))
-        self._move()
+        self._move(sent=parcel.records > 0)
         return more or bool(self._lagging)
 
     async def reopen(self, replay: Replay) -> bool:
@@ -191,9 +191,10 @@ class Schedule:
         parked = self._parked.get(job_id)
         return parked is not None and (number, offset) >= parked
 
-    def _move(self) -> None:
+    def _move(self, *, sent: bool = False) -> None:
         self._position = replace(
             self._position,
             number=self._number,
+            sent=self._position.sent or sent,
             open={job.row.number: job.progress for job in self._lagging.values()},
         )

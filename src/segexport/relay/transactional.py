@@ -1,17 +1,21 @@
 """Exactly once, on a broker with transactions."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
-from segexport.kafka import Topics, client_arguments, ensure_topics, passed_over
+from segexport.kafka import Topics, client_arguments, ensure_topics, passed_over, topic_id
 from segexport.relay.discard import PATIENCE, discard, take_note
-from segexport.relay.parcel import Parcel
-from segexport.relay.position import Position
-from segexport.relay.position_log import last_position
+from segexport.relay.parcel import Batch, Parcel
+from segexport.relay.position import Position, topic_replaced
+from segexport.relay.position_log import last_position, position_and_ends
+from segexport.relay.publisher import EventsTopic
 from segexport.relay.sending import bounded, require_accepted, send_batches
 from segexport.settings import KafkaSettings
+
+_NOT_STARTED: Final = RuntimeError("a publisher works between its start and its close")
 
 
 class TransactionalPublisher:
@@ -30,6 +34,9 @@ class TransactionalPublisher:
         self._make = producer
         self._producer: AIOKafkaProducer | None = None
         self._topics: Topics | None = None
+        self._topic: EventsTopic | None = None
+        self._ends: dict[int, int] = {}  # by partition: behind the last record that we know of
+        self._number = 0  # of the last position in the topic
         self._abortable = False
         # Below the transaction's timeout, so that it is us who give up first, and know it.
         self._patience = settings.transaction_timeout.total_seconds() / 2
@@ -50,7 +57,18 @@ class TransactionalPublisher:
                 max_batch_size=self._topics.max_message_bytes,
             )
             await self._producer.start()
-            return await last_position(settings, through_open=self._patience / 2)
+            position, self._ends = await position_and_ends(
+                settings, self._topics.partitions, through_open=self._patience / 2
+            )
+        self._number = position.number if position is not None else 0
+        self._topic = EventsTopic(self._topics.id, is_empty=not any(self._ends.values()))
+        return position
+
+    @property
+    def topic(self) -> EventsTopic:
+        if self._topic is None:
+            raise _NOT_STARTED
+        return self._topic
 
     def parcel(self, batch_records: int | None = None) -> Parcel:
         producer, topics = self._started()
@@ -65,6 +83,7 @@ class TransactionalPublisher:
             await self._send(producer, parcel, told)
             self._abortable = False
             await producer.commit_transaction()
+        self._number = position.number
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None
@@ -80,7 +99,7 @@ class TransactionalPublisher:
 
     def _started(self) -> tuple[AIOKafkaProducer, Topics]:
         if self._producer is None or self._topics is None:
-            raise RuntimeError("a publisher works between its start and its close")
+            raise _NOT_STARTED
         return self._producer, self._topics
 
     async def _send(self, producer: AIOKafkaProducer, parcel: Parcel, position: bytes) -> None:
@@ -93,3 +112,19 @@ class TransactionalPublisher:
         await asyncio.wait({telling, *sending}, return_when=asyncio.FIRST_EXCEPTION)
         require_accepted(sending)
         await telling
+        await self._require_same_topic(sending)
+
+    async def _require_same_topic(self, sending: Mapping[asyncio.Future[Any], Batch]) -> None:
+        """Raise `PositionMismatch` if the topic begins anew, though it held records before."""
+        begun, doubtful = any(self._ends.values()), False
+        for future, batch in sending.items():
+            told = future.result()
+            if told.offset < 0:
+                continue  # sent a second time: the broker has it, and no longer knows where
+            if told.offset < self._ends[told.partition]:
+                raise topic_replaced(self._number)
+            doubtful = doubtful or (begun and told.offset == 0)
+            self._ends[told.partition] = told.offset + batch.records
+        known = self.topic.id
+        if doubtful and known is not None and await topic_id(self._settings) != known:
+            raise topic_replaced(self._number)

@@ -10,14 +10,22 @@ from segexport.settings.kinds import Duration, Section, TopicName
 
 
 class KafkaSettings(Section):
-    """Where events go. Without `bootstrap_servers`, an embedded broker for trying things."""
+    """Where events go. Without `bootstrap_servers`, an embedded broker for trying things.
+
+    `transaction_timeout` is when a broker gives up a transaction; whatever the relay asks of it
+    has half of that.
+    """
 
     bootstrap_servers: str | None = None
     topic: TopicName = "segment-export-job-events"
     partitions: int = Field(default=6, ge=1, le=10_000)
     replication_factor: int = Field(default=3, ge=1, le=100)
     compression: Literal["none", "gzip", "lz4"] = "lz4"
-    transaction_timeout: Duration = timedelta(seconds=60)
+    transaction_timeout: Duration = Field(
+        default=timedelta(seconds=60),
+        ge=timedelta(seconds=1),
+        le=timedelta(milliseconds=2**31 - 1),  # what Kafka's protocol can say
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None

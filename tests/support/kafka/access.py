@@ -88,6 +88,14 @@ class Kafka(ABC):
             assert monotonic() < deadline, f"the new topic {name} does not appear"
         return name
 
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic, and wait until it is gone."""
+        admin = AdminClient(self._admin)
+        admin.delete_topics([name], operation_timeout=ANSWER)[name].result(ANSWER)
+        deadline = monotonic() + ANSWER
+        while name in admin.list_topics(timeout=ANSWER).topics:
+            assert monotonic() < deadline, f"the topic {name} does not go away"
+
     def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has."""
         metadata = AdminClient(self._admin).list_topics(timeout=ANSWER)
