@@ -224,7 +224,7 @@ def kafka_of(settings: Settings) -> KafkaSettings:
             f"no Kafka is configured, and no service with an embedded broker runs on "
             f"{settings.data}: start `segexport serve`, or set kafka.bootstrap_servers"
         ) from error
-    return settings.kafka.model_copy(update={"bootstrap_servers": address})
+    return settings.kafka.embedded(address)
 
 
 @asynccontextmanager
@@ -244,14 +244,27 @@ async def _publishers(
         yield kafka, lambda: TransactionalPublisher(kafka)
         return
     async with EmbeddedBroker() as broker:
-        kafka = kafka.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
-        address = _address_file(settings)
-        address.write_text(broker.bootstrap_servers)
+        embedded = kafka.embedded(broker.bootstrap_servers)
+        told = _address_file(settings)
+        _tell_address(told, embedded)
         try:
-            yield kafka, EmbeddedPublishers(kafka, store.identity)
+            moved = partial(_tell_address, told)
+            yield embedded, EmbeddedPublishers(embedded, store.identity, broker, moved)
         finally:
             with suppress(OSError):
-                address.unlink()
+                told.unlink()
+
+
+def _tell_address(file: Path, kafka: KafkaSettings) -> None:
+    """Write where the embedded broker is, in one step: readers come at any moment."""
+    beside = file.with_suffix(".new")
+    try:
+        beside.write_text(str(kafka.bootstrap_servers))
+        beside.replace(file)
+    except OSError as error:
+        log.warning(
+            "the address of the embedded broker cannot be told", file=str(file), reason=str(error)
+        )
 
 
 def _address_file(settings: Settings) -> Path:

@@ -1,11 +1,14 @@
 """`segexport serve` listens, and ends when it is told to."""
 
+import os
 import signal
 import time
+from pathlib import Path
 
 import httpx
 
 from support.command_line import Segexport
+from support.waiting import wait_until
 
 
 def test_sigterm_ends_it_in_bounded_time_with_streams_open(segexport: Segexport) -> None:
@@ -25,3 +28,27 @@ def test_sigterm_ends_it_in_bounded_time_with_streams_open(segexport: Segexport)
             for stream in streams:
                 assert "event: bye" in list(stream.iter_lines())
     assert not told.exists()
+
+
+def test_a_killed_embedded_broker_gets_an_heir_with_all_events(segexport: Segexport) -> None:
+    told = segexport.folder / "data" / "embedded-broker"
+    submitted = segexport("submit", "--dataset", "gold", "--segment", "loyalty-gold")
+    assert submitted.returncode == 0, submitted.stderr
+    with segexport.serving() as process:
+        first = told.read_text()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        wait_until(lambda: told.read_text() != first, 20, "the address of another one is told")
+        address = (segexport.folder / "data" / "http-address").read_text()
+        with httpx.Client(base_url=address, timeout=30) as client:
+            wait_until(
+                lambda: client.get("/readyz").json()["status"] == "ready", 20, "it is ready again"
+            )
+        tailed = segexport("tail", "--from", "beginning", "--once")
+        assert tailed.returncode == 0, tailed.stderr
+        assert "queued" in tailed.stdout
+    said = segexport.log.read_text()
+    assert "the embedded broker has ended" in said
+    assert "kafka.bootstrap_servers" not in said
+    assert "security_protocol" not in said

@@ -1,5 +1,6 @@
 """A topic in memory that a relay can publish to: transactions, refusals, faults on command."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,9 @@ class TapePublisher:
             check(self._tape.position)
         self._tape.starts += 1
         return self._tape.position
+
+    async def lost(self) -> None:
+        await asyncio.Event().wait()
 
     @property
     def topic(self) -> EventsTopic:

@@ -230,6 +230,11 @@ def _told(error: Exception, settings: KafkaSettings, where: str) -> DeliveryErro
             told = SettingRefused(
                 f"the broker at {where} {_SETTINGS[type(error)].format(settings=settings)} ({said})"
             )
+        case _ if isinstance(error, _AWAY) and settings.is_embedded:
+            told = BrokerUnreachable(
+                f"the embedded broker does not answer at {where} ({said}): it lives as long as "
+                "`segexport serve`, which starts another one where it has ended"
+            )
         case _ if isinstance(error, _AWAY):
             told = BrokerUnreachable(
                 f"no broker answers as it should at {where} ({said}); check that it runs, that "

@@ -54,16 +54,31 @@ class EmbeddedBroker:
         """The process that it runs in; None outside of the context."""
         return self._process.pid if self._process is not None else None
 
-    async def __aenter__(self) -> Self:
-        # Its own session: Ctrl-C at a terminal is for the relay, which still has to deliver.
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _PROGRAM), stdin=PIPE, stdout=PIPE, start_new_session=True
-        )
-        try:
-            self._address = await self._announced(self._process)
-        except BaseException:
+    @property
+    def exit_status(self) -> int | None:
+        """Of its process if that has ended unasked, negative for a signal; else None."""
+        return self._process.returncode if self._process is not None else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has no process that runs."""
+        return self._process is None or self.exit_status is not None
+
+    async def ended(self) -> int:
+        """Wait until its process ends: the exit status."""
+        if self._process is None:
+            raise RuntimeError("the embedded broker runs only inside its context")
+        return await self._process.wait()
+
+    async def restart(self) -> None:
+        """Start another process, at another address and without a record, in place of one that
+        has ended. Raises `BrokerUnreachable`."""
+        if self._process is not None:
             await self._end(self._process)
-            raise
+        await self._start()
+
+    async def __aenter__(self) -> Self:
+        await self._start()
         return self
 
     async def __aexit__(
@@ -75,18 +90,29 @@ class EmbeddedBroker:
         if self._process is not None:
             await self._end(self._process)
 
+    async def _start(self) -> None:
+        # Its own session: Ctrl-C at a terminal is for the relay, which still has to deliver.
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", _PROGRAM), stdin=PIPE, stdout=PIPE, start_new_session=True
+            )
+        except OSError as error:
+            raise _not_started(f"cannot be started ({error})") from error
+        try:
+            self._address = await self._announced(self._process)
+        except BaseException:
+            await self._end(self._process)
+            raise
+
     async def _announced(self, process: Process) -> str:
         assert process.stdout is not None  # noqa: S101  (asked for above)
         try:
             async with asyncio.timeout(self._patience):
                 line = await process.stdout.readline()
-        except TimeoutError:
-            line = b""
+        except TimeoutError as error:
+            raise _not_started(f"did not start within {self._patience:g} s") from error
         if not line:
-            raise BrokerUnreachable(
-                f"the embedded broker did not start within {self._patience:g} s; try again, or "
-                "name a Kafka with kafka.bootstrap_servers"
-            )
+            raise _not_started("has ended before it had an address")
         return line.decode().strip()
 
     async def _end(self, process: Process) -> None:
@@ -94,3 +120,9 @@ class EmbeddedBroker:
         with suppress(ProcessLookupError):
             process.kill()  # it holds nothing that would outlive it
         await process.communicate()
+
+
+def _not_started(how: str) -> BrokerUnreachable:
+    return BrokerUnreachable(
+        f"the embedded broker {how}; try again, or name a Kafka with kafka.bootstrap_servers"
+    )

@@ -7,9 +7,11 @@ from typing import Final
 import structlog
 from aiokafka import AIOKafkaProducer
 
+from segexport.errors import BrokerUnreachable
 from segexport.kafka import client_arguments
 from segexport.kafka.topics import BROKER_DEFAULT_MAX_BYTES
 from segexport.relay.discard import discard
+from segexport.relay.embedded import EmbeddedBroker
 from segexport.relay.parcel import Parcel
 from segexport.relay.position import Position
 from segexport.relay.publisher import EventsTopic
@@ -24,21 +26,51 @@ log: Final = structlog.get_logger(__name__)
 
 
 class EmbeddedPublishers:
-    """Makes the publishers for one life of an embedded broker.
+    """Makes the publishers for an embedded broker, and another broker in place of one that ended.
 
-    `settings` name the broker's address. The broker begins empty, so what the store retains
-    is sent to it from the first row on. The position is kept here, for as long as the
-    broker lives: a publisher that fails may have sent more than its position says, and the
-    next one then repeats some events.
+    `settings` name the broker's address. It begins empty, so what the store retains is sent to
+    it from the first row on. The position is kept here, for as long as the broker lives: a
+    publisher that fails may have sent more than its position says, and the next one then repeats
+    some events. Where `broker` is given and has ended, the next publisher starts it again, and
+    `moved` is called with the new settings.
     """
 
-    def __init__(self, settings: KafkaSettings, store: StoreIdentity) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        store: StoreIdentity,
+        broker: EmbeddedBroker | None = None,
+        moved: Callable[[KafkaSettings], None] = lambda _: None,
+    ) -> None:
         self.settings = settings
+        self.broker = broker
         self.position = Position(store=store)
+        self._moved = moved
 
     def __call__(self) -> "IdempotentPublisher":
         """The next publisher."""
         return IdempotentPublisher(self)
+
+    async def revive(self) -> None:
+        """See that there is a broker. Raises `BrokerUnreachable`."""
+        if self.broker is None or not self.broker.has_ended:
+            return
+        if self.broker.exit_status is not None:
+            log.warning(
+                "the embedded broker has ended, another one is started",
+                exit_status=self.broker.exit_status,
+            )
+        try:
+            await self.broker.restart()
+        except BrokerUnreachable as error:
+            raise BrokerUnreachable(
+                "the embedded broker has ended, and no other one can be started; this is tried "
+                "again"
+            ) from error
+        self.settings = self.settings.embedded(self.broker.bootstrap_servers)
+        self.position = Position(store=self.position.store)
+        self._moved(self.settings)
+        log.info("another embedded broker runs", address=self.settings.bootstrap_servers)
 
 
 class IdempotentPublisher:
@@ -48,8 +80,11 @@ class IdempotentPublisher:
         self._life = life
         self._producer: AIOKafkaProducer | None = None
         self._partitions = 0
+        self._begun = asyncio.Event()
 
     async def start(self, check: Callable[[Position], None] | None = None) -> Position:  # noqa: ARG002  (nobody else knows this broker)
+        await self._life.revive()
+        self._begun.set()
         settings, position = self._life.settings, self._life.position
         if position.number == 0:
             log.info(
@@ -66,6 +101,18 @@ class IdempotentPublisher:
             await self._producer.start()
             self._partitions = len(await self._producer.partitions_for(settings.topic))
         return position
+
+    async def lost(self) -> None:
+        """Raise `BrokerUnreachable` when the broker's process has ended unasked."""
+        await self._begun.wait()
+        if self._life.broker is None:
+            await asyncio.Event().wait()
+            return
+        status = await self._life.broker.ended()
+        raise BrokerUnreachable(
+            f"the embedded broker has ended (exit status {status}); another one is started, and "
+            "sent all events of the store"
+        )
 
     @property
     def topic(self) -> EventsTopic:

@@ -55,6 +55,10 @@ class Publisher(Protocol):
         """
         ...
 
+    async def lost(self) -> None:
+        """Wait, and raise a `DeliveryError` once the broker is known to be gone for good."""
+        ...
+
     @property
     def topic(self) -> EventsTopic:
         """The events topic, found after the position was read."""

@@ -159,7 +159,10 @@ class Relay:
         delivery = Delivery(self._outbox, publisher, mandate, self._caution, self._note_progress)
         try:
             await race(
-                delivery.run(self._stop, self._drain), self._leadership.keep(), self._too_late()
+                delivery.run(self._stop, self._drain),
+                self._leadership.keep(),
+                publisher.lost(),
+                self._too_late(),
             )
         except PositionMismatch:
             # Store and topic were read at different moments: they contradict each other for

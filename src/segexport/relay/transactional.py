@@ -64,6 +64,10 @@ class TransactionalPublisher:
         self._topic = EventsTopic(self._topics.id, is_empty=not any(self._ends.values()))
         return position
 
+    async def lost(self) -> None:
+        """Never: a Kafka that is away is expected back."""
+        await asyncio.Event().wait()
+
     @property
     def topic(self) -> EventsTopic:
         if self._topic is None:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -15,6 +15,8 @@ class KafkaSettings(Section):
     `transaction_timeout` is when a broker gives up a transaction; whatever the relay asks of it
     has half of that.
     """
+
+    is_embedded: ClassVar[bool] = False
 
     bootstrap_servers: str | None = None
     topic: TopicName = "segment-export-job-events"
@@ -52,6 +54,16 @@ class KafkaSettings(Section):
     def transactional_id(self) -> str:
         """One relay per topic: whoever starts with this id fences the one before."""
         return f"segexport-relay-{self.topic}"
+
+    def embedded(self, address: str) -> "KafkaSettings":
+        """How the embedded broker at `address` is reached, whatever is set about another one."""
+        return _Embedded(bootstrap_servers=address, topic=self.topic, compression=self.compression)
+
+
+class _Embedded(KafkaSettings):
+    """Settings that nobody has set, so that no error may name them."""
+
+    is_embedded: ClassVar[bool] = True
 
 
 class EventSettings(Section):
