@@ -13,13 +13,6 @@ from typing import Any, Final, Literal
 import pytest
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import Producer
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not in __all__
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 from structlog.testing import capture_logs
 
 from segexport.errors import PositionMismatch
@@ -67,13 +60,6 @@ def settings_for(kafka: Kafka, topic: str) -> KafkaSettings:
     )
 
 
-def alter(kafka: Kafka, topic: str, name: str, value: str) -> None:
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": kafka.admin_servers})
-    admin.incremental_alter_configs([resource])[resource].result(10)
-
-
 async def parked(store: SqliteStore, count: int) -> bool:
     return len(await store.parked()) == count
 
@@ -100,7 +86,7 @@ async def test_a_record_that_the_broker_refuses_is_not_lost_and_holds_up_only_it
         arrived = await asyncio.to_thread(kafka.read, settings.topic, at_least=3 * len(others))
         assert {record.key for record in arrived} == {b"%d" % each.id for each in others}
 
-        alter(kafka, settings.topic, "max.message.bytes", "1000000")
+        kafka.alter_topic(settings.topic, "max.message.bytes", "1000000")
         await store.request_replay(fat.id)
         await until(lambda: parked(store, 0), 20, "the replay is answered")
         await require_exactly_once(kafka, settings, store)
@@ -113,14 +99,14 @@ async def test_a_limit_that_is_lowered_while_the_relay_runs_parks_only_what_is_t
     async with running(relay_of(store, settings)):
         await run_jobs(store, 1)
         await delivered(store)
-        alter(kafka, settings.topic, "max.message.bytes", "8000")
+        kafka.alter_topic(settings.topic, "max.message.bytes", "8000")
         fat = await submit(store, large_request(20_000))
         await complete(store, await submit(store), discard_file(tmp_path, 200))
         await run_jobs(store, 20)
         await until(lambda: parked(store, 1), 20, "the fat event is parked")
         await delivered(store)
         assert [each.job_id for each in await store.parked()] == [fat.id]
-        alter(kafka, settings.topic, "max.message.bytes", "1000000")
+        kafka.alter_topic(settings.topic, "max.message.bytes", "1000000")
         await store.request_replay(fat.id)
         await until(lambda: parked(store, 0), 20, "the replay is answered")
         await require_exactly_once(kafka, settings, store)
@@ -271,6 +257,26 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(
         await asyncio.to_thread(kafka.start)
         await delivered(store, patience=40)
         await require_exactly_once(kafka, settings, store)
+
+
+async def test_certificates_that_cannot_be_read_meanwhile_are_waited_for(
+    kafka: Kafka, kafka_settings: KafkaSettings, store: SqliteStore, tmp_path: Path
+) -> None:
+    lost = kafka_settings.model_copy(
+        update={"security_protocol": "SSL", "ssl_cafile": tmp_path / "being-renewed.pem"}
+    )
+    inner = iter([TransactionalPublisher(lost), TransactionalPublisher(lost)])
+    await run_jobs(store, 1)
+    relay = relay_of(
+        store,
+        kafka_settings,
+        publishers=lambda: next(inner, None) or TransactionalPublisher(kafka_settings),
+    )
+    with capture_logs() as logged:
+        async with running(relay):
+            await delivered(store)
+    assert any("kafka.ssl_cafile" in str(entry.get("reason")) for entry in logged)
+    await require_exactly_once(kafka, kafka_settings, store)
 
 
 async def test_a_transactional_id_that_the_broker_has_forgotten_is_no_error_for_anybody(

@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from segexport.errors import BrokerUnreachable, SettingRefused, SettingsError, TopicUnusable
-from segexport.kafka import ensure_topics, topic_id
+from segexport.kafka import ensure_topics, topic_id, topics
 from segexport.settings import KafkaSettings
 from support.kafka import ClusterFactory, Kafka
 from support.kafka.cluster import free_ports
@@ -30,6 +30,45 @@ async def test_missing_topics_are_made_as_delivery_needs_them(
     assert kafka.partitions_of(kafka_settings.topic) == kafka_settings.partitions
     assert kafka.partitions_of(kafka_settings.positions_topic) == 1
     assert kafka.config_of(kafka_settings.topic)["cleanup.policy"] == "delete"
+    assert kafka.config_of(kafka_settings.positions_topic)["cleanup.policy"] == "compact"
+    for name in (kafka_settings.topic, kafka_settings.positions_topic):
+        config = kafka.config_of(name)
+        assert config["message.timestamp.type"] == "CreateTime"
+        assert config["message.timestamp.before.max.ms"] == str(2**63 - 1)
+        assert config["message.timestamp.after.max.ms"] == "3600000"
+
+
+async def test_the_limits_of_timestamps_are_set_whatever_the_brokers_defaults_are(
+    kafka_cluster: ClusterFactory,
+) -> None:
+    kafka = kafka_cluster(
+        properties={
+            "log.message.timestamp.type": "LogAppendTime",
+            "log.message.timestamp.before.max.ms": "1000",
+            "log.message.timestamp.after.max.ms": "1000",
+        }
+    )
+    settings = KafkaSettings(
+        bootstrap_servers=kafka.bootstrap_servers, partitions=2, replication_factor=1
+    )
+    assert (await ensure_topics(settings)).concerns == ()
+    careless = changed(settings, topic="careless")
+    kafka.create_topic("careless", partitions=2, config={"message.timestamp.type": "CreateTime"})
+    late, skewed = (await ensure_topics(careless)).concerns
+    assert "'careless' refuses what is older than 0:00:01" in late
+    assert "'careless' refuses what is dated 0:00:01 ahead" in skewed
+    arriving = changed(settings, topic="arriving")
+    kafka.create_topic("arriving", partitions=2)
+    (arrival,) = (await ensure_topics(arriving)).concerns
+    assert "dates records by their arrival" in arrival
+
+
+async def test_brokers_that_do_not_know_the_limits_of_timestamps_make_topics_without(
+    kafka: Kafka, kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "_TIMESTAMPS", {"message.timestamp.of.tomorrow": "1"})
+    monkeypatch.setattr(topics, "_LIMITS", {"message.timestamp.of.tomorrow": "1"})
+    await ensure_topics(kafka_settings)
     assert kafka.config_of(kafka_settings.positions_topic)["cleanup.policy"] == "compact"
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,8 +87,8 @@ class TapePublisher:
     def topic(self) -> EventsTopic:
         return EventsTopic(id=None, is_empty=not self._tape.records)
 
-    def parcel(self, batch_records: int | None = None) -> Parcel:
-        return Parcel(lambda: Pages(self._tape.batch_size), PARTITIONS, batch_records)
+    def parcel(self, batch_records: int | None = None, sent_at: datetime | None = None) -> Parcel:
+        return Parcel(lambda: Pages(self._tape.batch_size), PARTITIONS, batch_records, sent_at)
 
     async def publish(self, parcel: Parcel, position: Position) -> None:
         tape = self._tape

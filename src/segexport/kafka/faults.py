@@ -226,6 +226,12 @@ def _told(error: Exception, settings: KafkaSettings, where: str) -> DeliveryErro
                 f"the topic {settings.topic!r} at {where} cannot be used: {said}"
                 + _HINTS.get(type(error), "").format(settings=settings)
             )
+        case kafka.InvalidTimestampError():
+            told = DeliveryError(
+                f"the brokers at {where} refuse the time of this machine: its clock is ahead of "
+                "theirs by more than message.timestamp.after.max.ms of "
+                f"{settings.positions_topic!r} allows, or far behind; set the clocks right"
+            )
         case _ if type(error) in _SETTINGS:
             told = SettingRefused(
                 f"the broker at {where} {_SETTINGS[type(error)].format(settings=settings)} ({said})"

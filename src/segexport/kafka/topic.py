@@ -2,10 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from datetime import timedelta
+from typing import Final, Self
 from uuid import UUID
 
 from segexport.settings import KafkaSettings
+
+CREATE_TIME: Final = "CreateTime"
+UNLIMITED: Final = 2**63 - 1
+"""Milliseconds: Kafka's own default, for records from the past."""
+AHEAD: Final = 3_600_000
+"""Milliseconds: Kafka's own default, for records from the future."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +20,9 @@ class Topic:
     """A topic as its cluster describes it.
 
     `copies` and `in_step` are those of the partition that has the fewest: replicas, and replicas
-    in sync. `id` is None where brokers give topics no ids (before Kafka 2.8).
+    in sync. `id` is None where brokers give topics no ids (before Kafka 2.8). `keeps_time`: a
+    record keeps the timestamp that it is sent with, which may be `before_max` milliseconds earlier
+    and `after_max` later than the broker's clock.
     """
 
     name: str
@@ -24,6 +33,9 @@ class Topic:
     policies: frozenset[str]
     in_sync: int
     max_message_bytes: int
+    keeps_time: bool
+    before_max: int
+    after_max: int
 
     @classmethod
     def described(
@@ -34,6 +46,7 @@ class Topic:
         config: Mapping[str, str],
     ) -> Self:
         """From the answers about its partitions and its configuration."""
+        either = config.get("message.timestamp.difference.max.ms", UNLIMITED)  # before Kafka 3.6
         return cls(
             name=name,
             id=topic_id,
@@ -43,6 +56,9 @@ class Topic:
             policies=frozenset(config["cleanup.policy"].split(",")),
             in_sync=int(config["min.insync.replicas"]),
             max_message_bytes=int(config["max.message.bytes"]),
+            keeps_time=config["message.timestamp.type"] == CREATE_TIME,
+            before_max=int(config.get("message.timestamp.before.max.ms", either)),
+            after_max=int(config.get("message.timestamp.after.max.ms", either)),
         )
 
 
@@ -80,6 +96,27 @@ def concerns(events: Topic, positions: Topic) -> Iterator[str]:
             yield (
                 f"{topic.name!r} takes a write as safe that only one broker has "
                 "(min.insync.replicas 1): losing that broker may lose events"
+            )
+    if not events.keeps_time:
+        yield (
+            f"{events.name!r} dates records by their arrival (message.timestamp.type "
+            "LogAppendTime): retention and readers see when an event was delivered, and not when "
+            "it happened"
+        )
+        return
+    if events.before_max < UNLIMITED:
+        oldest = timedelta(milliseconds=events.before_max)
+        yield (
+            f"{events.name!r} refuses what is older than {oldest} "
+            "(message.timestamp.before.max.ms): events that wait for longer, or are sent again, "
+            "are parked"
+        )
+    for topic in (events, positions):
+        if topic.after_max < AHEAD:
+            yield (
+                f"{topic.name!r} refuses what is dated {timedelta(milliseconds=topic.after_max)} "
+                "ahead of its broker (message.timestamp.after.max.ms): events wait as long as the "
+                "clocks differ by more"
             )
 
 

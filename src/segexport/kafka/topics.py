@@ -9,6 +9,7 @@ from uuid import UUID
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    InvalidConfigurationError,
     KafkaError,
     LeaderNotAvailableError,
     TopicAlreadyExistsError,
@@ -17,7 +18,15 @@ from aiokafka.errors import (
 
 from segexport.errors import BrokerUnreachable, SettingRefused, TopicUnusable
 from segexport.kafka.cluster import admin_client, topic_configs, topic_ids, transaction_limit
-from segexport.kafka.topic import Topic, concerns, hindrances, problems
+from segexport.kafka.topic import (
+    AHEAD,
+    CREATE_TIME,
+    UNLIMITED,
+    Topic,
+    concerns,
+    hindrances,
+    problems,
+)
 from segexport.settings import KafkaSettings
 
 BROKER_DEFAULT_MAX_BYTES: Final = 1_048_588
@@ -32,6 +41,13 @@ _DURABLE_FROM: Final = 3
 # The positions topic is read to its end at each start of the relay, and compaction leaves
 # the segment alone that is being written: it must not grow to the default of 1 GiB.
 _POSITIONS_SEGMENT: Final = str(16 << 20)
+
+_LIMITS: Final = {
+    "message.timestamp.before.max.ms": str(UNLIMITED),
+    "message.timestamp.after.max.ms": str(AHEAD),
+}
+_TIMESTAMPS: Final = {"message.timestamp.type": CREATE_TIME, **_LIMITS}
+"""However late an event is delivered, it is taken; a clock that runs ahead is noticed."""
 
 _PATIENCE: Final = 30.0
 _PAUSE: Final = 0.1
@@ -142,7 +158,7 @@ def _as_wanted(settings: KafkaSettings) -> tuple[NewTopic, NewTopic]:
             settings.topic,
             settings.partitions,
             copies,
-            topic_configs={"cleanup.policy": "delete", **durable},
+            topic_configs={"cleanup.policy": "delete", **durable, **_TIMESTAMPS},
         ),
         NewTopic(
             settings.positions_topic,
@@ -152,6 +168,7 @@ def _as_wanted(settings: KafkaSettings) -> tuple[NewTopic, NewTopic]:
                 "cleanup.policy": "compact",
                 "segment.bytes": _POSITIONS_SEGMENT,
                 **durable,
+                **_TIMESTAMPS,
             },
         ),
     )
@@ -159,9 +176,19 @@ def _as_wanted(settings: KafkaSettings) -> tuple[NewTopic, NewTopic]:
 
 async def _create(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> None:
     response = await admin.create_topics(list(topics))
+    again: list[NewTopic] = []
     for name, code, message in response.topic_errors:
-        if code not in {0, TopicAlreadyExistsError.errno}:  # another process was quicker
+        topic = next(each for each in topics if each.name == name)
+        if code == InvalidConfigurationError.errno and _LIMITS.keys() & topic.topic_configs.keys():
+            again.append(topic)  # brokers before Kafka 3.6 do not know the limits of timestamps
+        elif code not in {0, TopicAlreadyExistsError.errno}:  # another process was quicker
             raise for_code(code)(f"creating {name!r}: {message}")
+    for topic in again:
+        topic.topic_configs = {
+            key: value for key, value in topic.topic_configs.items() if key not in _LIMITS
+        }
+    if again:
+        await _create(admin, again)
 
 
 def _checked(settings: KafkaSettings, found: _Found) -> Topics:

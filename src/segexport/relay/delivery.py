@@ -1,19 +1,23 @@
 """One publisher's life: from taking over to the first failure, or to a clean end."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
+from segexport.errors import JobNotFound
 from segexport.race import race
 from segexport.relay.caution import Caution
 from segexport.relay.parcel import Origin, Parcel
 from segexport.relay.position import Position, missing
 from segexport.relay.publisher import Publisher, RecordsRefused
+from segexport.relay.retries import Retries
 from segexport.relay.schedule import Bounds, Schedule
 from segexport.store.store import Outbox, Parked, Replay
 
@@ -52,12 +56,15 @@ class Delivery:
         mandate: Mandate,
         caution: Caution,
         on_progress: Callable[[Position], None],
+        *,
+        retries: Retries,
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
         self._mandate = mandate
         self._caution = caution
         self._on_progress = on_progress
+        self._retries = retries
         self._now = asyncio.get_running_loop().time
         self._sending: asyncio.Task[None] | None = None
         self._marked = 0
@@ -108,9 +115,10 @@ class Delivery:
                 drained_by = min(drained_by, self._now() + drain)
             if self._now() >= look_at:
                 await self._settle()
+                await self._ask_again(schedule)
                 await self._replay(schedule)
                 look_at = self._now() + LOOK_EVERY
-            parcel, before = self._publisher.parcel(self._caution.batch), schedule.position
+            parcel, before = self._parcel(self._caution.batch), schedule.position
             more = await schedule.fill(parcel, self._caution.limit(self._mandate.bounds))
             await self._settle()
             due = schedule.position != before
@@ -153,25 +161,39 @@ class Delivery:
             await self._outbox.mark_delivered(mandate.owner, mandate.epoch, position.delivered)
             self._marked = position.delivered
 
-    async def _park(self, origin: Origin, reason: str) -> None:
+    def _parcel(self, batch_records: int | None = None) -> Parcel:
+        return self._publisher.parcel(batch_records, self._mandate.clock())
+
+    async def _park(self, origin: Origin, reason: str) -> Parked:
         parked = Parked(origin.number, origin.job_id, origin.offset, reason, self._mandate.clock())
         await self._outbox.park(self._mandate.owner, self._mandate.epoch, parked)
         row = (await self._outbox.row(origin.number)).row
-        log.warning(
-            "an event cannot be delivered and is parked",
+        again = self._retries.knows(origin.number)
+        log.log(
+            logging.INFO if again else logging.WARNING,
+            "a parked event is refused again"
+            if again
+            else "an event cannot be delivered and is parked",
             job_id=origin.job_id,
             event_id=str(row.event_id),
             number=origin.number,
             offset=origin.offset,
             reason=reason,
         )
+        return parked
+
+    async def _ask_again(self, schedule: Schedule) -> None:
+        """Ask for parked jobs that may have healed."""
+        for job_id in self._retries.due(schedule.parked, self._now()):
+            with suppress(JobNotFound):  # somebody else was quicker
+                await self._outbox.request_replay(job_id)
 
     async def _replay(self, schedule: Schedule) -> None:
         """Let parked jobs go on where somebody asked for it: first in the topic, then here."""
         for replay in await self._outbox.replays(after=schedule.position.replay):
             if not await schedule.reopen(replay):
                 return
-            await self._send(self._publisher.parcel(), schedule.position)
+            await self._send(self._parcel(), schedule.position)
             await self._finish(replay)
             await schedule.see_parked()
             log.info("a parked job is sent again", job_id=replay.job_id, replay=replay.id)

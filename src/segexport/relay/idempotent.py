@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -119,8 +120,8 @@ class IdempotentPublisher:
         """Nobody deletes topics of the embedded broker."""
         return EventsTopic(id=None, is_empty=False)
 
-    def parcel(self, batch_records: int | None = None) -> Parcel:
-        return Parcel(self._started().create_batch, self._partitions, batch_records)
+    def parcel(self, batch_records: int | None = None, sent_at: datetime | None = None) -> Parcel:
+        return Parcel(self._started().create_batch, self._partitions, batch_records, sent_at)
 
     async def publish(self, parcel: Parcel, position: Position) -> None:
         settings = self._life.settings

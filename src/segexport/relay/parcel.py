@@ -7,13 +7,14 @@ partition cost more than the record itself.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
 from aiokafka.partitioner import murmur2
 
 from segexport.events.outbox import NumberedRow
-from segexport.events.record import Record
+from segexport.events.record import Record, milliseconds
 from segexport.kafka import client_failed
 
 
@@ -57,7 +58,8 @@ class Parcel:
     """Collects records. The order of one key's records is kept: one partition, one queue.
 
     A batch is as large as `create` makes it, and holds at most `batch_records`; a record
-    that is larger travels alone.
+    that is larger travels alone. No record's own timestamp is after `sent_at`: brokers refuse
+    what a clock that was ahead has dated in their future.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class Parcel:
         create: Callable[[], BatchBuilder],
         partitions: int,
         batch_records: int | None = None,
+        sent_at: datetime | None = None,
     ) -> None:
         self._create = create
         self._partitions = partitions
         self._batch_records = batch_records
+        self.sent_at_ms = milliseconds(sent_at) if sent_at is not None else None
         self._batches: defaultdict[int, list[Batch]] = defaultdict(list)
         self.records = 0
         self.size = 0  # bytes, before compression
@@ -78,6 +82,8 @@ class Parcel:
 
         Raises `ClientFailed`.
         """
+        if self.sent_at_ms is not None and record.timestamp_ms > self.sent_at_ms:
+            record = record._replace(timestamp_ms=self.sent_at_ms)
         batches = self._batches[partition_of(record.key, self._partitions)]
         try:
             added = None

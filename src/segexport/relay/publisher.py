@@ -10,6 +10,7 @@ trust than three.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -64,8 +65,8 @@ class Publisher(Protocol):
         """The events topic, found after the position was read."""
         ...
 
-    def parcel(self, batch_records: int | None = None) -> Parcel:
-        """An empty parcel, whose batches hold at most so many records."""
+    def parcel(self, batch_records: int | None = None, sent_at: datetime | None = None) -> Parcel:
+        """An empty parcel, whose batches hold at most so many records; see `Parcel`."""
         ...
 
     async def publish(self, parcel: Parcel, position: Position) -> None:

@@ -15,6 +15,7 @@ from segexport.errors import (
     PositionMismatch,
     RelayFenced,
     SegexportError,
+    SettingsError,
     StoreError,
 )
 from segexport.race import race
@@ -23,6 +24,7 @@ from segexport.relay.delivery import Delivery, Mandate
 from segexport.relay.leadership import Leadership
 from segexport.relay.position import Position
 from segexport.relay.publisher import Publisher, RecordsRefused
+from segexport.relay.retries import Retries
 from segexport.relay.schedule import Bounds
 from segexport.store.store import Outbox
 
@@ -64,7 +66,8 @@ class Relay:
     """Brings the rows of an outbox to a topic, while it holds the lease.
 
     `publishers` makes a publisher for each attempt. `source` is the CloudEvents source of
-    the store. `owner` names this process and no other. `clock` dates what is parked.
+    the store. `owner` names this process and no other. `clock` dates what is parked, and what is
+    sent. `retries` say when parked records are tried again.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Relay:
         drain: timedelta = DRAIN,
         bounds: Bounds = Bounds(),  # noqa: B008  (immutable)
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        retries: Retries | None = None,
     ) -> None:
         if not __debug__:
             raise DeliveryError(
@@ -93,6 +97,7 @@ class Relay:
         self._leadership = Leadership(outbox, owner, lease)
         self._stop = asyncio.Event()
         self._caution = Caution()
+        self._retries = retries or Retries()
         self._failures = 0  # in a row
         self._error: SegexportError | None = None
         self._position: Position | None = None
@@ -103,7 +108,7 @@ class Relay:
 
         Raises `PositionMismatch` when the topic was written from another store, or another
         life of this one: only a person can say how to go on. Whatever else an operator can
-        mend (broker, permissions, topic, store) is waited for.
+        mend (broker, permissions, topic, certificates, store) is waited for.
         """
         try:
             while not self._stop.is_set():
@@ -117,7 +122,7 @@ class Relay:
                 except RelayFenced as error:
                     log.warning("this relay stands by", reason=str(error))
                     await self._rest(STAND_BY)
-                except (DeliveryError, StoreError) as error:
+                except (DeliveryError, StoreError, SettingsError) as error:
                     self._note_outage(error)
                     await self._rest(min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE))
         finally:
@@ -156,7 +161,14 @@ class Relay:
             clock=self._clock,
         )
         publisher = self._publishers()
-        delivery = Delivery(self._outbox, publisher, mandate, self._caution, self._note_progress)
+        delivery = Delivery(
+            self._outbox,
+            publisher,
+            mandate,
+            self._caution,
+            self._note_progress,
+            retries=self._retries,
+        )
         try:
             await race(
                 delivery.run(self._stop, self._drain),

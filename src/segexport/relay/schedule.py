@@ -1,7 +1,7 @@
 """Which records go out next, and the position after them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -12,14 +12,14 @@ from segexport.relay.lagging import LaggingJob
 from segexport.relay.parcel import Origin, Parcel
 from segexport.relay.position import Position
 from segexport.relay.reading import ReadAhead
-from segexport.store.store import Outbox, Replay
+from segexport.store.store import Outbox, Parked, Replay
 
 OPEN_JOBS: Final = 32
 """Jobs that may lag behind at a time; a further one holds up all rows after it."""
 _BREATH: Final = 200
 """Records that are packed before other tasks have a turn."""
 
-Park = Callable[[Origin, str], Awaitable[None]]
+Park = Callable[[Origin, str], Awaitable[Parked]]
 """Marks a record as undeliverable in the store, with the reason."""
 
 
@@ -75,7 +75,7 @@ class Schedule:
         self._number = position.number
         self._reading = ReadAhead(outbox, position.number)
         self._lagging: dict[int, LaggingJob] = {}  # by job; whose turn is next comes first
-        self._parked: dict[int, tuple[int, int]] = {}  # by job: number and offset
+        self._parked: dict[int, Parked] = {}  # by job, the first of each
 
     @classmethod
     async def resume(cls, outbox: Outbox, source: str, position: Position, park: Park) -> Self:
@@ -109,12 +109,12 @@ class Schedule:
         That is part of `position`. It takes effect once the store has forgotten the parked
         record and `see_parked` has been called.
         """
-        number, offset = self._parked.get(replay.job_id, (None, 0))
-        if number is not None and number <= self._number and replay.job_id not in self._lagging:
+        parked = self._parked.get(replay.job_id)
+        if parked and parked.number <= self._number and replay.job_id not in self._lagging:
             if len(self._lagging) >= OPEN_JOBS:
                 return False
-            row = await self._outbox.row(number)
-            self._lagging[replay.job_id] = LaggingJob(row, offset)
+            row = await self._outbox.row(parked.number)
+            self._lagging[replay.job_id] = LaggingJob(row, parked.offset)
         self._position = replace(self._position, replay=replay.id)
         self._move()
         return True
@@ -123,7 +123,12 @@ class Schedule:
         """Read from the store which records are parked; of each job, the first one counts."""
         self._parked.clear()
         for parked in await self._outbox.parked():
-            self._parked.setdefault(parked.job_id, (parked.number, parked.offset))
+            self._parked.setdefault(parked.job_id, parked)
+
+    @property
+    def parked(self) -> Collection[Parked]:
+        """The first parked record of each job that has one."""
+        return self._parked.values()
 
     def close(self) -> None:
         """Stop reading, and let go of all discard files."""
@@ -175,21 +180,20 @@ class Schedule:
         if self._is_parked(place.job_id, place.number, place.offset):
             return False
         records = limit.records_left
-        number, offset = self._parked.get(place.job_id, (None, 0))
-        if number == place.number:
-            records = min(records, offset - place.offset)
+        parked = self._parked.get(place.job_id)
+        if parked and parked.number == place.number:
+            records = min(records, parked.offset - place.offset)
         try:
             await lagging.send(parcel, self._source, records=records, size=limit.bytes_left)
         except DiscardFileUnusable as error:
             place = lagging.place  # the rows before the unusable one are in the parcel
-            await self._park(place, str(error))
-            self._parked[place.job_id] = (place.number, place.offset)
+            self._parked[place.job_id] = await self._park(place, str(error))
             return False
         return not lagging.row_is_sent or await lagging.go_on(self._outbox, self._number)
 
     def _is_parked(self, job_id: int, number: int, offset: int) -> bool:
         parked = self._parked.get(job_id)
-        return parked is not None and (number, offset) >= parked
+        return parked is not None and (number, offset) >= (parked.number, parked.offset)
 
     def _move(self, *, sent: bool = False) -> None:
         self._position = replace(

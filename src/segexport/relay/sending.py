@@ -54,6 +54,12 @@ async def send_batches(
     return sending
 
 
+def is_out_of_time(sending: Mapping[asyncio.Future[Any], Batch]) -> bool:
+    """Whether a batch was refused for a timestamp in it."""
+    done = (future for future in sending if future.done() and not future.cancelled())
+    return any(isinstance(future.exception(), kafka.InvalidTimestampError) for future in done)
+
+
 def require_accepted(sending: Mapping[asyncio.Future[Any], Batch]) -> None:
     """Raise what has failed, if anything has: an outage rather than a refusal.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -12,7 +13,7 @@ from segexport.relay.parcel import Batch, Parcel
 from segexport.relay.position import Position, topic_replaced
 from segexport.relay.position_log import last_position, position_and_ends
 from segexport.relay.publisher import EventsTopic
-from segexport.relay.sending import bounded, require_accepted, send_batches
+from segexport.relay.sending import bounded, is_out_of_time, require_accepted, send_batches
 from segexport.settings import KafkaSettings
 
 _NOT_STARTED: Final = RuntimeError("a publisher works between its start and its close")
@@ -74,9 +75,9 @@ class TransactionalPublisher:
             raise _NOT_STARTED
         return self._topic
 
-    def parcel(self, batch_records: int | None = None) -> Parcel:
+    def parcel(self, batch_records: int | None = None, sent_at: datetime | None = None) -> Parcel:
         producer, topics = self._started()
-        return Parcel(producer.create_batch, topics.partitions, batch_records)
+        return Parcel(producer.create_batch, topics.partitions, batch_records, sent_at)
 
     async def publish(self, parcel: Parcel, position: Position) -> None:
         producer, _ = self._started()
@@ -109,11 +110,13 @@ class TransactionalPublisher:
     async def _send(self, producer: AIOKafkaProducer, parcel: Parcel, position: bytes) -> None:
         settings = self._settings
         told = producer.create_batch()
-        told.append(timestamp=None, key=settings.topic.encode(), value=position)
+        told.append(timestamp=parcel.sent_at_ms, key=settings.topic.encode(), value=position)
         telling = await producer.send_batch(told, settings.positions_topic, partition=0)
         telling.add_done_callback(take_note)
         sending = await send_batches(producer, settings.topic, parcel)
         await asyncio.wait({telling, *sending}, return_when=asyncio.FIRST_EXCEPTION)
+        if is_out_of_time(sending):
+            await telling  # if the position is refused as well, that is no verdict on an event
         require_accepted(sending)
         await telling
         await self._require_same_topic(sending)

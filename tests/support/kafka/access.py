@@ -17,7 +17,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
@@ -87,6 +87,13 @@ class Kafka(ABC):
         while name not in admin.list_topics(timeout=ANSWER).topics:
             assert monotonic() < deadline, f"the new topic {name} does not appear"
         return name
+
+    def alter_topic(self, topic: str, name: str, value: str) -> None:
+        """Change a setting of a topic."""
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        admin = AdminClient(self._admin)  # its requests end with it
+        admin.incremental_alter_configs([resource])[resource].result(ANSWER)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic, and wait until it is gone."""
