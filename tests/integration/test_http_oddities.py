@@ -119,6 +119,12 @@ async def answer(house: Interfaces, sent: bytes) -> Answer:
         (f"{JOBS}/%ED%A0%80", 404),
         (f"{JOBS}/%D9%A1", 404),
         (f"{JOBS}/1%2F2", 404),
+        (f"{JOBS}/1%2F", 404),
+        (f"{JOBS}/.", 404),
+        (f"{JOBS}/1/../..", 404),
+        (f"{JOBS}/../jobs", 404),
+        ("/data/core/ups/x/../export/jobs", 404),
+        (f"{JOBS}//", 404),
         (f"{JOBS}/{'9' * 10_000}", 404),
         (f"{JOBS}?offset=%00", 400),
         (f"{JOBS}?offset=%FF", 400),
@@ -145,7 +151,18 @@ async def test_odd_targets_are_answered_by_the_interface_that_they_are_below(
         ("/v1/apps/%0A/jobs/export", 404),
         (f"{PINPOINT}/jobs/export/%0A", 404),
         (f"{PINPOINT}/segments/%00/jobs/export", 200),
-        (f"{PINPOINT}/segments/%ED%A0%80/jobs/export", 200),
+        (f"{PINPOINT}/segments/%ED%A0%80/jobs/export", 400),
+        (f"{PINPOINT}/segments/a%FFb/jobs/export", 400),
+        (f"{PINPOINT}/segments/a%2Fb/jobs/export", 200),
+        (f"{PINPOINT}/segments/a/b/jobs/export", 405),
+        (f"{PINPOINT}/segments/../jobs/export", 200),
+        (f"{PINPOINT}/segments/%2E%2E/jobs/export", 200),
+        (f"{PINPOINT}/segments//jobs/export", 405),
+        (f"{PINPOINT}/x/../jobs/export", 405),
+        (f"{PINPOINT}/jobs%2Fexport", 405),
+        (f"{PINPOINT}/jobs/export/", 405),
+        (f"{PINPOINT}/jobs/export/1%2F2", 404),
+        ("/v1/apps/spring%2Fx/jobs/export", 404),
         (f"{PINPOINT}/jobs/export?token=%FF", 400),
         (f"{PINPOINT}/jobs/export?page-size=1_0", 400),
     ],
@@ -156,6 +173,37 @@ async def test_odd_targets_are_answered_as_pinpoint_would(
     got = await answer(open_house, request(target))
     assert got.status == status
     assert status == 200 or got.json.keys() == {"Message", "RequestID"}
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/jobs/1%2Fcancel", 404),
+        ("/jobs%2F1", 404),
+        ("/jobs/..", 404),
+        ("/jobs/../livez", 404),
+        ("/jobs/%FF", 404),
+        ("/%6Aobs", 200),
+        ("/data/core/ups%2Fexport/jobs", 404),
+        ("/data%2Fcore/ups/export/jobs", 404),
+        ("/v1%2Fapps/spring/jobs/export", 404),
+    ],
+)
+async def test_paths_are_taken_apart_before_they_are_decoded(
+    target: str, status: int, open_house: Interfaces
+) -> None:
+    got = await answer(open_house, request(target))
+    assert got.status == status
+    assert status == 200 or got.json["code"] in {"job.not_found", "http.not_found"}
+
+
+async def test_an_id_that_is_no_text_is_said_to_be_none(open_house: Interfaces) -> None:
+    got = await answer(open_house, request(f"{PINPOINT}/segments/a%FFb/jobs/export"))
+    assert (got.status, got.headers["x-amzn-errortype"]) == (400, "BadRequestException")
+    assert "segment_id: is no text" in got.json["Message"]
+    for target in (f"{JOBS}/%FF", "/jobs/%FF", f"{PINPOINT}/jobs/export/%FF"):
+        got = await answer(open_house, request(target))
+        assert (got.status, b"there is no job" in got.body) == (404, True)
 
 
 async def test_a_target_may_be_a_whole_url(open_house: Interfaces) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ from support.interfaces import (
     Interfaces,
     OpenPlace,
     http_settings,
+    new_key,
     pinpoint_settings,
     serving,
 )
+from support.people import write_snapshot
 from support.s3 import Bucket
+from support.workplace import PEOPLE
 
 REQUEST = {
     "RoleArn": "arn:aws:iam::111122223333:role/exports",
@@ -31,6 +34,24 @@ REQUEST = {
     "SegmentId": "gold",
     "SegmentVersion": 3,
 }
+
+ODD = (
+    "vip/eu",
+    "/",
+    "a//b",
+    "../jobs/export",
+    ".",
+    "..",
+    "50%",
+    "a%2Fb",
+    "%252F",
+    "a;b?c#d",
+    "a b+c",
+    "urn:x:a@b,c=d&e",
+    "größe 日本 😀",
+    "~!$'()*[]|\\\"<>^`{}",
+)
+"""Ids that a path has to bring whole: with what divides it, and what signers take out of it."""
 
 
 def create(client: Any, **changes: Any) -> dict[str, Any]:
@@ -176,6 +197,48 @@ async def test_a_request_that_is_recorded_and_sent_again_creates_nothing(
         answer = await thief.post(request.url, content=request.body, headers=headers)
     assert answer.status_code == 202
     assert answer.json()["Id"] == job["Id"]
+
+
+@pytest.fixture
+async def named_oddly(open_place: OpenPlace, tmp_path: Path) -> AsyncIterator[Interfaces]:
+    """Interfaces that want keys, over a store that has the segments of `ODD`."""
+    segments = [("ups", name) for name in ODD]
+    write_snapshot(tmp_path / "odd", PEOPLE, buckets=4, segments=segments)
+    place = await open_place(profiles=tmp_path / "odd")
+    new_key(place.settings, organization="elsewhere")
+    async with serving(place) as house:
+        yield house
+
+
+async def test_a_segment_is_listed_by_whatever_id_it_was_created_with(
+    named_oddly: Interfaces,
+) -> None:
+    client = named_oddly.pinpoint(named_oddly.new_key())
+    created = {name: (await in_thread(create, client, SegmentId=name))["Id"] for name in ODD}
+    for name, job_id in created.items():
+        answer = await in_thread(
+            client.get_segment_export_jobs, ApplicationId=APPLICATION, SegmentId=name, PageSize="1"
+        )
+        found = answer["ExportJobsResponse"]["Item"]
+        assert [one["Id"] for one in found] == [job_id], name
+
+
+@pytest.mark.parametrize("name", [*ODD, "\x00", "\ud7ff"])
+async def test_what_is_called_oddly_and_is_not_there_is_not_found(
+    name: str, house: Interfaces
+) -> None:
+    client = house.pinpoint(house.new_key())
+    missing = client.exceptions.NotFoundException
+    with pytest.raises(missing, match="there is no job"):
+        await in_thread(client.get_export_job, ApplicationId=APPLICATION, JobId=name)
+    for call, more in (
+        (client.get_export_job, {"JobId": "1"}),
+        (client.get_export_jobs, {}),
+        (client.get_segment_export_jobs, {"SegmentId": name}),
+        (client.create_export_job, {"ExportJobRequest": REQUEST}),
+    ):
+        with pytest.raises(missing, match="there is no application"):
+            await in_thread(call, ApplicationId=name, **more)
 
 
 # Exceptions

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segexport.errors import BodyTooLarge, BodyTooLate
-from segexport.http.target import in_origin_form
+from segexport.http.target import routable
 from segexport.jobs.values import MAX_NAME
 from segexport.settings import HttpSettings
 
@@ -59,7 +59,7 @@ class Limits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        scope = in_origin_form(scope)
+        scope = routable(scope)
         given = Headers(scope=scope)
         request_id = usable_request_id(given) or token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id

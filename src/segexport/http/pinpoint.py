@@ -31,6 +31,7 @@ from segexport.http.places import job_number, place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.replay import Calls
 from segexport.http.sigv4 import SignedRequest
+from segexport.http.target import TEXT
 from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
 from segexport.jobs.reading import parse_request, read_document
@@ -75,7 +76,7 @@ class Paging(BaseModel):
 
 async def _signer(request: Request) -> Caller:
     application_id = request.path_params["application_id"]
-    return gate_of(request).signed(await _signed(request), application_id)
+    return gate_of(request).signed(await _signed(request, has_ids=True), application_id)
 
 
 Signer = Annotated[Caller, Depends(_signer)]
@@ -134,7 +135,7 @@ async def _list(
 
 async def _list_of_segment(
     application_id: ApplicationId,
-    segment_id: Annotated[str, Path(description=api.SEGMENT_WORDS)],
+    segment_id: Annotated[str, Path(description=api.SEGMENT_WORDS), TEXT],
     caller: Signer,
     commands: TheCommands,
     paging: Annotated[Paging, Query()],
@@ -166,13 +167,14 @@ async def _another(request: Request) -> Response:
     raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
 
 
-async def _signed(request: Request) -> SignedRequest:
+async def _signed(request: Request, *, has_ids: bool = False) -> SignedRequest:
     return SignedRequest(
         method=request.method,
         raw_path=request.scope["raw_path"],
         query=request.scope["query_string"],
         headers=request.headers.raw,
         body=await request.body(),
+        has_ids=has_ids,
     )
 
 

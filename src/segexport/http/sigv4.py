@@ -38,13 +38,17 @@ _ALWAYS_SIGNED: Final = ("host", _DATE_HEADER)
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request as it came: path and query still encoded, headers in their order."""
+    """A request as it came: path and query still encoded, headers in their order.
+
+    `has_ids`: it is for an operation whose path has ids, so that a segment may be `.` or `..`.
+    """
 
     method: str
     raw_path: bytes
     query: bytes
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+    has_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +77,17 @@ def verify(request: SignedRequest, ring: KeyRing, *, region: str, now: datetime)
     key = ring.by_access_key(given.access_key_id)
     if key is None:
         raise _unknown(f"there is no access key {given.access_key_id}, or it was revoked")
-    described = _canonical(request, given, headers)
-    to_sign = f"{ALGORITHM}\n{signed_at}\n{'/'.join(given.scope)}\n{described}"
-    signature = _signature(ring.secret_access_key(key), given, to_sign)
-    if not hmac.compare_digest(signature, given.signature):
-        raise _wrong(
-            "the signature is not that of this request with the secret access key of "
-            f"{given.access_key_id}: either the secret is another, or the request was changed "
-            f"on its way (the SHA-256 of its canonical form here is {described})"
-        )
-    return key
+    forms = _canonical_forms(request, given, headers)
+    secret = ring.secret_access_key(key)
+    for described in forms:
+        to_sign = f"{ALGORITHM}\n{signed_at}\n{'/'.join(given.scope)}\n{described}"
+        if hmac.compare_digest(_signature(secret, given, to_sign), given.signature):
+            return key
+    raise _wrong(
+        "the signature is not that of this request with the secret access key of "
+        f"{given.access_key_id}: either the secret is another, or the request was changed "
+        f"on its way (the SHA-256 of its canonical form here is {' or '.join(forms)})"
+    )
 
 
 def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[str, Sequence[bytes]]:
@@ -183,15 +188,14 @@ def _signing_time(
     return text
 
 
-def _canonical(
+def _canonical_forms(
     request: SignedRequest, given: _Authorization, headers: Mapping[str, Sequence[bytes]]
-) -> str:
-    """The SHA-256 of the request's canonical form."""
+) -> Sequence[str]:
+    """The SHA-256 of each canonical form that the request may have been signed in."""
     if len(request.raw_path) + len(request.query) > MAX_TARGET:
         raise _wrong(f"path and query have more than {MAX_TARGET} bytes")
+    paths = _canonical_paths(request.raw_path, has_ids=request.has_ids)
     lines = [
-        request.method.encode("latin-1", "replace"),
-        _canonical_path(request.raw_path),
         _canonical_query(request.query),
         *(
             name.encode("latin-1") + b":" + b",".join(map(_trimmed, headers[name]))
@@ -201,19 +205,34 @@ def _canonical(
         ";".join(given.signed_headers).encode("latin-1"),
         _content_hash(request.body, headers).encode(),
     ]
-    return sha256(b"\n".join(lines)).hexdigest()
+    method = request.method.encode("latin-1", "replace")
+    return [sha256(b"\n".join([method, path, *lines])).hexdigest() for path in paths]
 
 
-def _canonical_path(raw: bytes) -> bytes:
+def _canonical_paths(raw: bytes, *, has_ids: bool) -> Sequence[bytes]:
     """The path with each segment encoded once more, as it is for all services but S3.
 
-    Signers leave out empty segments and dots, and routes do not: such a path would be signed
-    as another than it leads to.
+    Most signers leave out empty segments and dots, some do not; routes never do. So a path
+    with an id that is `.` or `..` is signed as one of two. It cannot lead elsewhere than
+    somebody has signed but to an id of the same application. Other paths of that kind would.
     """
     segments = raw.split(b"/")
-    if not raw.startswith(b"/") or b"" in segments[1:-1] or {b".", b".."} & set(segments):
+    dots = bool({b".", b".."} & set(segments))
+    if not raw.startswith(b"/") or b"" in segments[1:-1] or (dots and not has_ids):
         raise _wrong("the path has to begin with / and be free of //, /./ and /../")
-    return quote(raw, safe="/~").encode()
+    paths = [raw, _shortened(segments)] if dots else [raw]
+    return [quote(path, safe="/~").encode() for path in paths]
+
+
+def _shortened(segments: Sequence[bytes]) -> bytes:
+    """The path of these segments without dots (RFC 3986, section 5.2.4), as signers have it."""
+    kept: list[bytes] = []
+    for segment in segments[1:]:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment != b".":
+            kept.append(segment)
+    return b"/" + b"/".join(kept)
 
 
 def _canonical_query(raw: bytes) -> bytes:

@@ -13,6 +13,7 @@ from segexport.commands import Commands
 from segexport.errors import InvalidRequest, Problem
 from segexport.http.auth import Caller, Gate
 from segexport.http.limits import REQUEST_ID, usable_request_id
+from segexport.http.target import SEGMENT
 
 END: Final = r"\Z"
 """The end of a path in a pattern."""
@@ -41,6 +42,7 @@ def add_operation(
         if isinstance(route, APIRoute):
             # As it is made, it takes a line break at the end for nothing.
             route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + END)
+            route.param_convertors = dict.fromkeys(route.param_convertors, SEGMENT)
 
 
 def mounted(base: str, app: FastAPI) -> Mount:

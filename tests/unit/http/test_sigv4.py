@@ -387,6 +387,42 @@ def test_a_path_that_signers_shorten_is_refused(
     assert "the path has to" in str(refused(request, ring))
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/apps/shop/segments/../jobs/export",
+        "/v1/apps/shop/segments/./jobs/export",
+        "/v1/apps/shop/jobs/export/..",
+        "/v1/apps/../jobs/export",
+        "/v1/apps/shop/segments/%2E%2E/jobs/export",
+    ],
+)
+@pytest.mark.parametrize("shortens", [True, False])
+def test_an_id_of_dots_is_accepted_as_either_kind_of_signer_has_it(
+    path: str,
+    ring: KeyRing,
+    issued: IssuedKey,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    shortens: bool,
+) -> None:
+    if not shortens:
+        monkeypatch.setattr(
+            auth.SigV4Auth, "_normalize_url_path", lambda _, given: quote(given, safe="/~")
+        )
+    request = replace(sign(issued, url=f"https://127.0.0.1:8443{path}"), has_ids=True)
+    assert accepted(request, ring, issued)
+    longer = replace(request, raw_path=request.raw_path + b"x")
+    assert "signature is not that of" in str(refused(longer, ring))
+
+
+@pytest.mark.parametrize("path", ["/v1//apps", "//", "/v1/apps//"])
+def test_an_id_that_is_empty_is_refused(path: str, ring: KeyRing, issued: IssuedKey) -> None:
+    signed = sign(issued, url=f"https://127.0.0.1:8443{path}")
+    request = replace(signed, raw_path=path.encode(), has_ids=True)
+    assert "the path has to" in str(refused(request, ring))
+
+
 def test_a_bare_plus_in_the_query_is_a_space(ring: KeyRing, issued: IssuedKey) -> None:
     plus = sign(issued, parameters={"token": "a+b"})
     space = sign(issued, url=f"{URL}?token=a%20b")
