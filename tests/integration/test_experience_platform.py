@@ -233,6 +233,13 @@ async def test_a_waiting_job_is_cancelled_and_says_so(open_house: Interfaces) ->
     assert error["code"].isdigit()
     assert error["callStack"]
     assert (await open_house.place.store.get(SCOPE, job["id"])).state is JobState.CANCELLED
+    # It has never begun, and so has exported nobody.
+    metrics = shown["metrics"]
+    assert metrics.keys() >= {"totalTime", "totalExportedProfileCounter"}
+    assert metrics["totalTime"].keys() >= {"endTimeInMs", "totalTimeInMs"}
+    assert metrics["totalExportedProfileCounter"] == 0
+    assert metrics["exportedProfileByNamespaceCounter"] == {}
+    assert "profileExportTime" not in metrics
 
 
 async def test_a_job_that_is_being_published_is_too_far_to_be_cancelled(

@@ -221,11 +221,13 @@ def _errors(fault: Fault | None) -> tuple[ShownError, ...] | None:
 
 def _metrics(status: JobStatus) -> ShownMetrics:
     job = status.job
+    # What has ended before it began has exported nobody, and says so as what has failed later.
+    counts = job.started_at is not None or job.is_terminal
     return ShownMetrics(
         total_time=_span(job.created_at, job.finished_at),
         profile_export_time=_span(job.started_at, job.finished_at) if job.started_at else None,
-        total_exported_profile_counter=status.exported if job.started_at else None,
-        exported_profile_by_namespace_counter=(dict(status.namespaces) if job.started_at else None),
+        total_exported_profile_counter=status.exported if counts else None,
+        exported_profile_by_namespace_counter=dict(status.namespaces) if counts else None,
     )
 
 
