@@ -30,8 +30,9 @@ from segexport.events.record import milliseconds
 from segexport.jobs import job as steps
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Step
 from segexport.jobs.lifecycle import JobState
+from segexport.jobs.reading import beyond
 from segexport.jobs.request import ExportRequest
-from segexport.jobs.values import MAX_NAME
+from segexport.jobs.values import MAX_NAME, unfit
 from segexport.store.rows import from_micros
 from segexport.store.store import Failure, FinishedPiece, JobStore, Submission, Work
 
@@ -128,22 +129,27 @@ class Commands:
         request_id: str | None = None,
         retry_of: int | None = None,
         deadline: timedelta | None = None,
+        problems: Sequence[Problem] = (),
     ) -> Submission:
         """Accept an export request as a job in state CREATED, announced as `queued`.
 
-        `deadline` is the time that this job may take, at most that of all.
+        `deadline` is the time that this job may take, at most that of all. `problems` are
+        known already: of such a request only what it names is looked up, so that all that is
+        wrong with it is told at once.
         The same `request_id` within 24 hours answers with the job of the first time, also
         where what it names is gone or out of reach by now.
         Raises `InvalidRequest` with every problem, or `RequestConflict` where the request
         id came with another body before.
         """
-        mark, unusable = fingerprint(request), request_id_problems(request_id)
+        mark, wrong = fingerprint(request), [*problems, *request_id_problems(request_id)]
         try:
             checked = await asyncio.to_thread(self.check, scope, request)
-            if problems := [*unusable, *checked.problems]:
-                raise InvalidRequest(problems)
-        except SegexportError:
-            if request_id is None or unusable:
+            if found := [*wrong, *beyond(wrong, checked.problems)]:
+                raise InvalidRequest(found)
+        except SegexportError as error:
+            if wrong and not isinstance(error, InvalidRequest):
+                raise InvalidRequest(wrong) from error
+            if request_id is None or wrong:
                 raise
             first = await self.store.known(scope, request_id, fingerprint=mark)
             if first is None:
@@ -179,10 +185,11 @@ class Commands:
 
         A job that has ended already is left as it is. Raises `TooLateToCancel` while it is
         being published, `IllegalTransition` while it is failing, `JobNotFound`, and
-        `InvalidRequest` for a reason of more than `MAX_REASON` characters.
+        `InvalidRequest` for a reason of more than `MAX_REASON` characters, or that holds what
+        does not show.
         """
-        if len(reason) > MAX_REASON:
-            raise InvalidRequest([Problem("reason", f"must be at most {MAX_REASON} characters")])
+        if problems := reason_problems(reason):
+            raise InvalidRequest(problems)
         fault = Fault(FaultKind.CANCELLED, reason)
 
         def step(job: Job, now: datetime) -> steps.Transition:
@@ -334,6 +341,19 @@ def fingerprint(request: ExportRequest) -> str:
 
 def request_id_problems(request_id: str | None) -> Sequence[Problem]:
     """What is wrong with a request id that a caller has given."""
-    if request_id is None or (0 < len(request_id) <= MAX_NAME and request_id.isprintable()):
+    if request_id is None:
         return ()
-    return (Problem("requestId", f"must be 1 to {MAX_NAME} printable characters"),)
+    if not (0 < len(request_id) <= MAX_NAME and request_id.isprintable()):
+        hidden = unfit(request_id)
+        words = f"must be 1 to {MAX_NAME} printable characters"
+        return (Problem("requestId", f"{words}; {hidden}" if hidden else words),)
+    return ()
+
+
+def reason_problems(reason: str) -> Sequence[Problem]:
+    """What is wrong with the reason for a cancel."""
+    if len(reason) > MAX_REASON:
+        return (Problem("reason", f"must be at most {MAX_REASON} characters"),)
+    # Bytes of a terminal that are no text become question marks, see `Fault`.
+    hidden = unfit(reason.encode(errors="replace").decode(), lines=True)
+    return () if hidden is None else (Problem("reason", hidden),)

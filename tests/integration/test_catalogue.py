@@ -162,6 +162,7 @@ def test_a_predicate_is_held_against_the_newest_snapshot(profiles: Path) -> None
         ("timestampOrdered-none-mp", Merging.TIMESTAMP_ORDERED, [], "built in"),
         ("", Merging.NONE, [], "printable"),
         ("a\nb", Merging.NONE, [], "printable"),
+        ("a\u202eb", Merging.NONE, [], r"its character 2 is U\+202E"),
         ("x" * 129, Merging.NONE, [], "128"),
         ("mine", PRECEDENCE, [], "needs datasets"),
         ("mine", Merging.NONE, ["crm"], "only it has any"),

@@ -229,6 +229,15 @@ async def test_a_registered_schema_is_asked_for_when_a_job_is_submitted(place: W
     assert "_xdm.context.profile" in problem.message
 
 
+@pytest.mark.parametrize("schema", ["", "a\u202eb", "x" * 129])
+async def test_a_schema_that_no_request_can_name_is_not_registered(
+    schema: str, place: Workplace
+) -> None:
+    with pytest.raises(DatasetError, match="schema"):
+        place.dataset.register(schema)
+    assert place.dataset.registered_schema is None
+
+
 async def test_a_batch_that_is_deleted_is_gone_and_the_others_stay(place: Workplace) -> None:
     await exported(place)
     _, (first, second) = await exported(place)

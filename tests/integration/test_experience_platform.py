@@ -143,6 +143,41 @@ async def test_what_is_wrong_with_a_body_is_told_at_once(open_house: Interfaces)
     ]
 
 
+async def test_a_bad_part_of_a_body_does_not_hide_what_is_not_there(
+    open_house: Interfaces,
+) -> None:
+    body = {
+        "destination": {"datasetId": "../etc", "segmentPerBatch": "yes"},
+        "filter": {"segments": [{"segmentId": "nope"}, {"segmentNs": 3}, {"segmentId": "gold"}]},
+        "fields": "no.such",
+        "mergePolicy": {"id": "away"},
+        "surprise": 1,
+    }
+    async with open_house.client() as client:
+        answer = await client.post(JOBS, json=body, headers={"x-request-id": "x" * 200})
+        own = await client.post("/jobs", json=body, params={"requestId": "x" * 200})
+    paths = {
+        *("destination.datasetId", "destination.segmentPerBatch", "surprise", "fields"),
+        *(f"filter.segments.{part}" for part in ("0.segmentId", "1.segmentId", "1.segmentNs")),
+        "mergePolicy",
+    }
+    told = [entry["path"] for entry in answer.json()["errors"]["400"]]
+    assert sorted(told) == sorted({*paths, "x-request-id"})
+    told = [entry["path"] for entry in own.json()["problems"]]
+    assert sorted(told) == sorted({*paths, "requestId"})
+
+
+async def test_what_is_wrong_with_a_body_is_told_also_where_nothing_can_be_looked_up(
+    open_place: OpenPlace, tmp_path: Path
+) -> None:
+    place = await open_place(profiles=tmp_path / "none")
+    async with serving(place) as house, house.client() as client:
+        wrong = await client.post(JOBS, json={**BODY, "surprise": 1})
+        right = await client.post(JOBS, json=BODY)
+    assert [entry["path"] for entry in wrong.json()["errors"]["400"]] == ["surprise"]
+    assert right.status_code == 503
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status"),
     [
@@ -385,6 +420,70 @@ async def test_a_query_that_is_wrong_is_refused(query: str, open_house: Interfac
         answer = await client.get(f"{JOBS}?{query}")
     assert answer.status_code == 400
     assert answer.json()["errors"]["400"][0]["path"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("limit=-1", {"limit": "must be from 1 to 1000"}),
+        ("limit=99999999999", {"limit": "must be from 1 to 1000"}),
+        ("limit=many", {"limit": "must be a whole number from 1 to 1000"}),
+        ("limit=", {"limit": "must be a whole number from 1 to 1000"}),
+        ("status=DONE", {"status": "must be 'NEW', 'SUCCEEDED' or 'FAILED'"}),
+        ("limit=1&limit=2", {"limit": "is there 2 times; say it once"}),
+        ("Limit=1", {"Limit": "there is no such parameter; did you mean limit?"}),
+        ("ofset=1_1", {"ofset": "there is no such parameter; did you mean offset?"}),
+        (
+            "a%1Bb=1",
+            {"'a\\x1bb'": "there is no such parameter; there are limit, offset, status"},
+        ),
+        ("=1", {"''": "there is no such parameter; there are limit, offset, status"}),
+        (
+            "limits=1&limit=0&offset=x&status=NEW&status=FAILED",
+            {
+                "limits": "there is no such parameter; did you mean limit?",
+                "status": "is there 2 times; say it once",
+                "limit": "must be from 1 to 1000",
+                "offset": "must be <creationTime in ms>_<job id>, as link.next has it",
+            },
+        ),
+        (
+            "limit=0&offset=x",
+            {
+                "limit": "must be from 1 to 1000",
+                "offset": "must be <creationTime in ms>_<job id>, as link.next has it",
+            },
+        ),
+    ],
+)
+async def test_all_that_is_wrong_with_a_query_is_told_at_once(
+    query: str, told: dict[str, str], open_house: Interfaces
+) -> None:
+    async with open_house.client() as client:
+        answer = await client.get(f"{JOBS}/?{query}")
+    assert answer.status_code == 400
+    assert {one["path"]: one["message"] for one in answer.json()["errors"]["400"]} == told
+
+
+async def test_what_no_operation_has_in_its_query_is_refused(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        job = await created(client)
+        for method, where, body in (
+            ("GET", f"{JOBS}/{job['id']}", None),
+            ("HEAD", f"{JOBS}/{job['id']}", None),
+            ("DELETE", f"{JOBS}/{job['id']}/", None),
+            ("POST", JOBS, BODY),
+        ):
+            answer = await client.request(method, f"{where}?limit=1", json=body)
+            assert answer.status_code == 400, method
+            assert method == "HEAD" or "there is none" in answer.text
+        shown = (await client.get(JOBS)).json()["records"]
+    assert [(one["id"], one["status"]) for one in shown] == [(job["id"], "NEW")]
+
+
+async def test_who_may_not_come_in_learns_nothing_of_the_query(house: Interfaces) -> None:
+    async with house.client() as client:
+        assert (await client.get(f"{JOBS}?limits=1")).status_code == 403
 
 
 async def test_addresses_are_the_same_with_a_slash_at_their_end(open_house: Interfaces) -> None:

@@ -56,6 +56,15 @@ def test_keys_come_and_go_and_are_there_once(instances: Instances, tmp_path: Pat
     assert len(list((tmp_path / "journeys").rglob("*.parquet"))) == 1
 
 
+@pytest.mark.parametrize(("version", "namespace"), [("v\u202e1", "Email"), ("v1", "E\u2028")])
+def test_a_table_is_not_called_by_what_does_not_show(
+    version: str, namespace: str, instances: Instances, tmp_path: Path
+) -> None:
+    with pytest.raises(InstancesUnusable, match=r"its character 2 is U\+20"):
+        instances.add(version, namespace, [text(tmp_path / "keys", "a")], RESOURCES)
+    assert not list(instances.tables())
+
+
 def test_parquet_files_of_keys_are_read(instances: Instances, tmp_path: Path) -> None:
     file = tmp_path / "keys.parquet"
     with duckdb.connect() as database:

@@ -60,6 +60,8 @@ async def test_what_is_wrong_is_told_at_once_with_paths(open_house: Interfaces) 
         ("before=", "before"),
         ("before=1", "before"),
         ("before=1_x", "before"),
+        ("states=NEW", "states"),
+        ("limit=1&limit=1", "limit"),
     ],
 )
 async def test_a_query_that_is_wrong_is_refused(
@@ -69,6 +71,49 @@ async def test_a_query_that_is_wrong_is_refused(
         answer = await client.get(f"/jobs?{query}")
     assert answer.status_code == 400
     assert [problem["path"] for problem in answer.json()["problems"]] == [path]
+
+
+async def test_all_that_is_wrong_with_a_query_is_told_at_once(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        answer = await client.get("/jobs?state=DONE&limit=0&before=1&stat=NEW")
+        both = await client.get("/jobs?state=NEW&state=FAILED")
+    told = {problem["path"]: problem["message"] for problem in answer.json()["problems"]}
+    assert told == {
+        "stat": "there is no such parameter; did you mean state?",
+        "state": "'DONE': neither a status nor a state",
+        "limit": "must be from 1 to 1000",
+        "before": "must be what a page had as next",
+    }
+    assert both.status_code == 200
+
+
+async def test_what_an_operation_does_not_have_in_its_query_is_refused(
+    open_house: Interfaces,
+) -> None:
+    async with open_house.client() as client:
+        job = await created(client)
+        where = f"/jobs/{job['id']}"
+        for method, target, hint in (
+            ("GET", where, "there is none"),
+            ("POST", f"{where}/cancel", "there is none"),
+            ("POST", f"{where}/retry", "there are requestId"),
+            ("POST", "/jobs", "there are requestId, deadline"),
+        ):
+            answer = await client.request(method, f"{target}?x=1")
+            assert answer.status_code == 400
+            assert f"x: there is no such parameter; {hint}" in answer.json()["detail"]
+        shown = (await client.get("/jobs")).json()["jobs"]
+    assert [(one["id"], one["state"]) for one in shown] == [(job["id"], "CREATED")]
+
+
+async def test_a_reason_that_does_not_show_is_refused(open_house: Interfaces) -> None:
+    async with open_house.client() as client:
+        job = await created(client)
+        answer = await client.post(f"/jobs/{job['id']}/cancel", json={"reason": "a\u2067b"})
+        lines = await client.post(f"/jobs/{job['id']}/cancel", json={"reason": "a\nb"})
+    assert answer.status_code == 400
+    assert "reason: its character 2 is U+2067" in answer.json()["detail"]
+    assert lines.status_code == 200
 
 
 @pytest.mark.parametrize("deadline", ["0", "inf", "nan", "1e300", "soon"])

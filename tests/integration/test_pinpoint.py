@@ -282,6 +282,70 @@ async def test_a_token_that_no_list_has_given_is_a_bad_request(open_house: Inter
             await in_thread(client.get_export_jobs, ApplicationId=APPLICATION, **wrong)
 
 
+async def test_all_that_is_wrong_with_a_request_is_told_at_once(open_house: Interfaces) -> None:
+    client = open_house.pinpoint()
+    with pytest.raises(client.exceptions.BadRequestException) as caught:
+        await in_thread(
+            create, client, RoleArn="", S3UrlPrefix="s3://foreign/", SegmentId="no\u202epe"
+        )
+    told = caught.value.response["Message"]
+    for words in ("RoleArn: must", "S3UrlPrefix: application", "SegmentId: its character 3"):
+        assert told.count(words) == 1, told
+    with pytest.raises(client.exceptions.BadRequestException) as caught:
+        await in_thread(create, client, SegmentVersion=-1, SegmentId="nope")
+    told = caught.value.response["Message"]
+    assert "SegmentVersion: must be at least 0" in told
+    assert "SegmentId: no segment 'nope'" in told
+
+
+@pytest.mark.parametrize("call", ["get_export_jobs", "get_segment_export_jobs"])
+async def test_an_empty_token_is_the_first_page_and_an_empty_size_the_usual_one(
+    call: str, house: Interfaces
+) -> None:
+    """botocore sends an empty text as it is given one, and signs it."""
+    client = house.pinpoint(house.new_key())
+    sent: list[str] = []
+    client.meta.events.register("before-send.*", lambda request, **_: sent.append(request.url))
+    job = await in_thread(create, client)
+    of = {"SegmentId": "gold"} if call == "get_segment_export_jobs" else {}
+    for empty in ({"Token": ""}, {"PageSize": ""}, {"Token": "", "PageSize": ""}):
+        answer = await in_thread(getattr(client, call), ApplicationId=APPLICATION, **of, **empty)
+        assert [one["Id"] for one in answer["ExportJobsResponse"]["Item"]] == [job["Id"]]
+    assert "page-size=" in sent[-1]
+    assert "token=" in sent[-1]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("page-size=-1", "page-size: must be from 1 to 200"),
+        ("page-size=1&page-size=2", "page-size: is there 2 times; say it once"),
+        ("pagesize=1", "pagesize: there is no such parameter; did you mean page-size?"),
+        ("x=1", "x: there is no such parameter; there are page-size, token"),
+        ("page-size=0&token=x&next-token=", "next-token: there is no such parameter"),
+    ],
+)
+async def test_a_query_that_is_wrong_is_a_bad_request(
+    query: str, told: str, open_house: Interfaces
+) -> None:
+    async with open_house.client() as client:
+        answer = await client.get(f"/v1/apps/{APPLICATION}/jobs/export?{query}")
+    assert (answer.status_code, answer.headers["x-amzn-errortype"]) == (400, "BadRequestException")
+    assert told in answer.json()["Message"]
+
+
+async def test_a_signature_in_the_query_is_no_parameter_of_the_operation(
+    open_house: Interfaces,
+) -> None:
+    client = open_house.pinpoint()
+    url = await in_thread(
+        client.generate_presigned_url, "get_export_jobs", {"ApplicationId": APPLICATION}
+    )
+    assert "X-Amz-Signature" in url
+    async with httpx.AsyncClient() as other:
+        assert (await other.get(url)).status_code == 200
+
+
 async def test_another_secret_is_forbidden(house: Interfaces) -> None:
     key, other = house.new_key(), house.new_key()
     client = house.pinpoint(type(key)(key.key, key.client_secret, other.secret_access_key))

@@ -82,6 +82,19 @@ def test_a_request_file_and_options_are_not_both_taken(
     assert run("submit", str(file))[0] == 0
 
 
+def test_a_bad_option_does_not_hide_what_is_not_there(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--dataset", "../etc", "--segment", "nope", "--fields", "no.such")
+    monkeypatch.setattr("sys.argv", ["segexport", "submit", *options])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err
+    for path in ("destination.datasetId: must", "segmentId: no segment 'nope'", "fields: the"):
+        assert path in told
+    assert run("list") == (0, None)
+
+
 @pytest.mark.parametrize("option", [["--status", "exited"], ["--segment-namespace", "AAM"]])
 def test_what_is_said_of_segments_is_not_lost_where_none_is_named(
     run: Any, option: list[str]

@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 
 from segexport.errors import InvalidRequest
-from segexport.jobs.reading import parse_request
+from segexport.jobs.reading import MAX_LOOKED_AT, draft_request, parse_request
 from segexport.jobs.request import MAX_SEGMENTS, ExportRequest, SegmentStatus
 
 
@@ -27,6 +27,8 @@ def body(**changes: Any) -> dict[str, Any]:
 T1, T2 = "2018-02-01T00:00:00Z", "2018-03-01T00:00:00Z"
 EVENTS = "additionalFields.eventList"
 WINDOW = f"{EVENTS}.filter"
+WINDOWS = "filter.segmentQualificationTime"
+EVALUATION = "evaluationInfo.segmentation"
 
 
 def qualified(**times: str) -> dict[str, Any]:
@@ -128,6 +130,125 @@ def test_all_problems_are_named_at_once_with_their_paths() -> None:
         "destination",
         "journey.versionId",
     ]
+
+
+@pytest.mark.parametrize(
+    ("part", "paths"),
+    [
+        ({"filter": {"more": 1, **qualified(startTime=T2, endTime=T1)}}, {WINDOWS, "filter.more"}),
+        ({"filter": {"segments": [{"segmentId": "a"}] * 2, "more": 1}}, {"filter", "filter.more"}),
+        ({"filter": {"segmentQualificationTime": {"more": 1}}}, {"filter", f"{WINDOWS}.more"}),
+        ({"filter": 3, "evaluationInfo": {"segmentation": 3}}, {"filter", EVALUATION}),
+        ({"filter": {"segments": [3]}, "fields": 3}, {"filter.segments.0", "fields"}),
+        (
+            {"filter": {"segments": [{"segmentId": "a", "segmentNs": 3}, {"segmentId": "a"}]}},
+            {"filter.segments.0.segmentNs"},
+        ),
+        ({"filter": {"segments": [{}, {}]}}, {f"filter.segments.{n}.segmentId" for n in (0, 1)}),
+        (
+            {
+                "pinpoint": {"applicationId": "shop", "roleArn": "", "s3UrlPrefix": "x"},
+                "fields": "person",
+            },
+            {"pinpoint.roleArn", "pinpoint.s3UrlPrefix", ""},
+        ),
+        ({"mergePolicy": {"version": 0}}, {"mergePolicy.id", "mergePolicy.version"}),
+        ({"journey": {"versionId": "a\u202eb"}}, {"journey.versionId", "journey.namespace"}),
+        (
+            {"additionalFields": ingested(fromIngestTimestamp=T2, toIngestTimestamp=T1)},
+            {WINDOW},
+        ),
+    ],
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_is_wrong_with_one_part_hides_nothing_of_the_others(
+    part: dict[str, Any], paths: set[str], *, as_json: bool
+) -> None:
+    given = {"destination": {"datasetId": "../etc"}, **part}
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(json.dumps(given) if as_json else given)
+    told = [problem.path for problem in refused.value.problems]
+    assert set(told) == paths | {"destination.datasetId"}
+
+
+def test_two_things_that_contradict_a_request_are_both_told() -> None:
+    asked = pinpoint(segmentId="s") | {
+        "fields": "person",
+        "destination": {"datasetId": "d", "segmentPerBatch": True},
+    }
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(asked)
+    assert [problem.path for problem in refused.value.problems] == ["", ""]
+
+
+def test_a_long_document_that_is_wrong_is_looked_at_once() -> None:
+    long = json.dumps({"more": "x" * MAX_LOOKED_AT, "destination": {"datasetId": "d"}})
+    assert draft_request(long).rest is None
+    assert [problem.path for problem in draft_request(long).problems] == ["more"]
+    short = draft_request(json.dumps({"more": "x", "destination": {"datasetId": "d"}}))
+    assert short.rest == parse_request({"destination": {"datasetId": "d"}})
+
+
+def test_what_is_said_twice_does_not_hide_what_is_wrong() -> None:
+    with pytest.raises(InvalidRequest, match=r"more: is there twice.*datasetId: must be letters"):
+        parse_request('{"more": 1, "more": 2, "destination": {"datasetId": "../etc"}}')
+
+
+def test_two_spellings_of_one_word_are_refused_with_the_true_reason() -> None:
+    both = body(destination={"dataSetId": "d", "datasetId": "e"})
+    with pytest.raises(InvalidRequest, match="dataSetId: is another spelling of datasetId"):
+        parse_request(both)
+
+
+HIDDEN = (
+    *("\u202e", "\u202a", "\u2066", "\u2069", "\u200e", "\u200f", "\u061c", "\u2028", "\u2029"),
+    *("\u200b", "\u2060", "\ufeff", "\u00ad", "\ufff9", "\x00", "\x1b", "\x9b"),
+)
+
+
+@pytest.mark.parametrize("letter", [*HIDDEN, "\udcff"], ids=ascii)
+def test_a_character_that_does_not_show_is_refused_with_its_place_and_number(letter: str) -> None:
+    name = f"ab{letter}c"
+    document = pinpoint(roleArn=name, segmentId=name) | {
+        "filter": {"segments": [{"segmentId": name, "segmentNs": name}]},
+        "mergePolicy": {"id": name},
+        "schema": {"name": name},
+        "journey": {"versionId": name, "namespace": name, "id": name, "name": name},
+        "additionalFields": {"eventList": {"fields": name}},
+        "fields": f" {name}",
+    }
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(document)
+    told = {problem.path: problem.message for problem in refused.value.problems}
+    told.pop("", None)  # a request for Pinpoint has no fields
+    assert set(told) == {
+        *("filter.segments.0.segmentId", "filter.segments.0.segmentNs", "mergePolicy.id"),
+        *("schema.name", f"{EVENTS}.fields", "fields", "pinpoint.roleArn", "pinpoint.segmentId"),
+        *(f"journey.{part}" for part in ("versionId", "namespace", "id", "name")),
+    }
+    for path, words in told.items():
+        place = 4 if path == "fields" else 3
+        assert words.startswith(f"its character {place} is U+{ord(letter):04X} (")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with a non-joiner
+        "\u0915\u094d\u200d\u0937",  # Hindi, with a joiner
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467\ufe0f",
+        "\u65e5\u672c\u3000\u8a9e\u00a0",
+        "\ue000",
+    ],
+    ids=ascii,
+)
+def test_what_words_are_spelled_with_is_taken(name: str) -> None:
+    request = parse_request(body(filter={"segments": [{"segmentId": name}]}))
+    assert request.filter.segments[0].segment_id == name
+
+
+def test_fields_may_stand_on_several_lines() -> None:
+    assert parse_request(body(fields="a,\r\n\tb")).field_paths == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -343,6 +464,11 @@ def test_every_word_of_a_pinpoint_job_is_bounded(part: dict[str, Any]) -> None:
         ({"mergePolicy": {"id": "a", "version": True}}, False),
         ({"mergePolicy": {"id": "a", "version": 0}}, False),
         ({"mergePolicy": {"id": "a\n"}}, False),
+        ({"mergePolicy": {"id": "a\u202e"}}, False),
+        ({"mergePolicy": {"id": "a\u200d"}}, True),
+        ({"fields": "a,\nb"}, True),
+        ({"fields": "a\u2066"}, False),
+        ({"fields": "a\x00"}, False),
         (pinpoint(s3UrlPrefix="s3://bucket/a/b"), True),
         (pinpoint(s3UrlPrefix="s3://bucket"), True),
         (pinpoint(s3UrlPrefix="s3://bucket/a//b"), False),

@@ -31,6 +31,17 @@ PIECE = FinishedPiece(
 )
 
 
+def test_a_request_of_before_marks_of_direction_were_refused_is_read() -> None:
+    job = new_job()[0].after
+    values = [*fixed_values(job), *changing_values(job), None, 0, None]
+    place = FIXED_COLUMNS.index("request")
+    request = orjson.loads(values[place])
+    request["filter"]["segments"] = [{"segmentId": "a\u202eb"}]
+    values[place] = orjson.dumps(request).decode()
+    (segment,) = read_job(values).request.filter.segments
+    assert segment.segment_id == "a\u202eb"
+
+
 def test_a_piece_of_before_there_were_endpoints_has_none() -> None:
     values = list(piece_values(PIECE, NOON))
     assert read_piece(values) == PIECE

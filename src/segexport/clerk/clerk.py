@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from segexport.clerk.documents import JobDocument
+from segexport.errors import Problem
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest
 
@@ -27,8 +28,9 @@ class Clerk(Protocol):
         *,
         request_id: str | None = None,
         deadline: timedelta | None = None,
+        problems: Sequence[Problem] = (),
     ) -> Submitted:
-        """Accept a request as a job."""
+        """Accept a request as a job; with `problems` it is refused with all that is wrong."""
         ...
 
     async def retry(self, job_id: int, *, request_id: str | None = None) -> Submitted:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from segexport.clerk.clerk import Submitted
 from segexport.clerk.documents import JobDocument
 from segexport.commands import Commands
+from segexport.errors import Problem
 from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest
@@ -26,11 +27,16 @@ class LocalClerk:
         *,
         request_id: str | None = None,
         deadline: timedelta | None = None,
+        problems: Sequence[Problem] = (),
     ) -> Submitted:
         """Accept a request as a job."""
         return await self._submitted(
             await self.commands.submit(
-                self.scope, request, request_id=request_id, deadline=deadline
+                self.scope,
+                request,
+                request_id=request_id,
+                deadline=deadline,
+                problems=problems,
             )
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from segexport.errors import InvalidRequest, Problem
-from segexport.jobs.reading import parse_request
+from segexport.jobs.reading import Draft, draft_request
 from segexport.jobs.request import ExportRequest, FileFormat
 
 
@@ -35,8 +35,8 @@ class RequestOptions:
         """Whether there is any."""
         return any(getattr(self, name) for name in self.__dataclass_fields__)
 
-    def request(self) -> ExportRequest:
-        """What they ask for. Raises BadParameter, and `InvalidRequest`."""
+    def request(self) -> Draft[ExportRequest]:
+        """What they ask for. Raises BadParameter."""
         if self.dataset is None:
             raise typer.BadParameter("give a request file, or at least --dataset")
         is_for_a_journey = self.journey_version is not None
@@ -46,7 +46,7 @@ class RequestOptions:
             raise typer.BadParameter("a journey needs both --journey-version and --namespace")
         if not self.segments and (self.segment_namespace or self.statuses):
             raise typer.BadParameter("--segment-namespace and --status need a --segment")
-        return parse_request(self._document())
+        return draft_request(self._document())
 
     def _document(self) -> dict[str, Any]:
         document: dict[str, Any] = {
@@ -77,12 +77,12 @@ class RequestOptions:
         return document
 
 
-def read_request(path: Path) -> ExportRequest:
+def read_request(path: Path) -> Draft[ExportRequest]:
     """The request in a file, or on stdin (`-`). Raises `InvalidRequest`."""
     if str(path) == "-":
-        return parse_request(sys.stdin.buffer.read())
+        return draft_request(sys.stdin.buffer.read())
     try:
-        return parse_request(path.read_bytes())
+        return draft_request(path.read_bytes())
     except OSError as error:
         reason = f"cannot read {path}: {error.strerror}"
         raise InvalidRequest([Problem("", reason)]) from error

@@ -134,13 +134,15 @@ def submit(
     )
     if request is not None and options.are_given:
         raise typer.BadParameter("give a request file or options, not both")
-    parsed = options.request() if request is None else read_request(request)
+    asked = options.request() if request is None else read_request(request)
+    legible = asked.legible
 
     async def act(clerk: Clerk) -> int:
         submitted = await clerk.submit(
-            parsed,
+            legible,
             request_id=request_id,
             deadline=timedelta(seconds=deadline) if deadline else None,
+            problems=asked.problems,
         )
         return await _show_new_job(clerk, submitted, wait=wait, output=output)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from segexport.clerk import JobDocument, Submitted
 from segexport.client.connection import Connection
 from segexport.commands import request_id_problems
-from segexport.errors import InvalidRequest, NotSegexport
+from segexport.errors import InvalidRequest, NotSegexport, Problem
 from segexport.http.own_api import CANCELLATION, JOB, JOBS, RETRY, JobPage
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.request import ExportRequest
@@ -41,8 +41,11 @@ class RemoteClerk:
         *,
         request_id: str | None = None,
         deadline: timedelta | None = None,
+        problems: Sequence[Problem] = (),
     ) -> Submitted:
-        """Accept a request as a job."""
+        """Accept a request as a job. A service is not asked for one that has `problems`."""
+        if problems:
+            raise InvalidRequest(problems)
         params = {} if deadline is None else {"deadline": deadline.total_seconds()}
         return await self._create(JOBS, request_id, params, request.document())
 

@@ -31,9 +31,11 @@ from segexport.exports.layout import MANIFEST, REGISTRATION, STAGING
 from segexport.exports.location import Location, locate
 from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest, FileFormat
+from segexport.jobs.values import MAX_NAME, unfit
 from segexport.settings import Settings
 from segexport.sql import lines, ndjson, parquet
 from segexport.store.discards import fingerprint
+from segexport.validation import all_words
 
 
 class _Part(BaseModel):
@@ -224,7 +226,7 @@ class Dataset:
             return Batch(folder, Manifest.model_validate_json(content))
         except ValidationError as error:
             raise DatasetError(
-                f"{folder / MANIFEST} is not a manifest that this version reads: {error}"
+                f"{folder / MANIFEST} is not a manifest that this version reads: {all_words(error)}"
             ) from error
 
     @property
@@ -243,7 +245,14 @@ class Dataset:
             ) from error
 
     def register(self, schema: str) -> None:
-        """Say which schema its batches have to have."""
+        """Say which schema its batches have to have.
+
+        Raises `DatasetError` for a name that no request can have.
+        """
+        if not 0 < len(schema) <= MAX_NAME:
+            raise DatasetError(f"the name of a schema has 1 to {MAX_NAME} characters")
+        if hidden := unfit(schema):
+            raise DatasetError(f"no schema can be called {schema[:MAX_NAME]!a}: {hidden}")
         (self.folder / REGISTRATION).replace(orjson.dumps({"schema": schema}) + b"\n")
 
     def delete(self) -> None:

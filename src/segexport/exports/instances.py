@@ -22,6 +22,7 @@ from segexport.database import open_database
 from segexport.errors import InstancesUnusable
 from segexport.exports.disk import alone, explaining, force_to_disk, make_folder
 from segexport.jobs.job import Scope
+from segexport.jobs.values import unfit
 from segexport.profiles.builder import Resources, link_or_copy
 from segexport.sql import literal, parquet
 
@@ -63,6 +64,9 @@ class Instances:
         none. Raises `InstancesUnusable` if a file cannot be read or a key is too long, and
         `DatasetError` if the table cannot be written. The table is then as before.
         """
+        for what, name in (("journey version", version), ("namespace", namespace)):
+            if hidden := unfit(name):
+                raise InstancesUnusable(f"the {what} {name!a} cannot be taken: {hidden}")
         return self._write(version, namespace, files, "UNION", resources)
 
     def remove(

@@ -1,7 +1,6 @@
 """Experience Platform's `/data/core/ups/export/jobs`."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
@@ -10,7 +9,7 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from segexport.commands import Commands, JobStatus
-from segexport.errors import AccessFault, InvalidRequest, Problem
+from segexport.errors import AccessFault
 from segexport.events.record import milliseconds
 from segexport.http import experience_platform_api as api
 from segexport.http.auth import Gate
@@ -22,20 +21,20 @@ from segexport.http.experience_platform_job import (
     in_json,
     platform_job,
 )
-from segexport.http.places import job_number, place_named, place_of
+from segexport.http.places import job_number, place_in, place_of, placed
 from segexport.http.problems import Refusal, answering_refusals
+from segexport.http.queries import whole
 from segexport.http.wiring import (
-    DIGITS,
     Bearer,
     TheCommands,
     add_operation,
     new_app,
     request_id_of,
+    request_id_problems,
     wired,
 )
-from segexport.jobs.job import Scope
 from segexport.jobs.lifecycle import STATES, JobState
-from segexport.jobs.reading import parse_request
+from segexport.jobs.reading import draft_request
 
 GATEWAY_CODES: Final[Mapping[AccessFault, str]] = MappingProxyType(
     {
@@ -87,8 +86,13 @@ def platform_app(commands: Commands, gate: Gate) -> FastAPI:
 
 
 async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Response:
-    asked = parse_request(await read_json(request))
-    submission = await commands.submit(caller.scope, asked, request_id=request_id_of(request))
+    asked = draft_request(await read_json(request))
+    submission = await commands.submit(
+        caller.scope,
+        asked.legible,
+        request_id=request_id_of(request),
+        problems=[*asked.problems, *request_id_problems(request)],
+    )
     where = {"X-Location": f"{api.BASE}{api.JOBS}/{submission.job.id}"}
     return _shown(await commands.answered(submission), commands, where)
 
@@ -96,9 +100,15 @@ async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Re
 async def _list(
     caller: Bearer,
     commands: TheCommands,
-    limit: Annotated[int, Query(ge=1, le=api.MAX_LIMIT, description=api.LIMIT_WORDS), DIGITS] = 100,
+    limit: Annotated[
+        int,
+        Query(ge=1, le=api.MAX_LIMIT, description=api.LIMIT_WORDS),
+        whole(1, api.MAX_LIMIT),
+    ] = 100,
     offset: Annotated[
-        str, Query(json_schema_extra={"pattern": api.OFFSET}, description=api.OFFSET_WORDS)
+        str,
+        Query(json_schema_extra={"pattern": api.OFFSET}, description=api.OFFSET_WORDS),
+        placed("must be <creationTime in ms>_<job id>, as link.next has it"),
     ] = "",
     status: Annotated[
         Literal["NEW", "SUCCEEDED", "FAILED"] | None, Query(description=api.STATUS_WORDS)
@@ -114,7 +124,7 @@ async def _list(
         states=states if status else None,
         # A job that waits for another try has started, and is no longer new.
         started=False if status == "NEW" else None,
-        before=await _before(commands, caller.scope, offset) if offset else None,
+        before=await commands.before(caller.scope, *place_in(offset)) if offset else None,
         limit=limit + 1,
     )
     page = _page(found, limit, offset, status, commands)
@@ -139,14 +149,6 @@ def _shown(
 ) -> Response:
     content = in_json(platform_job(status, commands.voice))
     return Response(content, media_type="application/json", headers=dict(headers))
-
-
-async def _before(commands: Commands, scope: Scope, offset: str) -> tuple[datetime, int]:
-    found = place_named(offset)
-    if found is None:
-        problem = Problem("offset", "must be <creationTime in ms>_<job id>, as link.next has it")
-        raise InvalidRequest([problem])
-    return await commands.before(scope, *found)
 
 
 def _page(

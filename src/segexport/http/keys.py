@@ -23,8 +23,10 @@ from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationEr
 from segexport.errors import KeysError, UnknownKey
 from segexport.http import private_file
 from segexport.jobs.job import Scope
+from segexport.jobs.values import Name, unfit
 from segexport.settings import Settings
 from segexport.settings.kinds import FolderName
+from segexport.validation import all_words, words_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -48,7 +50,7 @@ class Key:
     )
 
     client_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")]
+    name: Name
     organization: FolderName
     sandboxes: tuple[FolderName, ...]
     access_key_id: Annotated[str, Field(pattern=r"^[A-Z0-9]{20}$")]
@@ -197,7 +199,7 @@ class KeyFile:
             keys = _documents.validate_json(text).keys
         except ValidationError as error:
             # Not chained: pydantic's own message quotes what it was given.
-            raise self._damaged(_words(error)) from None
+            raise self._damaged(all_words(error)) from None
         for ids in ({key.client_id for key in keys}, {key.access_key_id for key in keys}):
             if len(ids) < len(keys):
                 raise self._damaged("an id is there twice")
@@ -305,14 +307,11 @@ def _hash(client_secret: str) -> str:
 
 
 def _require_valid(key: Key) -> None:
+    hidden = unfit(key.name)
+    wrong = [] if hidden is None else [f"name: {hidden}"]
     try:
         _key.validate_python(key)
     except ValidationError as error:
-        raise KeysError(f"there can be no such key: {_words(error)}") from None
-
-
-def _words(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc'])) or '(document)'}: {one['msg']}" for one in found
-    )
+        wrong += [words for words in words_of(error) if words not in wrong]
+    if wrong:
+        raise KeysError(f"there can be no such key: {'; '.join(wrong)}")

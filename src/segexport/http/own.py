@@ -1,23 +1,29 @@
 """segexport's own `/jobs`: everything that the command line can ask, in its own words."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Path, Query, Request, Response
+from pydantic import AfterValidator
 
 from segexport.clerk import JobDocument, LocalClerk, Submitted
-from segexport.commands import Commands
-from segexport.errors import InvalidRequest, Problem
+from segexport.errors import InvalidRequest
 from segexport.http import own_api as api
 from segexport.http.bodies import read_json
-from segexport.http.places import JOB_ID, PLACE, job_number, place_named, place_of
-from segexport.http.wiring import DIGITS, Bearer, TheCommands, add_operation, request_id_of
-from segexport.jobs.job import Scope
-from segexport.jobs.lifecycle import JobState, states_named
-from segexport.jobs.reading import parse_request, read_document
+from segexport.http.places import JOB_ID, PLACE, job_number, place_in, place_named, place_of
+from segexport.http.queries import whole
+from segexport.http.wiring import (
+    Bearer,
+    TheCommands,
+    add_operation,
+    request_id_of,
+    request_id_problems,
+)
+from segexport.jobs.lifecycle import states_named
+from segexport.jobs.reading import draft, draft_request
 from segexport.jobs.values import MAX_NAME
 
 JobId = Annotated[
@@ -31,6 +37,19 @@ RequestId = Annotated[
         json_schema_extra={"minLength": 1, "maxLength": MAX_NAME},
     ),
 ]
+
+
+def _known_states(names: Sequence[str]) -> Sequence[str]:
+    strange = [repr(name[:32]) for name in names if not states_named(name)]
+    if strange:
+        raise ValueError(f"{', '.join(strange)}: neither a status nor a state")
+    return names
+
+
+def _place(text: str) -> str:
+    if place_named(text) is None:
+        raise ValueError("must be what a page had as next")
+    return text
 
 
 def serve_jobs(app: FastAPI) -> None:
@@ -54,9 +73,12 @@ async def _list(
             description="Only jobs of these statuses and states.",
             json_schema_extra={"items": {"type": "string", "enum": api.STATES}},
         ),
+        AfterValidator(_known_states),
     ] = (),
     limit: Annotated[
-        int, Query(ge=1, le=api.MAX_LIMIT, description="How many jobs a page has."), DIGITS
+        int,
+        Query(ge=1, le=api.MAX_LIMIT, description="How many jobs a page has."),
+        whole(1, api.MAX_LIMIT),
     ] = 100,
     before: Annotated[
         str | None,
@@ -64,12 +86,13 @@ async def _list(
             description="The `next` of the page before.",
             json_schema_extra={"pattern": f"^{PLACE}$"},
         ),
+        AfterValidator(_place),
     ] = None,
 ) -> Response:
     found = await commands.statuses(
         caller.scope,
-        states=_states(state) if state else None,
-        before=await _place(commands, caller.scope, before) if before is not None else None,
+        states={one for name in state for one in states_named(name)} if state else None,
+        before=await commands.before(caller.scope, *place_in(before)) if before else None,
         limit=limit + 1,
     )
     shown = found[:limit]
@@ -89,11 +112,14 @@ async def _submit(
         Query(ge=1, le=api.MAX_DEADLINE, description="Seconds in which the job has to end."),
     ] = None,
 ) -> Response:
+    asked = draft_request(await read_json(request))
+    header = request_id_problems(request) if request_id is None else ()
     return _new(
         await LocalClerk(commands, caller.scope).submit(
-            parse_request(await read_json(request)),
+            asked.legible,
             request_id=request_id_of(request) if request_id is None else request_id,
             deadline=timedelta(seconds=deadline) if deadline is not None else None,
+            problems=[*asked.problems, *header],
         )
     )
 
@@ -118,6 +144,8 @@ async def _retry(
     commands: TheCommands,
     request_id: RequestId = None,
 ) -> Response:
+    if request_id is None and (problems := request_id_problems(request)):
+        raise InvalidRequest(problems)
     return _new(
         await LocalClerk(commands, caller.scope).retry(
             job_number(job_id),
@@ -137,25 +165,7 @@ def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(orjson.dumps(document), status, media_type="application/json")
 
 
-def _states(names: Sequence[str]) -> set[JobState]:
-    problems = [
-        Problem("state", f"{name[:32]!r} is neither a status nor a state")
-        for name in names
-        if not states_named(name)
-    ]
-    if problems:
-        raise InvalidRequest(problems)
-    return {state for name in names for state in states_named(name)}
-
-
-async def _place(commands: Commands, scope: Scope, text: str) -> tuple[datetime, int]:
-    found = place_named(text)
-    if found is None:
-        raise InvalidRequest([Problem("before", "must be what a page had as next")])
-    return await commands.before(scope, *found)
-
-
 def _reason(body: bytes) -> str:
     if not body:
         return api.Cancellation().reason
-    return read_document(api.Cancellation, body).reason
+    return draft(api.Cancellation, body).whole.reason

@@ -12,6 +12,7 @@ from segexport.http.auth import ORGANIZATION, SANDBOX
 from segexport.http.problem_api import REFUSED, TOO_LARGE, TOO_LATE, problem
 from segexport.jobs.lifecycle import STATES as JOB_STATES
 from segexport.jobs.request import ExportRequest
+from segexport.jobs.values import TEXT
 
 JOBS: Final = "/jobs"
 JOB: Final = f"{JOBS}/{{id}}"
@@ -38,7 +39,9 @@ class Cancellation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(default="cancelled on request", json_schema_extra={"maxLength": MAX_REASON})
+    reason: str = Field(
+        default="cancelled on request", json_schema_extra={"maxLength": MAX_REASON, "pattern": TEXT}
+    )
 
 
 _REQUEST: Final[Mapping[str, Any]] = {

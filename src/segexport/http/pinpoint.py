@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from segexport.commands import Commands
@@ -29,12 +29,13 @@ from segexport.http.pinpoint_job import (
 )
 from segexport.http.places import job_number, place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
+from segexport.http.queries import require_known_query, whole
 from segexport.http.replay import Calls
 from segexport.http.sigv4 import SignedRequest
 from segexport.http.target import TEXT
-from segexport.http.wiring import DIGITS, TheCommands, add_operation, gate_of, new_app, wired
+from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
-from segexport.jobs.reading import parse_request, read_document
+from segexport.jobs.reading import draft, draft_request
 
 INVOCATION_ID: Final = "amz-sdk-invocation-id"
 """AWS's clients keep it while they repeat a call of their own accord."""
@@ -61,6 +62,20 @@ _NAMES: Final = {
     "filter.segments.0.segmentId": "SegmentId",
 }
 """Where a problem of the platform's request stands in Pinpoint's."""
+_PATHS: Final = {name: path for path, name in _NAMES.items()}
+
+
+def _place(token: str) -> tuple[int, int] | None:
+    try:
+        return place_named(base64.urlsafe_b64decode(token.encode()).decode())
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _token(token: str | None) -> str | None:
+    if token is not None and _place(token) is None:
+        raise ValueError("is none that a list has given; begin again without one")
+    return token
 
 
 class Paging(BaseModel):
@@ -69,14 +84,22 @@ class Paging(BaseModel):
     page_size: Annotated[
         int,
         Field(alias="page-size", ge=1, le=api.MAX_PAGE, description=api.PAGE_SIZE_WORDS),
-        DIGITS,
+        whole(1, api.MAX_PAGE),
     ] = api.MAX_PAGE
-    token: Annotated[str | None, Field(description=api.NEXT_WORDS)] = None
+    token: Annotated[str | None, Field(description=api.NEXT_WORDS), AfterValidator(_token)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_left_out(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        # AWS's clients send what they are given, also where that is an empty text.
+        return {name: value for name, value in given.items() if value != ""}
 
 
 async def _signer(request: Request) -> Caller:
     application_id = request.path_params["application_id"]
-    return gate_of(request).signed(await _signed(request, has_ids=True), application_id)
+    caller = gate_of(request).signed(await _signed(request, has_ids=True), application_id)
+    require_known_query(request)
+    return caller
 
 
 Signer = Annotated[Caller, Depends(_signer)]
@@ -102,14 +125,18 @@ def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
 async def _create(
     request: Request, application_id: ApplicationId, caller: Signer, commands: TheCommands
 ) -> Response:
-    asked = read_document(ExportJobRequest, await read_json(request))
+    asked = draft(ExportJobRequest, await read_json(request))
+    document = draft_request(platform_request(asked.legible, application_id))
     try:
-        document = parse_request(platform_request(asked, application_id))
         submission = await commands.submit(
-            caller.scope, document, request_id=_invocation(request, caller)
+            caller.scope,
+            document.legible,
+            request_id=_invocation(request, caller),
+            problems=[*map(_in_platforms_words, asked.problems), *document.problems],
         )
     except InvalidRequest as error:
-        raise InvalidRequest([_in_pinpoints_words(one) for one in error.problems]) from error
+        problems = dict.fromkeys(map(_in_pinpoints_words, error.problems))
+        raise InvalidRequest(list(problems)) from error
     status = await commands.answered(submission)
     return _json(in_json(export_job(status, application_id)), HTTPStatus.ACCEPTED)
 
@@ -178,6 +205,10 @@ async def _signed(request: Request, *, has_ids: bool = False) -> SignedRequest:
     )
 
 
+def _in_platforms_words(problem: Problem) -> Problem:
+    return Problem(_PATHS.get(problem.path, problem.path), problem.message)
+
+
 def _in_pinpoints_words(problem: Problem) -> Problem:
     return Problem(_NAMES.get(problem.path, problem.path), problem.message)
 
@@ -200,16 +231,8 @@ def _invocation(request: Request, caller: Caller) -> str:
 async def _before(
     commands: Commands, scope: Scope, token: str | None
 ) -> tuple[datetime, int] | None:
-    if token is None:
-        return None
-    try:
-        found = place_named(base64.urlsafe_b64decode(token.encode()).decode())
-    except (binascii.Error, ValueError):
-        found = None
-    if found is None:
-        problem = Problem("token", "is none that a list has given; begin again without one")
-        raise InvalidRequest([problem])
-    return await commands.before(scope, *found)
+    found = None if token is None else _place(token)
+    return None if found is None else await commands.before(scope, *found)
 
 
 def _token_of(job: Job) -> str:

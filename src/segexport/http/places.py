@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from pydantic import AfterValidator
+
 from segexport.errors import JobNotFound
 from segexport.events.record import milliseconds
 from segexport.jobs.job import Job
@@ -31,3 +33,21 @@ def place_named(text: str) -> tuple[int, int] | None:
         return None
     moment, _, job_id = text.partition("_")
     return int(moment), int(job_id)
+
+
+def place_in(text: str) -> tuple[int, int]:
+    """The same of a text that was looked at before."""
+    found = place_named(text)
+    assert found is not None  # noqa: S101  (see `placed`)
+    return found
+
+
+def placed(words: str) -> AfterValidator:
+    """Of a parameter that is a place, or empty; `words` say what it must be otherwise."""
+
+    def check(text: str) -> str:
+        if text and place_named(text) is None:
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -31,6 +31,7 @@ from segexport.errors import (
     StoreUnavailable,
     TooManyRequests,
 )
+from segexport.http.queries import problems_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -134,7 +135,7 @@ def refusal_of(error: Exception) -> Refusal:
         case SegexportError():
             return _explained(error)
         case RequestValidationError():
-            problems = tuple(map(_problem, error.errors()))
+            problems = problems_of(error)
             return Refusal(
                 status=HTTPStatus.BAD_REQUEST,
                 code=InvalidRequest.code,
@@ -197,12 +198,6 @@ def _headers(error: SegexportError, status: HTTPStatus) -> Mapping[str, str]:
 
 def _unexplained(code: str) -> Refusal:
     return Refusal(status=HTTPStatus.INTERNAL_SERVER_ERROR, code=code, message=_UNSAID)
-
-
-def _problem(found: Mapping[str, Any]) -> Problem:
-    # The first step says where it stands: query, path, header or body.
-    words = str(found["msg"]).removeprefix("Value error, ")
-    return Problem(".".join(map(str, found["loc"][1:])), words)
 
 
 def _words(status: HTTPStatus) -> str:

@@ -1,18 +1,18 @@
 """What the interfaces are made of: routes, and what their handlers are given."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
-from pydantic import BeforeValidator
 from starlette.routing import Mount
 
 from segexport.commands import Commands
-from segexport.errors import InvalidRequest, Problem
+from segexport.errors import Problem
 from segexport.http.auth import Caller, Gate
 from segexport.http.limits import REQUEST_ID, usable_request_id
+from segexport.http.queries import require_known_query
 from segexport.http.target import SEGMENT
 
 END: Final = r"\Z"
@@ -73,33 +73,30 @@ async def _commands(request: Request) -> Commands:
     return commands
 
 
-def _digits(text: object) -> object:
-    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,9}", text):
-        raise ValueError("must be a whole number")
-    return text
-
-
-DIGITS: Final = BeforeValidator(_digits)
-"""Of a number in a query: digits, and no other way to write it."""
-
 TheCommands = Annotated[Commands, Depends(_commands)]
 """The type of a handler's parameter that is to be given the commands."""
 
 
 async def _bearer(request: Request) -> Caller:
-    return await gate_of(request).bearer(request)
+    caller = await gate_of(request).bearer(request)
+    require_known_query(request)
+    return caller
 
 
 Bearer = Annotated[Caller, Depends(_bearer)]
-"""The type of a parameter that is to be given who shows a token and a key."""
+"""The type of a parameter that is to be given who shows a token and a key.
+
+Whoever is let in has to keep to the parameters that the operation has.
+"""
 
 
 def request_id_of(request: Request) -> str:
-    """What makes a creation repeatable: the client's id, or one that is never given again.
-
-    Raises `InvalidRequest`.
-    """
-    if REQUEST_ID in request.headers and usable_request_id(request.headers) is None:
-        problem = Problem(REQUEST_ID, "must be 1 to 128 printable ASCII characters")
-        raise InvalidRequest([problem])
+    """What makes a creation repeatable: the client's id, or one that is never given again."""
     return str(request.state.request_id)
+
+
+def request_id_problems(request: Request) -> Sequence[Problem]:
+    """What is wrong with the id that a client has given for it in the header."""
+    if REQUEST_ID in request.headers and usable_request_id(request.headers) is None:
+        return (Problem(REQUEST_ID, "must be 1 to 128 printable ASCII characters"),)
+    return ()

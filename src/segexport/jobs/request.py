@@ -7,11 +7,11 @@ Every string is bounded, and free of control characters, so that whatever a requ
 fits into an event.
 
 A word of the request that is not understood is refused, never ignored: an export that
-silently means something else than it says is worse than none.
+silently means something else than it says is worse than none. How the parts go together is
+looked at in `consistency`.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -27,6 +27,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from segexport.jobs.values import (
+    TEXT,
     WHOLE,
     Flag,
     Moment,
@@ -46,17 +47,15 @@ MAX_SEGMENTS = 500
 MAX_STATUSES = 10
 """Statuses of one segment, repetitions included."""
 
+Fields = Annotated[
+    str, StringConstraints(max_length=MAX_FIELDS), Field(json_schema_extra={"pattern": TEXT})
+]
+"""Dotted XDM paths, separated by commas."""
+
 
 def _paths(fields: str) -> tuple[str, ...]:
     paths = (path.strip() for path in fields.split(","))
     return tuple(dict.fromkeys(path for path in paths if path))
-
-
-def _require_order(
-    start: datetime | None, end: datetime | None, start_name: str, end_name: str
-) -> None:
-    if start is not None and end is not None and start >= end:
-        raise ValueError(f"{start_name} must lie before {end_name}")
 
 
 class SegmentStatus(StrEnum):
@@ -103,11 +102,6 @@ class QualificationTime(Part):
     start_time: Moment | None = None
     end_time: Moment | None = None
 
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        _require_order(self.start_time, self.end_time, "startTime", "endTime")
-        return self
-
 
 class Filter(Part):
     """Which profiles are exported. No segments: every profile of the store.
@@ -124,19 +118,6 @@ class Filter(Part):
     segment_qualification_time: QualificationTime | None = None
     from_ingest_timestamp: Moment | None = None
     empty_profiles: Flag = False
-
-    @model_validator(mode="after")
-    def _no_segment_twice(self) -> Self:
-        named = [(segment.segment_ns, segment.segment_id) for segment in self.segments]
-        if len(set(named)) < len(named):
-            raise ValueError("a segment is named twice; give it once, with all its statuses")
-        return self
-
-    @model_validator(mode="after")
-    def _times_of_a_segment(self) -> Self:
-        if self.segment_qualification_time is not None and not self.segments:
-            raise ValueError("segmentQualificationTime needs segments: nobody qualifies for none")
-        return self
 
 
 class MergePolicy(Part):
@@ -158,21 +139,11 @@ class EventFilter(Part):
     from_ingest_timestamp: Moment | None = None
     to_ingest_timestamp: Moment | None = None
 
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        _require_order(
-            self.from_ingest_timestamp,
-            self.to_ingest_timestamp,
-            "fromIngestTimestamp",
-            "toIngestTimestamp",
-        )
-        return self
-
 
 class EventList(Part):
     """The events of each exported profile, as a nested list. Blank `fields`: all of them."""
 
-    fields: Annotated[str, StringConstraints(max_length=MAX_FIELDS)] = ""
+    fields: Fields = ""
     filter: EventFilter = EventFilter()
 
     @property
@@ -267,7 +238,7 @@ class Pinpoint(Part):
 class ExportRequest(Part):
     """An export request, checked and frozen."""
 
-    fields: Annotated[str, StringConstraints(max_length=MAX_FIELDS)] = ""
+    fields: Fields = ""
     merge_policy: MergePolicy | None = None
     filter: Filter = Filter()
     additional_fields: AdditionalFields = AdditionalFields()
@@ -276,21 +247,6 @@ class ExportRequest(Part):
     evaluation_info: EvaluationInfo = EvaluationInfo()
     journey: Journey | None = None
     pinpoint: Pinpoint | None = None
-
-    @model_validator(mode="after")
-    def _a_segment_per_batch(self) -> Self:
-        if self.destination.segment_per_batch and not self.filter.segments:
-            raise ValueError("destination.segmentPerBatch needs filter.segments")
-        return self
-
-    @model_validator(mode="after")
-    def _whole_profiles_once(self) -> Self:
-        if self.pinpoint is not None and self.destination.segment_per_batch:
-            raise ValueError("pinpoint exports each endpoint once; leave out segmentPerBatch")
-        if self.pinpoint is not None and self.field_paths:
-            # Without identities there is no endpoint, and without consents no opting out.
-            raise ValueError("pinpoint takes what it needs of each profile; leave fields blank")
-        return self
 
     @property
     def field_paths(self) -> tuple[str, ...]:

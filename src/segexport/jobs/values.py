@@ -1,6 +1,7 @@
 """The kinds of values that a request has: bounded, and read in one way only."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
@@ -19,7 +20,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from segexport.settings.kinds import FOLDER_NAME, MAX_FOLDER_NAME
+from segexport.settings.kinds import FolderName
 
 MAX_NAME = 128
 """Characters in an id, a namespace or a name."""
@@ -30,14 +31,67 @@ MAX_ARN = 2_048
 MAX_URL = 1_024
 """Characters in an S3 URL: a key has no more bytes."""
 
+
+_CONTROLS = r"\x00-\x1f\x7f-\x9f"
+_CONTROLS_OF_TEXT = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+"""The same without those that lines and tables have."""
+_UNSEEN = r"\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+"""Marks of direction, ends of lines and what else does not show but for what it does to its
+neighbours (Unicode TR36, section 2.5). The joiners U+200C and U+200D are none of them: words of
+Persian and of Indian languages are spelled with them, and emojis."""
+_HALVES = r"\ud800-\udfff"
+NAME = f"^[^{_CONTROLS}{_UNSEEN}]+$"
+"""The pattern of a name."""
+TEXT = f"^[^{_CONTROLS_OF_TEXT}{_UNSEEN}]*$"
+"""The pattern of text that may have several lines."""
+_UNFIT_IN_NAME = re.compile(f"[{_CONTROLS}{_UNSEEN}{_HALVES}]")
+_UNFIT_IN_TEXT = re.compile(f"[{_CONTROLS_OF_TEXT}{_UNSEEN}{_HALVES}]")
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+
+
+def unfit(text: str, *, lines: bool = False) -> str | None:
+    """What is wrong with a name that somebody gives, or with a text that may have `lines`.
+
+    It must have no control character, nothing that only changes how its neighbours show, so
+    that two names that look alike are the same one, and no half of a surrogate pair, which
+    cannot be written. None if all is well.
+    """
+    found = (_UNFIT_IN_TEXT if lines else _UNFIT_IN_NAME).search(text)
+    return None if found is None else _unfit_at(text, found.start())
+
+
+def _unfit_at(text: str, place: int) -> str:
+    letter = text[place]
+    other = "half of a surrogate pair" if "\ud800" <= letter <= "\udfff" else "a control character"
+    return (
+        f"its character {place + 1} is U+{ord(letter):04X} ({unicodedata.name(letter, other)}), "
+        "which does not show; leave it out"
+    )
+
+
+def _without_controls(text: str) -> str:
+    # What else does not fit a name is refused where one is given: a job that is stored with
+    # it has to be read.
+    found = _CONTROL.search(text)
+    if found is not None:
+        raise ValueError(_unfit_at(text, found.start()))
+    return text
+
+
 Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
+    str,
+    StringConstraints(min_length=1, max_length=MAX_NAME),
+    Field(json_schema_extra={"pattern": NAME}),
+    AfterValidator(_without_controls),
 ]
 """An identifier that is only ever compared and shown."""
-PathName = Annotated[str, StringConstraints(max_length=MAX_FOLDER_NAME, pattern=FOLDER_NAME)]
+PathName = FolderName
 """An identifier that also names a folder: letters, digits, `_ . @ -`, not led by a dot."""
 RoleArn = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_ARN, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
+    str,
+    StringConstraints(min_length=1, max_length=MAX_ARN),
+    Field(json_schema_extra={"pattern": NAME}),
+    AfterValidator(_without_controls),
 ]
 """The name of an AWS role."""
 

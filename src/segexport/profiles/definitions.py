@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import orjson
 
 from segexport.errors import InvalidDefinition, ProfileStoreError
-from segexport.jobs.values import MAX_NAME
+from segexport.jobs.values import MAX_NAME, unfit
 from segexport.profiles.catalogue import (
     BUILT_IN,
     CATALOGUE,
@@ -124,9 +124,13 @@ def _attributes(store: Path) -> Sequence[Attribute] | None:
 
 
 def _require_name(name: str, what: str) -> None:
-    if not (0 < len(name) <= MAX_NAME and name.isprintable()):
+    if not 0 < len(name) <= MAX_NAME:
         raise InvalidDefinition(
-            f"{what} has 1 to {MAX_NAME} printable characters, and {name[:60]!r} has not"
+            f"{what} has 1 to {MAX_NAME} printable characters, and {name[:60]!r} has {len(name)}"
+        )
+    if hidden := unfit(name):
+        raise InvalidDefinition(
+            f"{what} has printable characters, and {name[:60]!a} has not: {hidden}"
         )
 
 

@@ -3,11 +3,12 @@
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from segexport.settings.kinds import Duration, Section, is_safe_url
+from segexport.settings.kinds import Duration, Section, is_safe_url, matching
 
 
 class ClientSettings(Section):
@@ -19,7 +20,7 @@ class ClientSettings(Section):
     """
 
     url: str | None = None
-    api_key: str | None = Field(default=None, pattern=r"^[!-~]{1,128}$")
+    api_key: Annotated[str, *matching(r"^[!-~]{1,128}$", "must be 1 to 128 of !-~")] | None = None
     client_secret: SecretStr | None = Field(default=None, min_length=1)
     cafile: Path | None = None
     timeout: Duration = timedelta(seconds=30)

@@ -5,16 +5,32 @@ from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 FOLDER_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$"
 """Letters, digits, `_ . @ -`, not led by a dot."""
 MAX_FOLDER_NAME: Final = 128
-FolderName = Annotated[str, Field(pattern=FOLDER_NAME, max_length=MAX_FOLDER_NAME)]
-TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,240}$")]
+
+
+def matching(pattern: str, words: str) -> tuple[Any, Any]:
+    """What an annotated str has to match, wholly; `words` say what that is."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text):
+            raise ValueError(words)
+        return text
+
+    return Field(json_schema_extra={"pattern": pattern}), AfterValidator(check)
+
+
+FOLDER_WORDS: Final = "must be letters, digits and _ . @ -, not led by a dot"
+FolderName = Annotated[str, Field(max_length=MAX_FOLDER_NAME), *matching(FOLDER_NAME, FOLDER_WORDS)]
+TopicName = Annotated[
+    str, *matching(r"^[A-Za-z0-9._-]{1,240}$", "must be 1 to 240 letters, digits and . _ -")
+]
 
 
 def seconds(value: object) -> object:
@@ -38,7 +54,7 @@ DatasetsRoot = Annotated[Path | str, BeforeValidator(_root)]
 """A folder, or `s3://bucket/prefix`."""
 
 SIZE = r"^(\d+(?:\.\d+)?) ?([KMGT])(i?)B$"
-Size = Annotated[str, Field(pattern=SIZE)]
+Size = Annotated[str, *matching(SIZE, "give a size such as 2GB or 512MiB")]
 """Bytes in DuckDB's notation: 2GB, 512MiB."""
 Duration = Annotated[timedelta, BeforeValidator(seconds), Field(gt=timedelta(0))]
 

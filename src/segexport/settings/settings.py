@@ -28,12 +28,12 @@ from segexport.settings.exports import ExportSettings, S3Settings
 from segexport.settings.http import HttpSettings, PinpointSettings
 from segexport.settings.kafka import EventSettings, KafkaSettings
 from segexport.settings.kinds import DatasetsRoot, FolderName
+from segexport.validation import in_words, path_of
 
 CONFIG_VARIABLE = "SEGEXPORT_CONFIG"
 DEFAULT_CONFIG = Path("segexport.toml")
 _TESTS = "SEGEXPORT_TEST_"
 """Variables that begin so are about this project's own tests."""
-_SIZES = {"memory_limit", "disk_budget", "max_body"}
 
 
 class Settings(BaseSettings):
@@ -127,7 +127,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(map(str, found['loc']))}: {_in_plain_words(found)}"
+            f"{path_of(found)}: {_in_plain_words(found)}"
             for found in error.errors(include_url=False, include_input=False)
         )
         raise SettingsError(f"these settings are wrong: {wrong}") from error
@@ -157,12 +157,6 @@ def _refuse_unknown(variables: Mapping[str, str]) -> None:
 
 
 def _in_plain_words(found: Mapping[str, Any]) -> str:
-    match found["type"]:
-        case "extra_forbidden":
-            return "there is no such setting"
-        case "string_pattern_mismatch" if found["loc"][-1] in _SIZES:
-            return "give a size such as 2GB or 512MiB"
-        case "time_delta_parsing":
-            return "give seconds, or an ISO 8601 duration such as PT15S"
-        case _:
-            return str(found["msg"]).removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        return "there is no such setting"
+    return in_words(found)

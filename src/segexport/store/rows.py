@@ -21,6 +21,7 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
 from segexport.jobs.request import ExportRequest
 from segexport.store.store import FinishedPart, FinishedPiece
+from segexport.validation import all_words
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -181,9 +182,14 @@ def read_job(values: Sequence[Any]) -> Job:
         )
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"job {job_id} is stored in a form that this version does not understand ({error}); "
+            f"job {job_id} is stored in a form that this version does not understand "
+            f"({_reason(error)}); "
             "restore the store from a backup, or read it with the version that wrote it"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return all_words(error) if isinstance(error, ValidationError) else str(error)
 
 
 def event_values(row: OutboxRow) -> tuple[Any, ...]:

@@ -137,6 +137,7 @@ def test_a_revoked_key_is_gone_and_cannot_be_revoked_again(file: KeyFile) -> Non
     [
         ("", "acme", "prod", "name"),
         ("a\nb", "acme", "prod", "name"),
+        ("a\u202eb", "../acme", "prod", r"name: its character 2 is U\+202E.*organization"),
         ("x" * 129, "acme", "prod", "name"),
         ("ci", "../acme", "prod", "organization"),
         ("ci", "acme", "a/b", "sandboxes"),
