@@ -14,7 +14,7 @@ OWNER_ONLY: Final = 0o600
 
 
 def read(path: Path) -> str | None:
-    """The file's text, or None if there is no such file.
+    """The file's text without a byte order mark, or None if there is no such file.
 
     Raises `KeysError` if it cannot be read, or if others than its owner may read or change it:
     what others know is no secret any more, and a warning would be read by nobody.
@@ -24,7 +24,7 @@ def read(path: Path) -> str | None:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        with os.fdopen(descriptor, encoding="utf-8") as file:
+        with os.fdopen(descriptor, encoding="utf-8-sig") as file:
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             if mode & ~stat.S_IRWXU:
                 raise KeysError(

@@ -4,6 +4,7 @@ Either way a token says no more than which API key its bearer holds. What that k
 looked up with each request, so a revoked key's tokens are worth nothing.
 """
 
+import math
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -11,10 +12,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 import jwt
+from jwt.algorithms import AllowedPublicKeys
 
 from segexport.errors import SettingsError, TokenRefused
-from segexport.http.jwks import ALGORITHMS, KeySet
+from segexport.http.jwks import KeySet
 from segexport.http.keys import Key, KeyRing, MasterKey
+from segexport.http.published import ALGORITHMS, PublishedKey
 from segexport.settings.http import TokenSettings
 
 ISSUER: Final = "segexport"
@@ -22,6 +25,8 @@ LEEWAY: Final = timedelta(seconds=30)
 """By how much an identity provider's clock may differ from ours."""
 MAX_TOKEN: Final = 8_192
 """Characters in a token."""
+LATEST: Final = 253_402_300_799
+"""The end of the year 9999, in seconds since 1970: a later time is one in other units, or none."""
 
 _ALGORITHM: Final = "HS256"
 # Times are compared here, with the time that is passed in.
@@ -94,6 +99,8 @@ class Tokens:
 
     def _ours(self, token: str, now: datetime, kind: Kind) -> str:
         claims = _verified(token, self._signing_key, _ALGORITHM, issuer=ISSUER)
+        if claims is None:
+            raise TokenRefused("the token's signature is not right")
         _require_current(claims, now, timedelta(0))
         if claims.get("kind") != kind:
             raise TokenRefused(f"this is no {kind} token")
@@ -106,10 +113,17 @@ class Tokens:
         if algorithm not in ALGORITHMS:
             taken = ", ".join(ALGORITHMS)
             raise TokenRefused(f"the identity provider's tokens have to be signed with {taken}")
-        key = await provider.key(key_id, algorithm)
-        claims = _verified(
-            token, key, algorithm, issuer=self._settings.issuer, audience=self._settings.audience
-        )
+
+        def verified_with(key: PublishedKey) -> Mapping[str, Any] | None:
+            return _verified(
+                token,
+                key.key,
+                algorithm,
+                issuer=self._settings.issuer,
+                audience=self._settings.audience,
+            )
+
+        claims = await provider.verify(key_id, algorithm, verified_with)
         _require_current(claims, now, LEEWAY)
         return _text(claims, self._settings.client_claim)
 
@@ -125,12 +139,13 @@ def _unverified(token: str) -> tuple[Mapping[str, Any], object]:
 
 def _verified(
     token: str,
-    key: bytes | jwt.PyJWK,
+    key: bytes | AllowedPublicKeys,
     algorithm: str,
     *,
     issuer: str | None,
     audience: str | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, Any] | None:
+    """The claims of a token; None if another key has signed it. Raises `TokenRefused`."""
     required = ["exp", "iss"] if audience is None else ["exp", "iss", "aud"]
     try:
         return jwt.decode(
@@ -141,24 +156,37 @@ def _verified(
             issuer=issuer,
             audience=audience,
         )
+    except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
+        return None
     except jwt.InvalidAudienceError as error:
         raise TokenRefused("the token is meant for somebody else (audience)") from error
     except jwt.MissingRequiredClaimError as error:
         raise TokenRefused(f"the token does not say its {error.claim}") from error
     except jwt.PyJWTError as error:
-        raise TokenRefused("the token's signature is not right") from error
+        raise TokenRefused("the token's header or claims are not right") from error
 
 
 def _require_current(claims: Mapping[str, Any], now: datetime, leeway: timedelta) -> None:
     seconds, slack = now.timestamp(), leeway.total_seconds()
-    expires, begins = claims["exp"], claims.get("nbf", 0)
-    if not (isinstance(expires, int | float) and isinstance(begins, int | float)):
-        raise TokenRefused("the token's times (exp, nbf) are no numbers")
-    # So written that NaN, which JSON here may hold, is refused.
-    if not expires > seconds - slack:
+    for name in ("exp", "nbf", "iat"):
+        if name in claims and not _is_time(claims[name]):
+            raise TokenRefused(
+                f"the token's {name} is no time: that is a number of seconds since 1970"
+            )
+    if claims["exp"] <= seconds - slack:
         raise TokenRefused("the token has expired; get another one")
-    if not begins <= seconds + slack:
+    if claims.get("nbf", 0) > seconds + slack:
         raise TokenRefused("the token is not good yet (nbf)")
+
+
+def _is_time(value: object) -> bool:
+    """Whether it is a NumericDate (RFC 7519, section 2). JSON here may hold NaN and Infinity."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and (isinstance(value, int) or math.isfinite(value))
+        and 0 <= value <= LATEST
+    )
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -207,6 +208,15 @@ def test_a_file_that_is_no_text_is_damaged(file: KeyFile) -> None:
     file.path.write_bytes(b"\xff\xfe")
     with pytest.raises(KeysError, match="is damaged"):
         file.keys()
+
+
+def test_a_byte_order_mark_before_either_file_is_left_out(file: KeyFile) -> None:
+    key = make(file).key
+    master = MasterKey.in_file(file.path.with_name("master.key"))
+    for path in file.path, file.path.with_name("master.key"):
+        path.write_bytes(BOM_UTF8 + path.read_bytes())
+    assert file.keys() == (key,)
+    assert MasterKey.in_file(file.path.with_name("master.key")) == master
 
 
 def test_where_nothing_can_be_written_the_error_says_so(tmp_path: Path) -> None:

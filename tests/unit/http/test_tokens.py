@@ -4,8 +4,9 @@ import asyncio
 import base64
 import hmac
 import json
+import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ from structlog.testing import capture_logs
 
 from segexport.errors import ProviderUnreachable, SettingsError, TokenRefused
 from segexport.http import jwks
+from segexport.http import published as published_keys
 from segexport.http.jwks import KeySet
 from segexport.http.keys import IssuedKey, KeyFile, KeyRing, MasterKey
 from segexport.http.tokens import Kind, Tokens
@@ -38,6 +40,11 @@ CURVES: Final = {
 }
 EDWARDS: Final = ed25519.Ed25519PrivateKey.generate()
 HOURS: Final = timedelta(hours=24)
+INFINITY: Final = float("inf")
+NO_TIMES: Final[Sequence[object]] = (
+    *(float("nan"), INFINITY, -INFINITY, 10**400, -1),
+    *("0", True, [], {}),
+)
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -192,6 +199,14 @@ async def test_what_is_no_token_is_refused(text: str, own: Tokens) -> None:
         {"exp": True},
         {"exp": float("nan")},
         {"exp": 10**400 * -1},
+        {"exp": 10**400},
+        {"exp": float("inf")},
+        {"exp": -float("inf")},
+        {"exp": -1},
+        {"exp": NOW.timestamp() * 1000},
+        {"exp": str(NOW.timestamp() + 60)},
+        {"exp": [NOW.timestamp() + 60]},
+        *({name: value} for name in ("nbf", "iat") for value in NO_TIMES),
         {"kind": None},
         {"client_id": None},
         {"client_id": 7},
@@ -289,6 +304,8 @@ async def test_an_identity_providers_token_is_believed(
         ({"exp": None}, "does not say its exp"),
         ({"exp": NOW.timestamp() - 31}, "has expired"),
         ({"nbf": NOW.timestamp() + 31}, "not good yet"),
+        ({"exp": float("inf")}, "exp is no time"),
+        ({"iat": float("nan")}, "iat is no time"),
         ({"aud": None}, "does not say its aud"),
         ({"aud": "somebody"}, "meant for somebody else"),
         ({"iss": "https://login.elsewhere"}, "of an issuer whose tokens are not taken"),
@@ -310,6 +327,7 @@ async def test_what_is_wrong_with_an_identity_providers_token_is_said(
         {"nbf": NOW.timestamp() + 29},
         {"aud": ["somebody", AUDIENCE]},
         {"kind": "session"},
+        {"iat": NOW.timestamp() + 0.5},
     ],
 )
 async def test_what_may_differ_may_differ(
@@ -370,18 +388,167 @@ async def test_a_short_rsa_key_is_not_trusted(
         await tokens.client_of(token, NOW)
 
 
-async def test_without_a_key_id_the_only_fitting_key_is_meant(
+@pytest.mark.parametrize("signed_with", ["RS256", "PS384", "ES256"])
+@pytest.mark.parametrize("ids", [("1", "1"), ("1", None), (None, "1"), (None, None)])
+async def test_of_keys_that_share_their_id_or_have_none_each_is_tried(
+    ids: tuple[str | None, str | None],
+    signed_with: str,
+    tokens: Tokens,
+    published: Path,
+    issued: IssuedKey,
+) -> None:
+    published_as, kid = ids
+    signers: Mapping[str, PrivateKey] = {"RS256": RSA, "PS384": OTHER_RSA, "ES256": CURVES["ES256"]}
+    keys = (*signers.values(), EDWARDS, CURVES["ES384"])
+    published.write_bytes(key_set(*(public(each, published_as) for each in keys)))
+    token = provided(issued, signers[signed_with], signed_with, kid)
+    assert await tokens.client_of(token, NOW) == issued.key.client_id
+
+
+async def test_a_key_of_another_id_is_not_tried(
+    tokens: Tokens, published: Path, issued: IssuedKey
+) -> None:
+    published.write_bytes(key_set(public(RSA, "2"), public(OTHER_RSA, "1"), public(RSA, None)))
+    with pytest.raises(TokenRefused, match="signature is not right"):
+        await tokens.client_of(provided(issued), NOW)
+
+
+async def test_what_is_wrong_with_a_token_is_said_whichever_key_has_signed_it(
+    tokens: Tokens, published: Path, issued: IssuedKey
+) -> None:
+    published.write_bytes(key_set(public(OTHER_RSA, "1"), public(RSA, "1")))
+    with pytest.raises(TokenRefused, match="has expired"):
+        await tokens.client_of(provided(issued, exp=1), NOW)
+
+
+async def test_a_key_that_was_replaced_under_its_id_is_found(
     tokens: Tokens, published: Path, issued: IssuedKey, clock: Clock
 ) -> None:
-    published.write_bytes(key_set(public(RSA, None), public(EDWARDS, "2")))
-    token = provided(issued, kid=None)
-    assert await tokens.client_of(token, NOW) == issued.key.client_id
-    published.write_bytes(key_set(public(RSA, "1"), public(OTHER_RSA, "2")))
+    assert await tokens.client_of(provided(issued), NOW) == issued.key.client_id
+    published.write_bytes(key_set(public(OTHER_RSA, "1")))
     clock.seconds = jwks.PAUSE
+    assert await tokens.client_of(provided(issued, OTHER_RSA), NOW) == issued.key.client_id
     with pytest.raises(TokenRefused):
-        await tokens.client_of(provided(issued, kid="3"), NOW)
-    with pytest.raises(TokenRefused):
-        await tokens.client_of(token, NOW)
+        await tokens.client_of(provided(issued), NOW)
+
+
+async def test_no_more_keys_are_tried_than_cost_little(
+    tokens: Tokens, published: Path, issued: IssuedKey, master: MasterKey, ring: KeyRing
+) -> None:
+    others = [public(OTHER_RSA, None)] * (jwks.MAX_TRIES - 1)
+    published.write_bytes(key_set(*others, public(RSA, None)))
+    assert await tokens.client_of(provided(issued, kid=None), NOW) == issued.key.client_id
+    others.append(public(OTHER_RSA, None))
+    fresh = Tokens(master, ring, PROVIDER, KeySet(str(published)))
+    published.write_bytes(key_set(*others, public(RSA, None)))
+    with pytest.raises(TokenRefused, match="name the key in the token"):
+        await fresh.client_of(provided(issued, kid=None), NOW)
+
+
+async def test_of_a_large_set_the_keys_for_signatures_are_used_and_the_log_says_so(
+    tokens: Tokens, published: Path, issued: IssuedKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published_keys, "MAX_KEYS", 3)
+    encrypting = [public(OTHER_RSA, f"e{number}", use="enc") for number in range(120)]
+    two = [public(OTHER_RSA, "2"), public(OTHER_RSA, "3")]
+    more = [public(OTHER_RSA, f"m{number}") for number in range(40)]
+    published.write_bytes(key_set(*encrypting, *two, public(RSA, "1"), *more))
+    with capture_logs() as logs:
+        assert await tokens.client_of(provided(issued), NOW) == issued.key.client_id
+    assert logs == [
+        {
+            "event": "the identity provider publishes more keys than are used",
+            "log_level": "warning",
+            "published": 163,
+            "used": 3,
+        }
+    ]
+
+
+async def test_more_than_a_hundred_keys_are_a_key_set(
+    tokens: Tokens, published: Path, issued: IssuedKey
+) -> None:
+    others = [public(OTHER_RSA, f"m{number}") for number in range(150)]
+    published.write_bytes(key_set(*others, public(RSA, "1")))
+    assert await tokens.client_of(provided(issued), NOW) == issued.key.client_id
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+async def test_a_byte_order_mark_before_the_set_is_left_out(
+    encoding: str, tokens: Tokens, published: Path, issued: IssuedKey
+) -> None:
+    published.write_bytes(key_set(public(RSA, "1")).decode().encode(encoding))
+    assert await tokens.client_of(provided(issued), NOW) == issued.key.client_id
+
+
+ODD: Final[Mapping[str, object]] = {
+    "nothing": None,
+    "a text": "key",
+    "no type": {"kid": "1"},
+    "another type": {"kty": "AKP", "alg": "ML-DSA-44", "kid": "1", "pub": "AA"},
+    "another curve": {**public(CURVES["ES256"], "1"), "crv": "secp256k1"},
+    "no modulus": {"kty": "RSA", "e": "AQAB", "kid": "1"},
+    "a number for a modulus": {**public(RSA, "1"), "n": 5},
+    "a list for a modulus": {**public(RSA, "1"), "n": ["AQAB"]},
+    "no base64": {**public(RSA, "1"), "n": "\ud800"},
+    "an even exponent": {**public(RSA, "1"), "e": "Ag"},
+    "an exponent without end": {**public(RSA, "1"), "e": "_" * 600},
+    "a modulus without end": {**public(RSA, "1"), "n": "_" * 200_000},
+    "a modulus that is too long": {**public(RSA, "1"), "n": "_" * 4_000},
+    "a point beside the curve": {**public(CURVES["ES256"], "1"), "x": "AQ"},
+    "another use": {**public(RSA, "1"), "use": ["sig"]},
+    "operations that are none": {**public(RSA, "1"), "key_ops": {"verify": 1}},
+    "an algorithm that is none": {**public(RSA, "1"), "alg": {"RS256": 1}},
+    "a number that is none": {"kty": "oct", "exp": float("nan"), "more": 10**400},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_a_key_that_is_odd_spoils_no_other(
+    odd: str, tokens: Tokens, published: Path, issued: IssuedKey
+) -> None:
+    published.write_bytes(json.dumps({"keys": [ODD[odd], public(RSA, "1"), ODD[odd]]}).encode())
+    assert await tokens.client_of(provided(issued), NOW) == issued.key.client_id
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"x5c": ["no certificate", 5], "x5t": None, "x5u": "http://127.0.0.1:1/"},
+        {"use": None, "key_ops": None, "alg": None},
+        {"key_ops": ["sign", "verify"], "use": "sig"},
+        {"exp": float("inf"), "nested": {"a": [[]]}},
+    ],
+)
+async def test_what_else_a_key_says_does_not_matter(
+    other: Mapping[str, object], tokens: Tokens, published: Path, issued: IssuedKey
+) -> None:
+    published.write_bytes(key_set({**public(RSA, "1"), **other}))
+    assert await tokens.client_of(provided(issued), NOW) == issued.key.client_id
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), KeyError("location"), RecursionError()]
+)
+async def test_whatever_goes_wrong_in_a_fetch_is_an_outage_that_ends(
+    error: Exception,
+    tokens: Tokens,
+    issued: IssuedKey,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: str) -> bytes:
+        raise error
+
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(jwks, "_content", fail)
+        with pytest.raises(ProviderUnreachable):
+            await tokens.client_of(provided(issued), NOW)
+    (line,) = logs
+    assert line["event"] == "the identity provider's keys cannot be had"
+    assert (line["error"], line["exc_info"]) == (repr(error), True)
+    clock.seconds = jwks.PAUSE
+    assert await tokens.client_of(provided(issued), NOW) == issued.key.client_id
 
 
 async def test_a_new_key_is_fetched_but_not_more_often_than_every_ten_seconds(
@@ -452,6 +619,7 @@ class Provider(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.content: bytes = key_set(public(RSA, "1"))
         self.status = 200
+        self.encoding = "identity"
         self.asked = 0
         self.answers = threading.Event()
         self.answers.set()
@@ -470,6 +638,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_response(self.server.status)
         if self.server.status == 302:
             self.send_header("Location", self.server.address.replace("/keys", "/other"))
+        self.send_header("Content-Encoding", self.server.encoding)
         self.end_headers()
         try:
             self.wfile.write(self.server.content)
@@ -529,6 +698,45 @@ async def test_an_answer_other_than_200_is_none(
     with pytest.raises(ProviderUnreachable):
         await remote.client_of(provided(issued), NOW)
     assert provider.asked == 1
+
+
+async def test_what_has_to_be_done_about_an_address_that_leads_elsewhere_is_said(
+    remote: Tokens, provider: Provider, issued: IssuedKey
+) -> None:
+    provider.status = 302
+    with capture_logs() as logs, pytest.raises(ProviderUnreachable):
+        await remote.client_of(provided(issued), NOW)
+    assert "/other" in logs[0]["error"]
+    assert "set http.tokens.jwks" in logs[0]["error"]
+
+
+async def test_an_answer_that_is_compressed_unasked_is_told_as_such(
+    remote: Tokens, provider: Provider, issued: IssuedKey
+) -> None:
+    provider.encoding = "gzip"
+    with capture_logs() as logs, pytest.raises(ProviderUnreachable):
+        await remote.client_of(provided(issued), NOW)
+    assert "compressed ('gzip')" in logs[0]["error"]
+
+
+@pytest.mark.parametrize("address", ["https://[::1", "http://\u2100.example", "https://", "x://y"])
+async def test_an_address_that_is_none_is_an_outage(
+    address: str, master: MasterKey, ring: KeyRing, issued: IssuedKey
+) -> None:
+    tokens = Tokens(master, ring, PROVIDER, KeySet(address))
+    with capture_logs() as logs, pytest.raises(ProviderUnreachable):
+        await tokens.client_of(provided(issued), NOW)
+    assert logs[0]["error"]
+
+
+async def test_a_pipe_is_no_key_set_and_is_not_waited_for(
+    master: MasterKey, ring: KeyRing, issued: IssuedKey, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "jwks.json")
+    tokens = Tokens(master, ring, PROVIDER, KeySet(str(tmp_path / "jwks.json")))
+    with capture_logs() as logs, pytest.raises(ProviderUnreachable):
+        await tokens.client_of(provided(issued), NOW)
+    assert "is no file" in logs[0]["error"]
 
 
 async def test_a_provider_that_does_not_answer_is_not_waited_for(
