@@ -39,6 +39,7 @@
     ├── KeysError                 the file of API keys, or the master key
     │   └── UnknownKey
     ├── TokenRefused
+    │   └── TokenExpired
     ├── ProviderUnreachable       whether a token is good cannot be said now
     ├── SignatureRefused
     ├── ServiceError              the service elsewhere that a command asks
@@ -128,6 +129,8 @@ class AccessFault(StrEnum):
     SANDBOX_MISSING = "sandbox_missing"
     SANDBOX_FOREIGN = "sandbox_foreign"
     SIGNATURE_INVALID = "signature_invalid"
+    CLOCK_SKEWED = "clock_skewed"
+    SESSION_EXPIRED = "session_expired"
     ORIGIN_FOREIGN = "origin_foreign"
 
 
@@ -341,6 +344,12 @@ class TokenRefused(SegexportError):
     """A bearer token that is not believed."""
 
     code = "token.refused"
+
+
+class TokenExpired(TokenRefused):
+    """A bearer token, or a session token, that was good once."""
+
+    code = "token.expired"
 
 
 class ProviderUnreachable(SegexportError):

@@ -4,14 +4,19 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import botocore.auth
 import botocore.exceptions
 import httpx
 import pytest
 
+from segexport.http.keys import IssuedKey, KeyFile
 from segexport.http.server import listening
+from segexport.http.sessions import temporary_credentials
 from segexport.jobs.lifecycle import STATES
 from support.interfaces import (
     APPLICATION,
@@ -358,6 +363,83 @@ async def test_another_region_is_forbidden(house: Interfaces) -> None:
     client = house.pinpoint(key, region_name="eu-west-1")
     with pytest.raises(client.exceptions.ForbiddenException, match="us-east-1"):
         await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+
+
+async def test_clients_may_sign_for_each_region_of_the_settings(open_place: OpenPlace) -> None:
+    regions = {"regions": ["eu-west-1", "us-west-2"]}
+    place = await open_place(pinpoint={**pinpoint_settings(), **regions})
+    async with serving(place) as house:
+        key = house.new_key()
+        for region in regions["regions"]:
+            client = house.pinpoint(key, region_name=region)
+            await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+        client = house.pinpoint(key, region_name="us-east-1")
+        with pytest.raises(client.exceptions.ForbiddenException, match=r"/eu-west-1/.*/us-west-2/"):
+            await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+
+
+def temporary(house: Interfaces, key: IssuedKey, lifetime: timedelta) -> dict[str, Any]:
+    """Options of a client with temporary credentials."""
+    made = temporary_credentials(
+        house.door.ring.master, key.key, now=datetime.now(UTC), lifetime=lifetime
+    )
+    return {
+        "aws_access_key_id": made.access_key_id,
+        "aws_secret_access_key": made.secret_access_key,
+        "aws_session_token": made.session_token,
+    }
+
+
+async def test_a_client_with_temporary_credentials_does_what_their_key_may(
+    house: Interfaces,
+) -> None:
+    key = house.new_key("prod")
+    login = temporary(house, key, timedelta(hours=1))
+    client = house.pinpoint(**login)
+    job = await in_thread(create, client)
+    found = await in_thread(client.get_export_job, ApplicationId=APPLICATION, JobId=job["Id"])
+    assert found["ExportJobResponse"]["Id"] == job["Id"]
+    KeyFile(house.place.settings.keys_file).revoke(key.key.client_id)
+    house.look_at_keys()
+    with pytest.raises(client.exceptions.ForbiddenException, match="was revoked"):
+        await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+
+
+async def test_temporary_credentials_that_have_ended_are_told_as_aws_tells_it(
+    house: Interfaces,
+) -> None:
+    client = house.pinpoint(**temporary(house, house.new_key(), timedelta(0)))
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+    assert caught.value.response["Error"]["Code"] == "ExpiredTokenException"
+
+
+async def test_a_session_of_a_real_account_is_told_what_to_do(house: Interfaces) -> None:
+    client = house.pinpoint(house.new_key(), aws_session_token="IQoJb3JpZ2luX2VjEXAMPLE")
+    with pytest.raises(client.exceptions.ForbiddenException, match="segexport keys session"):
+        await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_client_whose_clock_is_wrong_learns_it_and_the_right_time(
+    hours: int, house: Interfaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name that AWS's clients look for: those that correct their clock then get through."""
+    client = house.pinpoint(house.new_key())
+    skew = timedelta(hours=hours)
+
+    def get_current_datetime(*_: object, **__: object) -> datetime:
+        return datetime.now(UTC).replace(tzinfo=None) + skew
+
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", get_current_datetime)
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+    error = caught.value.response
+    assert error["Error"]["Code"] == "RequestTimeTooSkewed"
+    served_at = parsedate_to_datetime(error["ResponseMetadata"]["HTTPHeaders"]["date"])
+    skew += served_at - (datetime.now(UTC) + skew)  # as they do it
+    page = await in_thread(client.get_export_jobs, ApplicationId=APPLICATION)
+    assert page["ExportJobsResponse"]["Item"] == []
 
 
 async def test_an_application_of_another_sandbox_is_not_found(house: Interfaces) -> None:

@@ -8,6 +8,8 @@ import pytest
 from segexport.errors import SettingsError
 from segexport.settings import load_settings
 
+REGIONS_IN_JSON = '["eu-west-1", "us-west-2"]'
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +41,47 @@ def test_another_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "other.toml").write_text("[exports]\nlease = 30\n")
     monkeypatch.setenv("SEGEXPORT_CONFIG", "other.toml")
     assert load_settings().exports.lease == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("name", ["REGION", "REGIONS"])
+@pytest.mark.parametrize("text", ["eu-west-1,us-west-2", "eu-west-1, us-west-2", REGIONS_IN_JSON])
+def test_regions_in_the_environment_stand_between_commas_or_in_a_list(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(f"SEGEXPORT_PINPOINT__{name}", text)
+    assert load_settings().pinpoint.regions == ("eu-west-1", "us-west-2")
+
+
+@pytest.mark.parametrize(
+    ("section", "regions"),
+    [
+        ('region = "eu-west-1"', ("eu-west-1",)),
+        ('region = ["eu-west-1"]', ("eu-west-1",)),
+        ('regions = ["eu-west-1", "us-west-2"]', ("eu-west-1", "us-west-2")),
+        ("", ("us-east-1",)),
+    ],
+)
+def test_the_region_of_earlier_versions_is_the_list_of_regions(
+    tmp_path: Path, section: str, regions: tuple[str, ...]
+) -> None:
+    (tmp_path / "segexport.toml").write_text(f"[pinpoint]\n{section}\n")
+    assert load_settings().pinpoint.regions == regions
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ('region = "a"\nregions = ["b"]', "give regions alone"),
+        ("regions = []", "one or more regions"),
+        ('regions = ["eu west"]', "one or more regions"),
+        ("regions = 7", "one or more regions"),
+        ('regions = ""', "one or more regions"),
+    ],
+)
+def test_what_are_no_regions_is_refused(tmp_path: Path, section: str, said: str) -> None:
+    (tmp_path / "segexport.toml").write_text(f"[pinpoint]\n{section}\n")
+    with pytest.raises(SettingsError, match=said):
+        load_settings()
 
 
 @pytest.mark.parametrize("text", ["0.5", "PT0.5S"])

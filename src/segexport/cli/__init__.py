@@ -12,6 +12,7 @@ from segexport.cli import profiles as profiles
 from segexport.cli import schema as schema
 from segexport.cli import segments as segments
 from segexport.cli import serve as serve
+from segexport.cli import sessions as sessions
 from segexport.cli import settings as settings
 from segexport.cli import tail as tail
 from segexport.cli import validate as validate

@@ -16,7 +16,7 @@ from segexport.settings import load_settings
 keys = typer.Typer(
     name="keys",
     no_args_is_help=True,
-    help="""Say who may call the HTTP interfaces: make API keys, list and revoke them.
+    help="""Say who may call the HTTP interfaces: API keys, and temporary credentials for them.
 
     Run these as the user of the service and with its settings; it takes a change within a second.
 
@@ -25,6 +25,8 @@ keys = typer.Typer(
         segexport keys create nightly --organization acme --sandbox prod
 
         segexport keys list
+
+        segexport keys session 0123456789abcdef0123456789abcdef
 
         segexport keys revoke 0123456789abcdef0123456789abcdef
     """,

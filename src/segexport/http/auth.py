@@ -29,7 +29,7 @@ from segexport.errors import (
 )
 from segexport.http.keys import Key, KeyRing
 from segexport.http.rates import Rates
-from segexport.http.sigv4 import SignedRequest, verify
+from segexport.http.sigv4 import EXPIRED, SKEWED, SignedRequest, verify
 from segexport.http.tokens import Kind, Tokens
 from segexport.jobs.job import Scope
 from segexport.settings import PinpointSettings, Settings
@@ -43,6 +43,11 @@ API_KEY: Final = "x-api-key"
 SESSION: Final = "segexport_session"
 """The cookie of a browser that has signed in."""
 
+_FAULTS: Final[Mapping[str, AccessFault]] = {
+    SKEWED: AccessFault.CLOCK_SKEWED,
+    EXPIRED: AccessFault.SESSION_EXPIRED,
+}
+"""Of a signature, those that clients can mend by themselves."""
 _FOLDER_NAME: Final = re.compile(FOLDER_NAME)
 
 
@@ -152,9 +157,10 @@ class Gate:
             self.require_local(Headers(raw=list(request.headers)))
             return None
         try:
-            return verify(request, self._ring, region=self._pinpoint.region, now=self._clock())
+            return verify(request, self._ring, regions=self._pinpoint.regions, now=self._clock())
         except SignatureRefused as error:
-            raise AccessRefused(AccessFault.SIGNATURE_INVALID, str(error)) from error
+            fault = _FAULTS.get(error.error_type, AccessFault.SIGNATURE_INVALID)
+            raise AccessRefused(fault, str(error)) from error
 
     def still_allowed(self, caller: Caller) -> bool:
         """Whether somebody who was let in may stay."""

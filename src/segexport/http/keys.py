@@ -64,6 +64,11 @@ class Key:
         )
 
 
+def new_access_key_id() -> str:
+    """An AWS access key id that nobody has: 103 random bits."""
+    return "".join(secrets.choice(_ACCESS_KEY_LETTERS) for _ in range(20))
+
+
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
     """A new key with its secrets, which nobody can be told a second time."""
@@ -115,10 +120,19 @@ class MasterKey:
         """The AWS secret access key that belongs to this id: 40 characters, 240 bits."""
         return base64.b64encode(self._derive("aws", access_key_id)[:30]).decode()
 
+    def session_secret(self, session_token: str) -> str:
+        """The AWS secret access key that belongs to a session token: 40 characters, 240 bits."""
+        return base64.b64encode(self._derive("aws session", session_token)[:30]).decode()
+
     @property
     def signing_key(self) -> bytes:
         """The 256 bits that our tokens are signed with."""
         return self._derive("tokens", "")
+
+    @property
+    def session_key(self) -> bytes:
+        """The 256 bits that session tokens of AWS clients are signed with."""
+        return self._derive("aws session tokens", "")
 
     @property
     def cursor_key(self) -> bytes:
@@ -157,6 +171,15 @@ class KeyFile:
         text = private_file.read(self.path)
         return None if text is None else self._parse(text)
 
+    def get(self, client_id: str) -> Key:
+        """The key of this client id. Raises `UnknownKey`, or another `KeysError`."""
+        for key in self.keys():
+            if key.client_id == client_id:
+                return key
+        raise UnknownKey(
+            f"{self.path} has no key {client_id[:64]!r}; `segexport keys list` shows those it has"
+        )
+
     def create(
         self,
         master: MasterKey,
@@ -173,7 +196,7 @@ class KeyFile:
             name=name,
             organization=organization,
             sandboxes=tuple(dict.fromkeys(sandboxes)),
-            access_key_id="".join(secrets.choice(_ACCESS_KEY_LETTERS) for _ in range(20)),
+            access_key_id=new_access_key_id(),
             secret_hash=_hash(client_secret),
             created_at=now.astimezone(UTC).replace(microsecond=0),
         )
@@ -185,14 +208,9 @@ class KeyFile:
     def revoke(self, client_id: str) -> Key:
         """Remove a key; it is returned. Raises `UnknownKey`, or another `KeysError`."""
         with private_file.changing(self.path):
-            keys = self.keys()
-            for key in keys:
-                if key.client_id == client_id:
-                    self._write(tuple(other for other in keys if other is not key))
-                    return key
-        raise UnknownKey(
-            f"{self.path} has no key {client_id[:64]!r}; `segexport keys list` shows those it has"
-        )
+            key = self.get(client_id)
+            self._write(tuple(other for other in self.keys() if other != key))
+        return key
 
     def _parse(self, text: str) -> tuple[Key, ...]:
         try:
@@ -217,15 +235,15 @@ class KeyRing:
     """The API keys as a running server holds them: those of the file, reread when it changes.
 
     A file that cannot be read any more, or is gone, leaves the keys as they were, and is an
-    error in the log. `clock` tells seconds.
+    error in the log. `clock` tells seconds. `master` is what secrets are derived from.
     """
 
     def __init__(
         self, file: KeyFile, master: MasterKey, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Read the file. Raises `KeysError`: a server does not start without its keys."""
+        self.master = master
         self._file = file
-        self._master = master
         self._clock = clock
         self._looked_at = clock()
         self._complaint = ""
@@ -255,7 +273,7 @@ class KeyRing:
 
     def secret_access_key(self, key: Key) -> str:
         """The AWS secret access key of a key."""
-        return self._master.secret_access_key(key.access_key_id)
+        return self.master.secret_access_key(key.access_key_id)
 
     def believes(self, key: Key, client_secret: str) -> bool:
         """Whether this is the key's client secret; takes as long either way."""

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from segexport.commands import Commands
-from segexport.errors import InvalidRequest, Problem
+from segexport.errors import AccessFault, InvalidRequest, Problem
 from segexport.http import pinpoint_api as api
 from segexport.http.auth import Caller, Gate
 from segexport.http.bodies import read_json
@@ -31,7 +31,7 @@ from segexport.http.places import job_number, place_named, place_of
 from segexport.http.problems import Refusal, answering_refusals
 from segexport.http.queries import require_known_query, whole
 from segexport.http.replay import Calls
-from segexport.http.sigv4 import SignedRequest
+from segexport.http.sigv4 import EXPIRED, SKEWED, SignedRequest
 from segexport.http.target import TEXT
 from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
@@ -51,6 +51,11 @@ ERROR_TYPES: Final[Mapping[HTTPStatus, str]] = MappingProxyType(
 )
 """Pinpoint's exceptions; other client errors are BadRequestException, the rest
 InternalServerErrorException."""
+
+ERROR_TYPES_OF_FAULT: Final[Mapping[AccessFault, str]] = MappingProxyType(
+    {AccessFault.CLOCK_SKEWED: SKEWED, AccessFault.SESSION_EXPIRED: EXPIRED}
+)
+"""What AWS in front of its services answers, upon which clients mend something by themselves."""
 
 _SERVER_ERRORS: Final = HTTPStatus.INTERNAL_SERVER_ERROR
 _SIGNATURE: Final = re.compile(r"Signature=([0-9a-f]{64})")
@@ -253,8 +258,12 @@ def _answer(refusal: Refusal, request: Request) -> Response:
     other = "BadRequestException" if status < _SERVER_ERRORS else "InternalServerErrorException"
     headers = {
         **refusal.headers,
-        "x-amzn-ErrorType": ERROR_TYPES.get(status, other),
+        "x-amzn-ErrorType": _of_fault(refusal) or ERROR_TYPES.get(status, other),
         "x-amzn-RequestId": request.state.request_id,
     }
     content = {"Message": refusal.message, "RequestID": request.state.request_id}
     return JSONResponse(content, status_code=status, headers=headers)
+
+
+def _of_fault(refusal: Refusal) -> str | None:
+    return ERROR_TYPES_OF_FAULT.get(refusal.fault) if refusal.fault else None

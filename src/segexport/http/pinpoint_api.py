@@ -67,7 +67,11 @@ def _refused(description: str, message: str, **headers: str) -> dict[str, Any]:
 
 _ALWAYS: Final[dict[int | str, dict[str, Any]]] = {
     400: _refused("BadRequestException", "S3UrlPrefix: is required"),
-    403: _refused("ForbiddenException", "the signature does not match"),
+    403: _refused(
+        "ForbiddenException. RequestTimeTooSkewed: the clocks differ by more than five minutes. "
+        "ExpiredTokenException: the temporary credentials have ended.",
+        "the signature does not match",
+    ),
     404: _refused("NotFoundException", "there is no job 4711"),
     429: _refused(
         "TooManyRequestsException",
@@ -144,7 +148,10 @@ _SECURITY: Final = {
         "type": "apiKey",
         "in": "header",
         "name": "Authorization",
-        "description": "AWS Signature Version 4, service `mobiletargeting`.",
+        "description": (
+            "AWS Signature Version 4, service `mobiletargeting`; with temporary credentials their "
+            "session token in `X-Amz-Security-Token`."
+        ),
         "x-amazon-apigateway-authtype": "awsSigv4",
     }
 }

@@ -14,8 +14,9 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from segexport.errors import SignatureRefused
+from segexport.errors import SignatureRefused, TokenExpired, TokenRefused
 from segexport.http.keys import Key, KeyRing
+from segexport.http.sessions import session_signer
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 SERVICE: Final = "mobiletargeting"
@@ -23,6 +24,11 @@ SERVICE: Final = "mobiletargeting"
 TERMINATOR: Final = "aws4_request"
 TOLERANCE: Final = timedelta(minutes=5)
 """By how much the clocks of client and server may differ."""
+
+SKEWED: Final = "RequestTimeTooSkewed"
+"""The type upon which AWS's clients that correct their clock by the header Date do so: it is in
+the lists of all of them, which differ otherwise (Go's has no RequestExpired)."""
+EXPIRED: Final = "ExpiredTokenException"
 
 MAX_AUTHORIZATION: Final = 8_192
 """Bytes in the Authorization header."""
@@ -32,6 +38,7 @@ MAX_SIGNED_HEADERS: Final = 64
 
 _TIME: Final = "%Y%m%dT%H%M%SZ"
 _DATE_HEADER: Final = "x-amz-date"
+_TOKEN_HEADER: Final = "x-amz-security-token"  # noqa: S105  (the name of a header)
 _CONTENT_HEADER: Final = "x-amz-content-sha256"
 _ALWAYS_SIGNED: Final = ("host", _DATE_HEADER)
 
@@ -61,7 +68,7 @@ class _Authorization:
     signature: str
 
 
-def verify(request: SignedRequest, ring: KeyRing, *, region: str, now: datetime) -> Key:
+def verify(request: SignedRequest, ring: KeyRing, *, regions: Sequence[str], now: datetime) -> Key:
     """The key that this request is signed with.
 
     Raises `SignatureRefused`. The work is bounded by the size of the request, of which all but
@@ -69,16 +76,11 @@ def verify(request: SignedRequest, ring: KeyRing, *, region: str, now: datetime)
     """
     headers = _by_name(request.headers)
     given = _authorization(headers)
-    _require_scope(given, region)
+    _require_scope(given, regions)
     _require_signed(given, headers)
     signed_at = _signing_time(given, headers, now)
-    if "x-amz-security-token" in headers:
-        raise _unknown("session tokens are not used here; unset AWS_SESSION_TOKEN")
-    key = ring.by_access_key(given.access_key_id)
-    if key is None:
-        raise _unknown(f"there is no access key {given.access_key_id}, or it was revoked")
+    key, secret = _signer(given, headers, ring, now)
     forms = _canonical_forms(request, given, headers)
-    secret = ring.secret_access_key(key)
     for described in forms:
         to_sign = f"{ALGORITHM}\n{signed_at}\n{'/'.join(given.scope)}\n{described}"
         if hmac.compare_digest(_signature(secret, given, to_sign), given.signature):
@@ -139,10 +141,41 @@ def _authorization(headers: Mapping[str, Sequence[bytes]]) -> _Authorization:
     )
 
 
-def _require_scope(given: _Authorization, region: str) -> None:
-    expected = (region, SERVICE, TERMINATOR)
-    if given.scope[1:] != expected:
-        raise _wrong(f"Credential should end with /{'/'.join(expected)}")
+def _signer(
+    given: _Authorization, headers: Mapping[str, Sequence[bytes]], ring: KeyRing, now: datetime
+) -> tuple[Key, str]:
+    """Whose access key it is, and its secret."""
+    if _TOKEN_HEADER not in headers:
+        key = ring.by_access_key(given.access_key_id)
+        if key is None:
+            raise _unknown(
+                f"there is no access key {given.access_key_id}, or it was revoked; a temporary "
+                "one needs its session token as well"
+            )
+        return key, ring.secret_access_key(key)
+    try:
+        return session_signer(_only(headers, _TOKEN_HEADER), given.access_key_id, ring, now)
+    except TokenExpired as error:
+        raise SignatureRefused(
+            EXPIRED,
+            403,
+            "the session token has expired; get new temporary credentials with "
+            "`segexport keys session`",
+        ) from error
+    except TokenRefused as error:
+        raise _unknown(
+            f"the session token is not believed ({error}). Those of AWS itself, of assumed roles "
+            "and single sign-on, mean nothing here: sign with an access key of `segexport keys "
+            "create`, or with credentials of `segexport keys session`, in a profile of their own "
+            "(and unset AWS_SESSION_TOKEN)"
+        ) from error
+
+
+def _require_scope(given: _Authorization, regions: Sequence[str]) -> None:
+    region, *others = given.scope[1:]
+    if region not in regions or others != [SERVICE, TERMINATOR]:
+        taken = " or ".join(f"/{one}/{SERVICE}/{TERMINATOR}" for one in regions)
+        raise _wrong(f"Credential should end with {taken} (pinpoint.regions)")
 
 
 def _require_signed(given: _Authorization, headers: Mapping[str, Sequence[bytes]]) -> None:
@@ -172,16 +205,16 @@ def _signing_time(
         raise _incomplete(f"{_DATE_HEADER} has to be a time such as 20260131T235959Z")
     if given.scope[0] != text[:8]:
         raise _wrong(f"the date in Credential is not that of {_DATE_HEADER}")
-    # Clients know by the first words that it is their clock which has to be set right.
+    # Clients know by the type that it is their clock which differs, and by how much from Date.
     earliest, latest = now - TOLERANCE, now + TOLERANCE
     minutes = f"{TOLERANCE.total_seconds() / 60:.0f} min."
     if moment < earliest:
-        raise _wrong(
+        raise _skewed(
             f"Signature expired: {text} is now earlier than {earliest:{_TIME}} "
             f"({now:{_TIME}} - {minutes})"
         )
     if moment > latest:
-        raise _wrong(
+        raise _skewed(
             f"Signature not yet current: {text} is still later than {latest:{_TIME}} "
             f"({now:{_TIME}} + {minutes})"
         )
@@ -272,6 +305,10 @@ def _signature(secret: str, given: _Authorization, to_sign: str) -> str:
     for part in given.scope:
         key = hmac.digest(key, part.encode(), "sha256")
     return hmac.digest(key, to_sign.encode(), "sha256").hex()
+
+
+def _skewed(message: str) -> SignatureRefused:
+    return SignatureRefused(SKEWED, 403, message)
 
 
 def _incomplete(message: str) -> SignatureRefused:

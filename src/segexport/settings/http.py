@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from segexport.settings.kinds import (
     Duration,
@@ -124,8 +125,38 @@ class ApplicationSettings(Section):
         return destinations
 
 
+def _regions(value: object) -> object:
+    """Environment variables are text: take `us-east-1,eu-west-1` for two regions."""
+    if isinstance(value, str):
+        value = [part.strip(" \"'") for part in value.strip(" []").split(",")]
+    if not isinstance(value, list | tuple) or not all(map(_is_region, value)) or not value:
+        raise ValueError("give one or more regions such as us-east-1")
+    return tuple(value)
+
+
+def _is_region(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z0-9-]{1,64}", value) is not None
+
+
+Regions = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_regions)]
+"""A list, or text with commas between the names."""
+
+
 class PinpointSettings(Section):
-    """The applications that Pinpoint clients name, by their ids."""
+    """The applications that Pinpoint clients name, by their ids.
+
+    `regions` are those that requests may be signed for. `region`, of earlier versions, is another
+    name for it.
+    """
 
     applications: Mapping[FolderName, ApplicationSettings] = {}
-    region: str = "us-east-1"
+    regions: Regions = ("us-east-1",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _region_is_regions(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "region" not in given:
+            return given
+        if "regions" in given:
+            raise ValueError("region and regions are the same setting; give regions alone")
+        return {"regions" if name == "region" else name: given[name] for name in given}

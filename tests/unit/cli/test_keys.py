@@ -2,14 +2,19 @@
 
 import json
 import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 from typer.testing import CliRunner, Result
 
 from segexport.cli.app import app
-from segexport.errors import KeysError, UnknownKey
+from segexport.errors import KeysError, TokenExpired, UnknownKey
 from segexport.http.keys import KeyFile, KeyRing, MasterKey
+from segexport.http.sessions import session_signer
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +89,51 @@ def test_the_help_of_the_group_has_examples() -> None:
     text = run("--help").output
     for command in ("create nightly", "list", "revoke 0123"):
         assert f"segexport keys {command}" in text
+
+
+# Temporary credentials of AWS clients
+
+
+def test_a_profile_of_aws_runs_the_command_for_temporary_credentials(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore runs `credential_process`, and signs with what it prints."""
+    client_id = create()["clientId"]
+    command = f"{sys.executable} -m segexport keys session {client_id}"
+    (data / "config").write_text(
+        "[profile exports]\n"
+        f"credential_process = {command} --duration 15m --format credential-process\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(data / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(data / "none"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    login = boto3.Session(profile_name="exports").get_credentials().get_frozen_credentials()
+    ring = KeyRing(KeyFile(data / "keys.json"), MasterKey.in_file(data / "master.key"))
+    key, secret = session_signer(login.token, login.access_key, ring, datetime.now(UTC))
+    assert (key.client_id, secret) == (client_id, login.secret_key)
+
+
+def test_a_shell_takes_temporary_credentials_into_its_environment(data: Path) -> None:
+    client_id = create()["clientId"]
+    printed = run("session", client_id, "--duration", "90m").output
+    read = f"{printed}\nprintenv AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN"
+    shell = subprocess.run(["sh", "-c", read], capture_output=True, text=True, check=True)
+    access_key_id, secret, token = shell.stdout.split()
+    ring = KeyRing(KeyFile(data / "keys.json"), MasterKey.in_file(data / "master.key"))
+    soon = datetime.now(UTC) + timedelta(minutes=89)
+    assert session_signer(token, access_key_id, ring, soon)[1] == secret
+    with pytest.raises(TokenExpired):
+        session_signer(token, access_key_id, ring, soon + timedelta(minutes=2))
+
+
+@pytest.mark.parametrize("duration", ["1", "14m", "13h", "1d", "-1h", "", "1h30m", "99999999h"])
+def test_how_long_temporary_credentials_may_be_good_is_said(duration: str) -> None:
+    refused = run("session", create()["clientId"], "--duration", duration)
+    assert refused.exit_code == 2
+    assert "15m to 12h" in refused.output
+
+
+def test_there_are_no_temporary_credentials_without_a_key() -> None:
+    create()
+    assert isinstance(run("session", "0" * 32).exception, UnknownKey)

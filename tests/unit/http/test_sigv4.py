@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -14,9 +15,13 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segexport.errors import SignatureRefused
-from segexport.http.keys import IssuedKey, KeyRing, MasterKey
+from segexport.errors import SignatureRefused, TokenRefused
+from segexport.http.keys import IssuedKey, KeyFile, KeyRing, MasterKey
+from segexport.http.sessions import TemporaryCredentials, temporary_credentials
 from segexport.http.sigv4 import MAX_SIGNED_HEADERS, MAX_TARGET, SignedRequest, verify
+from segexport.http.tokens import Kind, Tokens
+from segexport.settings.http import TokenSettings
+from unit.http.conftest import NOW, Clock
 
 REGION: Final = "us-east-1"
 SERVICE: Final = "mobiletargeting"
@@ -98,12 +103,12 @@ def refused(request: SignedRequest, ring: KeyRing, **arguments: object) -> Signa
     now = arguments.get("now", datetime.now(UTC))
     assert isinstance(now, datetime)
     with pytest.raises(SignatureRefused) as caught:
-        verify(request, ring, region=str(arguments.get("region", REGION)), now=now)
+        verify(request, ring, regions=[str(arguments.get("region", REGION))], now=now)
     return caught.value
 
 
 def accepted(request: SignedRequest, ring: KeyRing, issued: IssuedKey) -> bool:
-    return verify(request, ring, region=REGION, now=datetime.now(UTC)) == issued.key
+    return verify(request, ring, regions=[REGION], now=datetime.now(UTC)) == issued.key
 
 
 # What may stand in a path without being encoded, and what clients encode of it, differs.
@@ -249,6 +254,15 @@ def test_the_signers_region_service_and_secret_have_to_be_right(
     assert "/eu-west-1/" in str(refused(sign(issued), ring, region="eu-west-1"))
 
 
+def test_a_request_may_be_signed_for_any_of_the_regions(ring: KeyRing, issued: IssuedKey) -> None:
+    regions = ["us-east-1", "eu-west-1"]
+    for region in regions:
+        request = sign(issued, region=region)
+        assert verify(request, ring, regions=regions, now=datetime.now(UTC)) == issued.key
+    with pytest.raises(SignatureRefused, match=r"/us-east-1/\S+ or /eu-west-1/"):
+        verify(sign(issued, region="us-west-2"), ring, regions=regions, now=datetime.now(UTC))
+
+
 def test_a_region_that_was_only_written_over_is_refused(ring: KeyRing, issued: IssuedKey) -> None:
     request = sign(issued, region="eu-west-1")
     moved = with_header(b"authorization", lambda value: value.replace(b"eu-west-1", b"us-east-1"))
@@ -261,12 +275,12 @@ def test_clocks_may_differ_by_five_minutes(ring: KeyRing, issued: IssuedKey) -> 
     moment = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     far = timedelta(minutes=5)
     for now in (moment - far, moment + far):
-        assert verify(request, ring, region=REGION, now=now) == issued.key
+        assert verify(request, ring, regions=[REGION], now=now) == issued.key
     late = refused(request, ring, now=moment + far + timedelta(seconds=1))
     early = refused(request, ring, now=moment - far - timedelta(seconds=1))
     assert str(late).startswith(f"Signature expired: {text} is now earlier than")
     assert str(early).startswith(f"Signature not yet current: {text} is still later than")
-    assert {late.error_type, early.error_type} == {"InvalidSignatureException"}
+    assert {late.error_type, early.error_type} == {"RequestTimeTooSkewed"}
 
 
 def test_another_master_key_makes_signatures_invalid(ring: KeyRing, issued: IssuedKey) -> None:
@@ -287,6 +301,112 @@ def test_a_session_token_of_aws_means_nothing_here(ring: KeyRing, issued: Issued
     assert refusal.error_type == "UnrecognizedClientException"
     assert "AWS_SESSION_TOKEN" in str(refusal)
     assert "of another account" not in str(refusal)
+    assert "segexport keys session" in str(refusal)
+
+
+# Temporary credentials
+
+
+def temporary(ring: KeyRing, issued: IssuedKey, seconds: float = 3_600) -> TemporaryCredentials:
+    return temporary_credentials(
+        ring.master, issued.key, now=datetime.now(UTC), lifetime=timedelta(seconds=seconds)
+    )
+
+
+def signed_with(login: TemporaryCredentials, issued: IssuedKey, **other: str) -> SignedRequest:
+    """A request of a client that has these credentials; `other` are parts of others."""
+    given = {
+        "access_key_id": login.access_key_id,
+        "secret_access_key": login.secret_access_key,
+        "session_token": login.session_token,
+        **other,
+    }
+    stand_in = replace(
+        issued,
+        key=replace(issued.key, access_key_id=given["access_key_id"]),
+        secret_access_key=given["secret_access_key"],
+    )
+    return sign(stand_in, token=given["session_token"])
+
+
+def test_temporary_credentials_sign_for_their_key_until_they_end(
+    ring: KeyRing, issued: IssuedKey
+) -> None:
+    login = temporary(ring, issued)
+    assert accepted(signed_with(login, issued), ring, issued)
+    ended = temporary(ring, issued, seconds=0)
+    refusal = refused(signed_with(ended, issued), ring)
+    assert (refusal.error_type, refusal.status) == ("ExpiredTokenException", 403)
+    assert "segexport keys session" in str(refusal)
+
+
+def test_temporary_credentials_are_each_time_others_and_shown_by_no_accident(
+    ring: KeyRing, issued: IssuedKey
+) -> None:
+    first, second = temporary(ring, issued), temporary(ring, issued)
+    for name in ("access_key_id", "secret_access_key", "session_token"):
+        assert getattr(first, name) != getattr(second, name)
+    assert first.secret_access_key not in repr(first)
+    assert first.session_token not in repr(first)
+
+
+def test_parts_of_different_credentials_do_not_go_together(
+    ring: KeyRing, issued: IssuedKey
+) -> None:
+    login, other = temporary(ring, issued), temporary(ring, issued)
+    for wrong in (
+        {"access_key_id": other.access_key_id},
+        {"access_key_id": issued.key.access_key_id},
+        {"secret_access_key": other.secret_access_key},
+        {"secret_access_key": issued.secret_access_key},
+        {"session_token": other.session_token},
+    ):
+        kind = refused(signed_with(login, issued, **wrong), ring).error_type
+        assert kind in {"UnrecognizedClientException", "InvalidSignatureException"}, wrong
+
+
+def test_a_temporary_access_key_needs_its_session_token(ring: KeyRing, issued: IssuedKey) -> None:
+    refusal = refused(signed_with(temporary(ring, issued), issued, session_token=""), ring)
+    assert refusal.error_type == "UnrecognizedClientException"
+    assert "session token" in str(refusal)
+
+
+def test_a_session_token_has_to_be_signed_and_there_once(ring: KeyRing, issued: IssuedKey) -> None:
+    login = temporary(ring, issued)
+    plain = signed_with(login, issued, session_token="")
+    more = with_more((b"x-amz-security-token", login.session_token.encode()))
+    assert "'x-amz-security-token' has to be signed" in str(refused(more(plain), ring))
+    twice = more(signed_with(login, issued))
+    assert refused(twice, ring).error_type == "IncompleteSignatureException"
+
+
+def test_temporary_credentials_end_with_their_key(
+    master: MasterKey, tmp_path: Path, clock: Clock
+) -> None:
+    file = KeyFile(tmp_path / "keys.json")
+    made = file.create(master, "ci", organization="acme", now=NOW)
+    ring = KeyRing(file, master, clock)
+    login = temporary(ring, made)
+    assert accepted(signed_with(login, made), ring, made)
+    file.revoke(made.key.client_id)
+    clock.seconds = 1
+    assert "was revoked" in str(refused(signed_with(login, made), ring))
+
+
+def test_a_bearer_token_is_no_session_token(ring: KeyRing, issued: IssuedKey) -> None:
+    for kind in Kind:
+        token, _ = Tokens(ring.master, ring, TokenSettings()).issue(
+            issued.key, datetime.now(UTC), kind
+        )
+        assert "not believed" in str(refused(sign(issued, token=token), ring))
+
+
+async def test_a_session_token_is_no_bearer_token(ring: KeyRing, issued: IssuedKey) -> None:
+    tokens = Tokens(ring.master, ring, TokenSettings())
+    token = temporary(ring, issued).session_token
+    for kind in Kind:
+        with pytest.raises(TokenRefused):
+            await tokens.client_of(token, datetime.now(UTC), kind)
 
 
 def test_a_request_without_authorization_misses_it(ring: KeyRing, issued: IssuedKey) -> None:
@@ -453,6 +573,6 @@ def test_a_refusal_tells_neither_secret_nor_signature(ring: KeyRing, issued: Iss
     right = header(request, b"authorization")[-64:].decode()
     change = with_header(b"authorization", lambda value: value[:-1] + b"0")
     other = replace(change(request), body=b"")
-    said = str(refused(other, ring)) + repr(issued) + repr(ring._master)
+    said = str(refused(other, ring)) + repr(issued) + repr(ring.master)
     assert right not in said
     assert issued.secret_access_key not in said
