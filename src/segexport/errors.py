@@ -129,6 +129,7 @@ class AccessFault(StrEnum):
     SANDBOX_MISSING = "sandbox_missing"
     SANDBOX_FOREIGN = "sandbox_foreign"
     SIGNATURE_INVALID = "signature_invalid"
+    HEADER_REPEATED = "header_repeated"
     CLOCK_SKEWED = "clock_skewed"
     SESSION_EXPIRED = "session_expired"
     ORIGIN_FOREIGN = "origin_foreign"

@@ -427,7 +427,9 @@ async def test_without_keys_pages_of_other_sites_may_not_ask(
             assert (await client.post(path, json=BODY, headers=headers)).status_code == 403
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5:80", "localhost", "[::1]:8080"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.5:80", "localhost", "LocalHost:8080", "[::1]:8080", "[0::1]"]
+)
 async def test_without_keys_this_machine_may_ask_by_any_of_its_names(
     host: str, open_house: Interfaces
 ) -> None:
@@ -441,6 +443,28 @@ def test_others_are_not_listened_to_until_there_is_a_key(tmp_path: Path) -> None
         Door.of(settings)
     new_key(settings)
     Door.of(settings)
+
+
+@pytest.mark.parametrize("host", ["[::1]", "::1", "localhost", "LOCALHOST", "127.0.0.2"])
+def test_this_machine_is_listened_to_without_a_key(host: str, tmp_path: Path) -> None:
+    Door.of(Settings(data=tmp_path, http=http_settings(host=host)))
+
+
+@pytest.mark.parametrize(
+    "host", ["::", "[::]", "localhost.localdomain", "ip6-localhost", "10.0.0.1"]
+)
+def test_which_addresses_are_this_machine_is_said(host: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"only localhost, 127\.0\.0\.0/8 or ::1"):
+        Door.of(Settings(data=tmp_path, http=http_settings(host=host)))
+
+
+async def test_an_address_in_brackets_is_listened_on(open_place: OpenPlace) -> None:
+    async with (
+        serving(await open_place(http=http_settings(host="[::1]"))) as house,
+        httpx.AsyncClient(base_url=house.address) as client,
+    ):
+        assert house.address.startswith("http://[::1]:")
+        assert (await client.get(JOBS)).status_code == 200
 
 
 async def test_the_first_key_closes_the_door_without_a_restart(open_house: Interfaces) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -264,28 +265,124 @@ async def test_two_hosts_are_refused(open_house: Interfaces) -> None:
     assert (await answer(open_house, request(JOBS, host=b""))).status == 400
 
 
-async def test_of_a_header_that_is_there_twice_the_first_counts(open_house: Interfaces) -> None:
-    twice = (b"x-request-id: first", b"x-request-id: second")
-    got = await answer(open_house, creation(TEXT, *twice))
-    assert (got.headers["x-request-id"], got.json["requestId"]) == ("first", "first")
-    kinds = request(JOBS, b"Content-Type: text/plain", JSON, method="POST", body=TEXT)
-    assert (await answer(open_house, kinds)).status == 415
+ONCE = (
+    *("x-gw-ims-org-id", "X-Sandbox-Name", "x-api-key", "Authorization", "x-request-id", "Origin"),
+    *("content-type", "content-encoding", "x-amz-date", "x-amz-security-token", "last-event-id"),
+    *("x-amz-content-sha256", "amz-sdk-invocation-id"),
+)
 
 
-@pytest.mark.parametrize("header", [b"Host: [", b"Host:", b"Host: \xff"])
-async def test_a_host_that_is_none_is_not_this_machine(
-    header: bytes, open_house: Interfaces
+@pytest.mark.parametrize("values", [(b"acme", b"other"), (b"acme", b"acme"), (b"acme", b"")])
+async def test_a_header_that_says_one_thing_is_not_taken_twice(
+    values: Sequence[bytes], open_house: Interfaces, house: Interfaces
 ) -> None:
-    got = await answer(open_house, request(JOBS, host=header))
-    assert got.status in {400, 403}
+    targets = (JOBS, "/jobs", "/events/stream", f"{PINPOINT}/jobs/export")
+    for name, target, interfaces in product(ONCE, targets, (open_house, house)):
+        twice = [name.encode() + b": " + value for value in values]
+        got = await answer(interfaces, request(target, *twice))
+        assert got.status == 400, (name, target)
+        assert f"{name.lower()} is there 2 times" in got.body.decode()
+        assert got.headers["x-request-id"] not in {"acme", "other"}
 
 
-async def test_an_origin_that_is_none_is_another_site(house: Interfaces) -> None:
-    form = b"client_id=a&client_secret=b"
-    got = await answer(
-        house, request("/session", FORM, b"Origin: http://[", method="POST", body=form)
-    )
-    assert got.status == 403
+async def test_a_repeated_header_is_refused_in_the_form_of_each_interface(
+    open_house: Interfaces,
+) -> None:
+    twice = (b"x-gw-ims-org-id: acme", b"x-gw-ims-org-id: other")
+    platform = await answer(open_house, creation(TEXT, *twice))
+    assert (platform.status, platform.json["error_code"]) == (400, "400902")
+    own = await answer(open_house, request("/jobs", *twice))
+    assert own.json["code"] == "access.header_repeated"
+    pinpoint = await answer(open_house, request(f"{PINPOINT}/jobs/export", *twice))
+    assert pinpoint.headers["x-amzn-errortype"] == "BadRequestException"
+
+
+async def test_a_form_of_two_types_signs_nobody_in(house: Interfaces) -> None:
+    body = b"grant_type=client_credentials&client_id=a&client_secret=b"
+    for target in ("/ims/token/v3", "/session"):
+        two = request(target, FORM, FORM, method="POST", body=body)
+        assert (await answer(house, two)).status == 400
+
+
+NO_HOSTS = [
+    *("[", "", "\xff", "user@127.0.0.1", "127.0.0.1@evil.example", "127.0.0.1:x", "127.0.0.1:"),
+    *("127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:080800", "127.0.0.1:-1", "localhost.", ".", ":"),
+    *("127.0.0.1.", "a..b", "::1", "[::1", "[::1]x", "[127.0.0.1]", "[::1%25lo]", "[::1%lo]"),
+    *(
+        "localhost/x",
+        "localhost?x",
+        "localhost#x",
+        "local host",
+        "localhost,evil",
+        "http://localhost",
+    ),
+    *("[::g]", "localhost:80:80", "%6cocalhost", "localhost\\x", "127.0.0.1:\u0664"),
+]
+
+
+async def test_what_is_no_host_is_refused_with_keys_and_without(
+    open_house: Interfaces, house: Interfaces
+) -> None:
+    for host, interfaces in product(NO_HOSTS, (open_house, house)):
+        line = b"Host: " + host.encode("utf-8" if "\u0664" in host else "latin-1")
+        for target in (JOBS, "/livez", f"{PINPOINT}/jobs/export"):
+            got = await answer(interfaces, request(target, host=line))
+            assert got.status == 400, (host, target)
+
+
+@pytest.mark.parametrize("host", ["user@localhost", "localhost:", "", "[::1%25lo]", "localhost."])
+async def test_a_whole_url_is_for_a_host_as_well(host: str, open_house: Interfaces) -> None:
+    assert (await answer(open_house, request(f"http://{host}/livez"))).status == 400
+
+
+@pytest.mark.parametrize(
+    "host", ["exports.example", "my_service:8080", "EXPORTS.example:443", "[2001:db8::1]:8443"]
+)
+async def test_any_host_may_be_asked_where_there_are_keys(host: str, house: Interfaces) -> None:
+    sent = request("/livez", host=f"Host: {host}".encode())
+    assert (await answer(house, sent)).status == 200
+    asked = await answer(house, request(JOBS, host=f"Host: {host}".encode()))
+    assert asked.json["error_code"] == "403010"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("http://[", "null", "", "https://evil.example", "localhost", "file://localhost"),
+        *("http://localhost:81", "http://user@localhost", "http://localhost/", "http://localhost."),
+        *("http://localhost@evil.example", "http://localhost\\.evil.example", "http://"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_another_site_signs_nobody_in_and_nobody_out(
+    method: str, origin: str, house: Interfaces
+) -> None:
+    form = b"client_id=a&client_secret=b" if method == "POST" else b""
+    sent = request("/session", FORM, b"Origin: " + origin.encode(), method=method, body=form)
+    got = await answer(house, sent)
+    assert (got.status, got.json["error"]) == (403, "access_denied")
+    assert "set-cookie" not in got.headers
+
+
+@pytest.mark.parametrize(
+    "extra", [(), (b"Origin: http://localhost",), (b"Origin: HTTP://LOCALHOST",)]
+)
+async def test_the_own_site_signs_out(extra: Sequence[bytes], house: Interfaces) -> None:
+    got = await answer(house, request("/session", *extra, method="DELETE"))
+    assert got.status == 204
+    assert "segexport_session=" in got.headers["set-cookie"]
+    two = (b"Origin: http://localhost", b"Origin: https://evil.example")
+    assert (await answer(house, request("/session", *two, method="DELETE"))).status == 403
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://user@127.0.0.1", "http://127.0.0.1@evil.example", "http://127.0.0.1/x", ""]
+)
+async def test_an_origin_that_is_none_is_not_this_machine(
+    origin: str, open_house: Interfaces
+) -> None:
+    got = await answer(open_house, request(JOBS, b"Origin: " + origin.encode()))
+    assert (got.status, got.json["error_code"]) == (403, "403903")
 
 
 async def test_cookies_and_tokens_of_any_bytes_are_refused(house: Interfaces) -> None:

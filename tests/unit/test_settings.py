@@ -84,6 +84,17 @@ def test_what_are_no_regions_is_refused(tmp_path: Path, section: str, said: str)
         load_settings()
 
 
+@pytest.mark.parametrize(
+    "host", ["", " ", "127.0.0.1:8080", "localhost:80", "[::1]:80", "http://localhost", "a@b", "["]
+)
+def test_what_is_no_host_to_listen_on_is_refused(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("SEGEXPORT_HTTP__HOST", host)
+    with pytest.raises(SettingsError, match=r"http\.host: give a name or an address alone"):
+        load_settings()
+
+
 @pytest.mark.parametrize("text", ["0.5", "PT0.5S"])
 def test_a_duration_in_the_environment_is_seconds_or_iso_8601(
     monkeypatch: pytest.MonkeyPatch, text: str

@@ -28,6 +28,7 @@ from segexport.http.tail import Tail
 from segexport.http.tokens import Tokens
 from segexport.http.wiring import add_operation, mounted, new_app, wired
 from segexport.settings import Settings
+from segexport.settings.kinds import LOOPBACK
 
 
 def _utc_now() -> datetime:
@@ -57,8 +58,9 @@ class Door:
         ring = KeyRing(KeyFile(settings.keys_file), master)
         if ring.is_empty and not settings.http.is_loopback:
             raise SettingsError(
-                f"http.host is {settings.http.host}, where others can connect, and there are no "
-                "API keys: make one with `segexport keys create`, or listen on 127.0.0.1"
+                f"http.host is {settings.http.host}, where others can connect (only {LOOPBACK} are "
+                "known to be this machine alone), and there are no API keys: make one with "
+                "`segexport keys create`, or listen on 127.0.0.1"
             )
         tokens = Tokens(master, ring, settings.http.tokens)
         gate = Gate(settings, ring, tokens, clock=clock)

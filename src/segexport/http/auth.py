@@ -10,11 +10,10 @@ is not, see `Gate.require_local`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers
@@ -27,7 +26,9 @@ from segexport.errors import (
     SignatureRefused,
     TokenRefused,
 )
+from segexport.http.host import authority_in, host_in
 from segexport.http.keys import Key, KeyRing
+from segexport.http.limits import REQUEST_ID
 from segexport.http.rates import Rates
 from segexport.http.sigv4 import EXPIRED, SKEWED, SignedRequest, verify
 from segexport.http.tokens import Kind, Tokens
@@ -42,6 +43,15 @@ SANDBOX: Final = "x-sandbox-name"
 API_KEY: Final = "x-api-key"
 SESSION: Final = "segexport_session"
 """The cookie of a browser that has signed in."""
+
+ONCE: Final = frozenset(
+    {
+        *(ORGANIZATION, SANDBOX, API_KEY, REQUEST_ID, "amz-sdk-invocation-id"),
+        *("authorization", "content-encoding", "content-type", "host", "last-event-id", "origin"),
+        *("x-amz-content-sha256", "x-amz-date", "x-amz-security-token"),
+    }
+)
+"""Headers that say one thing: of two, whoever stood before us may have gone by the other."""
 
 _FAULTS: Final[Mapping[str, AccessFault]] = {
     SKEWED: AccessFault.CLOCK_SKEWED,
@@ -92,6 +102,7 @@ class Gate:
         Raises `AccessRefused`, `TooManyRequests`, and `ProviderUnreachable`.
         """
         headers = request.headers
+        _require_once(headers.raw)
         if self.is_open:
             self.require_local(headers)
             return self._let_in(Caller(_named(headers, self._default)))
@@ -112,6 +123,7 @@ class Gate:
         cookie = request.cookies.get(SESSION)
         if self.is_open or cookie is None or "authorization" in request.headers:
             return await self.bearer(request)
+        _require_once(request.headers.raw)
         key = await self.session(cookie)
         sandbox = request.query_params.get("sandbox")
         if sandbox is None:
@@ -153,6 +165,7 @@ class Gate:
 
     def signer(self, request: SignedRequest) -> Key | None:
         """The key that has signed; None where nobody needs one. Raises `AccessRefused`."""
+        _require_once(request.headers)
         if self.is_open:
             self.require_local(Headers(raw=list(request.headers)))
             return None
@@ -175,9 +188,9 @@ class Gate:
         Such a page may let its own name point here (DNS rebinding), which shows in Host, or
         send a form across, which shows in Origin.
         """
-        for name in ("host", "origin"):
+        for name, read in (("host", host_in), ("origin", _host_of_origin)):
             given = headers.get(name)
-            if given is not None and not _is_loopback(given):
+            if given is not None and not is_loopback(read(given)):
                 raise AccessRefused(
                     AccessFault.ORIGIN_FOREIGN,
                     f"{name} {given[:64]!r} is not this machine; without API keys only programs "
@@ -250,9 +263,14 @@ def _require_names(scope: Scope) -> None:
             )
 
 
-def _is_loopback(address: str) -> bool:
-    url = address if "://" in address else f"//{address}"
-    try:
-        return is_loopback(urlsplit(url).hostname)
-    except ValueError:
-        return False
+def _host_of_origin(origin: str) -> str | None:
+    return host_in(authority_in(origin) or "")
+
+
+def _require_once(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    names = [name.decode("latin-1").lower() for name, _ in headers]
+    for name in sorted(ONCE):
+        if (times := names.count(name)) > 1:
+            raise AccessRefused(
+                AccessFault.HEADER_REPEATED, f"the header {name} is there {times} times; send one"
+            )

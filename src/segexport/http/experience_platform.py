@@ -48,6 +48,7 @@ GATEWAY_CODES: Final[Mapping[AccessFault, str]] = MappingProxyType(
         AccessFault.ORGANIZATION_FOREIGN: "403901",
         AccessFault.SANDBOX_FOREIGN: "403902",
         AccessFault.ORIGIN_FOREIGN: "403903",
+        AccessFault.HEADER_REPEATED: "400902",
     }
 )
 """What that platform's gateway calls the faults of whoever asks."""

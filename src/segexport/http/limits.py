@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segexport.errors import BodyTooLarge, BodyTooLate
+from segexport.http.host import host_in
 from segexport.http.target import routable
 from segexport.jobs.values import MAX_NAME
 from segexport.settings import HttpSettings
@@ -82,7 +83,7 @@ class Limits:
         # A request that was sent behind another one begins in its context.
         structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            app = self._app if _head(scope) <= MAX_HEAD else _head_too_large
+            app = self._app if (refusal := _refusal(scope, given)) is None else refusal
             try:
                 await app(scope, self._bounded(receive, given), answer)
             except Exception:
@@ -142,15 +143,25 @@ def _head(scope: Scope) -> int:
     return target + sum(len(name) + len(value) for name, value in scope["headers"])
 
 
-async def _head_too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    answer = PlainTextResponse(
-        f"address and headers have more than {MAX_HEAD} bytes", 431, {"Connection": "close"}
-    )
-    await answer(scope, receive, send)
+def _refusal(scope: Scope, headers: Headers) -> PlainTextResponse | None:
+    """The answer to a request that comes to no interface, whose forms it could have."""
+    if _head(scope) > MAX_HEAD:
+        return PlainTextResponse(
+            f"address and headers have more than {MAX_HEAD} bytes", 431, {"Connection": "close"}
+        )
+    if "host" in headers and host_in(headers["host"]) is None:
+        return PlainTextResponse(
+            "Host has to be a name or an address, and a port behind a colon where it is not the "
+            "usual one",
+            400,
+            {"Connection": "close"},
+        )
+    return None
 
 
 def usable_request_id(headers: Headers, name: str = REQUEST_ID) -> str | None:
-    """The request id that a client has given, if it can be kept and sent back."""
-    given = headers.get(name, "")
+    """The request id that a client has given, once, if it can be kept and sent back."""
+    all_given = headers.getlist(name)
+    given = all_given[0] if len(all_given) == 1 else ""
     usable = 0 < len(given) <= MAX_NAME and given.isascii() and given.isprintable()
     return given if usable else None

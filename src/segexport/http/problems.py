@@ -41,6 +41,7 @@ LATER: Final = 5
 STATUS_OF_FAULT: Final[Mapping[AccessFault, HTTPStatus]] = MappingProxyType(
     {
         AccessFault.TOKEN_INVALID: HTTPStatus.UNAUTHORIZED,
+        AccessFault.HEADER_REPEATED: HTTPStatus.BAD_REQUEST,
         AccessFault.ORGANIZATION_MISSING: HTTPStatus.BAD_REQUEST,
         AccessFault.SANDBOX_MISSING: HTTPStatus.BAD_REQUEST,
     }

@@ -12,6 +12,7 @@ from segexport.http.problem_api import REFUSED, TOO_LARGE, TOO_LATE, ProblemDeta
 FORM: Final = "application/x-www-form-urlencoded"
 EVENTS: Final = "text/event-stream"
 MAX_FIELDS: Final = 20
+FROM_THIS_SITE: Final = "sign in and out from this site"
 COMPLETE: Final = f"send client_id and client_secret, each once, as {FORM}"
 
 
@@ -68,6 +69,11 @@ _WRONG_CLIENT: Final = openapi.answer(
     SignInError,
     {"error": "invalid_client", "error_description": "client_id or client_secret is wrong"},
 )
+_FOREIGN: Final = openapi.answer(
+    "The page that asks is one of another site.",
+    SignInError,
+    {"error": "access_denied", "error_description": FROM_THIS_SITE},
+)
 _NO_FORM: Final = {"error": "invalid_request", "error_description": COMPLETE}
 _CLIENT: Final = {
     "client_id": "0b7c3a5a8f0f4f0c9e0f6f1f2b3c4d5e",
@@ -102,11 +108,7 @@ SIGN_IN: Final[dict[str, Any]] = {
         204: openapi.bare_answer("Signed in.", Set_Cookie=f"`{SESSION}`: the session."),
         400: openapi.answer("It is no such request.", SignInError, _NO_FORM),
         401: _WRONG_CLIENT,
-        403: openapi.answer(
-            "The page that asks is one of another site.",
-            SignInError,
-            {"error": "access_denied", "error_description": "sign in from this site"},
-        ),
+        403: _FOREIGN,
         408: TOO_LATE,
         413: TOO_LARGE,
     },
@@ -118,6 +120,7 @@ SIGN_OUT: Final[dict[str, Any]] = {
     "status_code": 204,
     "responses": {
         204: openapi.bare_answer("Signed out.", Set_Cookie=f"`{SESSION}`, expired."),
+        403: _FOREIGN,
     },
 }
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from segexport.http import service_api as api
 from segexport.http.auth import SESSION
+from segexport.http.host import authority_in
 from segexport.http.keys import Key, KeyRing
 from segexport.http.tokens import Kind, Tokens
 from segexport.http.wiring import add_operation
@@ -68,7 +69,7 @@ class SignIn:
     async def sign_in(self, request: Request) -> Response:
         """Give a session, in a cookie."""
         if _is_foreign(request):
-            return _refused("access_denied", "sign in from this site", HTTPStatus.FORBIDDEN)
+            return _foreign()
         form = await _form(request)
         if not form.keys() >= CREDENTIALS:
             return _incomplete()
@@ -87,8 +88,10 @@ class SignIn:
         )
         return answer
 
-    async def sign_out(self) -> Response:
-        """Take the cookie back."""
+    async def sign_out(self, request: Request) -> Response:
+        """Take the cookie back, unless another site asks for it."""
+        if _is_foreign(request):
+            return _foreign()
         answer = Response(status_code=HTTPStatus.NO_CONTENT)
         answer.delete_cookie(SESSION, secure=self._secure, httponly=True, samesite="strict")
         return answer
@@ -101,8 +104,8 @@ class SignIn:
 async def _form(request: Request) -> Mapping[str, str]:
     """The fields of a form; none where the body is no form, or names two clients."""
     body = await request.body()
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    if kind.lower() != api.FORM:
+    kinds = [kind.partition(";")[0].strip() for kind in request.headers.getlist("content-type")]
+    if [kind.lower() for kind in kinds] != [api.FORM]:
         return {}
     try:
         fields = parse_qsl(
@@ -115,13 +118,14 @@ async def _form(request: Request) -> Mapping[str, str]:
 
 
 def _is_foreign(request: Request) -> bool:
-    origin = request.headers.get("origin")
-    if origin is None:
-        return False
-    try:
-        return urlsplit(origin).netloc != request.headers.get("host")
-    except ValueError:
-        return True
+    """Whether a page of another site has made a browser send it."""
+    host = request.headers.get("host", "").lower()
+    origins = map(authority_in, request.headers.getlist("origin"))
+    return any(origin is None or origin.lower() != host for origin in origins)
+
+
+def _foreign() -> Response:
+    return _refused("access_denied", api.FROM_THIS_SITE, HTTPStatus.FORBIDDEN)
 
 
 def _incomplete() -> Response:

@@ -17,6 +17,7 @@ from segexport.settings.kinds import (
     bytes_of,
     is_loopback,
     is_safe_url,
+    without_brackets,
 )
 
 S3: Final = "s3"
@@ -88,6 +89,17 @@ class HttpSettings(Section):
     stream_backlog: int = Field(default=10_000, ge=1)
     stream_patience: Duration = timedelta(seconds=10)
     grace: Duration = timedelta(seconds=5)
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        bare = without_brackets(host.strip())
+        if not bare or re.search(r"[\s/\[\]@]", bare) or re.fullmatch(r"[^:]*:\d+", bare):
+            raise ValueError(
+                "give a name or an address alone, such as 127.0.0.1, ::1 or 0.0.0.0; the port is "
+                "http.port"
+            )
+        return bare
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> "HttpSettings":

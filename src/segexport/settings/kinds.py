@@ -66,12 +66,26 @@ def bytes_of(size: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** (1 + "KMGT".index(unit)))
 
 
+LOOPBACK: Final = "localhost, 127.0.0.0/8 or ::1"
+"""What `is_loopback` takes for this machine alone."""
+
+
 def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine alone: localhost, or an address such as 127.0.0.1."""
+    """Whether a host is this machine alone: one of `LOOPBACK`, an IPv6 address also in brackets.
+
+    Another name may lead to such an address, but not everywhere and not for ever.
+    """
+    host = without_brackets(host or "").lower()
     try:
-        return host == "localhost" or ip_address(host or "").is_loopback
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def without_brackets(host: str) -> str:
+    """A host as sockets want it: `[::1]` is how URLs write `::1`."""
+    found = re.fullmatch(r"\[([^\[\]]*:[^\[\]]*)\]", host)
+    return found[1] if found else host
 
 
 def is_safe_url(url: str) -> bool:
