@@ -16,7 +16,7 @@ from segexport.relay.position import Position
 from segexport.relay.schedule import OPEN_JOBS, Bounds
 from segexport.settings import KafkaSettings
 from segexport.store.sqlite import SqliteStore
-from segexport.store.store import Parked, StoreIdentity
+from segexport.store.store import Parked, Replay, StoreIdentity
 from support.deliveries import (
     complete,
     delivered,
@@ -158,6 +158,32 @@ async def test_a_replay_sends_the_parked_event_and_what_waits_behind_it_in_order
         await until_parked(store, 0)
         await delivered(store)
     await require_all_on(tape, store)
+
+
+async def test_at_every_moment_of_a_replay_the_store_says_that_the_event_is_parked_or_waits(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, *_ = await run_jobs(store, 3)
+    tape = Tape(refuses=lambda record: _is(record, job, 2))
+    marks: list[int] = []
+    finish = store.finish_replay
+
+    async def finish_replay(owner: str, epoch: int, replay: Replay) -> None:
+        marks.append((await store.backlog()).delivered)
+        await finish(owner, epoch, replay)
+
+    monkeypatch.setattr(store, "finish_replay", finish_replay)
+    async with running(relay_of(store, NOWHERE, publishers=tape.publisher)):
+        await until_parked(store)
+        await delivered(store)
+        [waiting] = await store.parked()
+        tape.refuses = lambda _: False
+        await run_jobs(store, 1)  # the mark of these is fresh
+        await store.request_replay(job.id)
+        await until_parked(store, 0)
+        await delivered(store)
+    assert marks
+    assert all(mark < waiting.number for mark in marks)
 
 
 async def test_a_replay_that_is_refused_again_is_parked_again(store: SqliteStore) -> None:

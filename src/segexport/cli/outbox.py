@@ -71,7 +71,8 @@ def show(
 def replay(job_id: Annotated[int, typer.Argument(help="The job of a parked event.")]) -> None:
     """Have a parked event, and those of its job that wait behind it, sent again.
 
-    Mend first what made the broker refuse it. The relay acts on it as soon as it runs.
+    Mend first what made the broker refuse it. The relay acts on it as soon as it runs; without
+    this, it tries by itself within ten minutes.
 
     For example:
 

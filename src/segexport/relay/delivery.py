@@ -194,6 +194,8 @@ class Delivery:
             if not await schedule.reopen(replay):
                 return
             await self._send(self._parcel(), schedule.position)
+            # Before the row is forgotten: whoever asks the store must find it parked or waiting.
+            await self._mark(schedule.position)
             await self._finish(replay)
             await schedule.see_parked()
             log.info("a parked job is sent again", job_id=replay.job_id, replay=replay.id)

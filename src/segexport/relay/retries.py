@@ -1,7 +1,7 @@
 """When parked records are tried again without anybody's asking."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -42,9 +42,14 @@ class Retries:
         self._first = first.total_seconds()
         self._longest = longest.total_seconds()
         self._paces: dict[str, _Pace] = {}
+        self._seen = 0
 
-    def due(self, parked: Iterable[Parked], now: float) -> Sequence[int]:
+    def due(self, parked: Collection[Parked], now: float) -> Sequence[int]:
         """The jobs to try now, out of the first parked row of each; seconds of any clock."""
+        early = all(now < pace.at for pace in self._paces.values())
+        if early and len(parked) == self._seen:
+            return []
+        self._seen = len(parked)
         kinds = _by_kind(parked)
         # A row that is being tried is not parked meanwhile: only time tells that it went through.
         self._paces = {
