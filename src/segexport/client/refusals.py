@@ -29,6 +29,7 @@ from segexport.errors import (
     SegexportError,
     ServiceFailed,
     ServiceUnreachable,
+    StoreReplaced,
     StoreUnavailable,
     TooLateToCancel,
     TooManyRequests,
@@ -51,6 +52,7 @@ _KINDS: Final[Mapping[str, type[SegexportError]]] = MappingProxyType(
             ProfileStoreMissing,
             ProviderUnreachable,
             RequestConflict,
+            StoreReplaced,
             StoreUnavailable,
             TooLateToCancel,
         )

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from segexport.commands import advance
-from segexport.errors import DatasetError, LeaseLost, StoreUnavailable
+from segexport.errors import DatasetError, LeaseLost, StoreReplaced, StoreUnavailable
 from segexport.exports.faults import after_fault
 from segexport.exports.hold import End, Hold
 from segexport.exports.instances import Instances
@@ -122,7 +122,7 @@ class Attempt:
             await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
-        except (LeaseLost, StoreUnavailable):
+        except (LeaseLost, StoreReplaced, StoreUnavailable):
             raise
         except Exception as error:
             log.warning("a fault", state=job.state.value, error=str(error), exc_info=_bug(error))

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import structlog
 
-from segexport.errors import JobNotFound, LeaseLost, StoreUnavailable
+from segexport.errors import JobNotFound, LeaseLost, StoreReplaced, StoreUnavailable
 from segexport.jobs.job import Job
 from segexport.jobs.lifecycle import JobState
 from segexport.store.store import JobStore, Lease
@@ -116,7 +116,7 @@ class Hold:
                 seen = await self._store.wait_for_change(
                     seen, timedelta(seconds=max(0.0, patience))
                 )
-            except (LeaseLost, JobNotFound):
+            except (LeaseLost, JobNotFound, StoreReplaced):
                 self._come(End.LOST)
             except StoreUnavailable as error:
                 log.warning("the lease cannot be renewed", error=str(error))

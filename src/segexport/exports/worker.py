@@ -11,7 +11,7 @@ from uuid import uuid4
 import structlog
 
 from segexport.commands import advance
-from segexport.errors import JobNotFound, LeaseLost, SegexportError, StoreUnavailable
+from segexport.errors import JobNotFound, LeaseLost, SegexportError, StoreReplaced, StoreUnavailable
 from segexport.events.announcement import Voice
 from segexport.exports.attempt import Attempt
 from segexport.exports.budget import Budget
@@ -141,7 +141,7 @@ class Worker:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
             # What was claimed while we were told to stop must not wait for its lease to end.
-            with suppress(StoreUnavailable):
+            with suppress(StoreUnavailable, StoreReplaced):
                 job = await claiming
                 if job is not None:
                     await store.release(Lease(job.id, self._name, job.epoch))
@@ -167,7 +167,7 @@ class Worker:
             await attempt.run()
         except (LeaseLost, JobNotFound) as error:
             log.warning("job lost", error=str(error))
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreReplaced) as error:
             log.warning("job left until its lease runs out", error=str(error))
         except Exception:
             # Its lease runs out, another attempt follows: a store's hiccup heals so, and

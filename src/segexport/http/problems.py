@@ -28,6 +28,7 @@ from segexport.errors import (
     ProviderUnreachable,
     RequestConflict,
     SegexportError,
+    StoreReplaced,
     StoreUnavailable,
     TooManyRequests,
 )
@@ -57,6 +58,7 @@ _STATUS: Final[Mapping[type[SegexportError], HTTPStatus]] = MappingProxyType(
         IllegalTransition: HTTPStatus.CONFLICT,
         BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+        StoreReplaced: HTTPStatus.SERVICE_UNAVAILABLE,
         StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
         ProviderUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
         ProfileStoreError: HTTPStatus.SERVICE_UNAVAILABLE,

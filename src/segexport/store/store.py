@@ -10,6 +10,9 @@ A call that returns is durable. A call that raises has changed nothing, with one
 stays locked for too long. If the connection is lost just while a write is being committed,
 nobody can know whether it took place, so the store never claims that it did. Read again, or
 repeat the call: request ids, states and epochs keep it from taking effect twice.
+
+`StoreReplaced` from every method means that the database is no longer the one that was opened:
+nothing is read from it or written into it any more, and only opening it again heals that.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -58,18 +58,36 @@ def explain(error: sqlite3.Error | OSError, path: Path) -> StoreError:
     return StoreError(f"the store {path} refuses what it was given ({error})")
 
 
-def connect(path: Path, patience: timedelta) -> sqlite3.Connection:
+def connect(
+    path: Path,
+    patience: timedelta,
+    *,
+    read_only: bool = False,
+    opened: Callable[[], None] = lambda: None,
+) -> sqlite3.Connection:
     """A connection that waits up to `patience` for locks and commits durably.
 
-    May be used from any one thread at a time.
+    May be used from any one thread at a time. `opened` is called when SQLite has opened the file,
+    and not yet its log: what it raises ends that, without a trace in either.
     """
     connection = sqlite3.connect(
-        path,
+        f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
+        uri=read_only,
         timeout=patience.total_seconds(),
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
     )
+    try:
+        opened()
+        _set_up(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
     # FULL: a commit is on the disk when it returns, also when the power fails.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
@@ -77,7 +95,6 @@ def connect(path: Path, patience: timedelta) -> sqlite3.Connection:
     # The writer does that at a time of its own, and safely.
     connection.execute("PRAGMA wal_autocheckpoint=0")
     connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
-    return connection
 
 
 def prepare(path: Path, *, patience: timedelta, new_id: Callable[[], UUID]) -> StoreIdentity:
@@ -97,10 +114,11 @@ def prepare(path: Path, *, patience: timedelta, new_id: Callable[[], UUID]) -> S
         )
     until = time.monotonic() + patience.total_seconds()
     with explained(path), closing(connect(path, patience)) as connection:
-        while _version(connection, path) != HEAD:
+        while not _is_in_order(connection, path):
             try:
                 _use_write_ahead_log(connection, path)
-                _upgrade(connection, path, new_id)
+                if _version(connection, path) != HEAD:
+                    _upgrade(connection, path, new_id)
             except sqlite3.OperationalError as error:
                 # SQLite does not wait where two that create a store wait for each other.
                 if not is_busy(error) or time.monotonic() > until:
@@ -112,9 +130,21 @@ def prepare(path: Path, *, patience: timedelta, new_id: Callable[[], UUID]) -> S
 def log_size(path: Path) -> int:
     """Bytes of the write-ahead log."""
     try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
+        return log_of(path).stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log: SQLite puts it beside the file itself, and not beside a link to it."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}-wal")
+
+
+def log_index_of(path: Path) -> Path:
+    """The index of the write-ahead log."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}-shm")
 
 
 def identity(connection: sqlite3.Connection) -> StoreIdentity:
@@ -156,11 +186,23 @@ def _version(connection: sqlite3.Connection, path: Path) -> str | None:
     return str(version)
 
 
+def _is_in_order(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is a store of this version, and in WAL mode.
+
+    A copy may not be, such as one by VACUUM INTO; each commit then waits for all readers.
+    """
+    return _version(connection, path) == HEAD and _journal_mode(connection) == "wal"
+
+
+def _journal_mode(connection: sqlite3.Connection, wanted: str = "") -> str:
+    (mode,) = connection.execute(f"PRAGMA journal_mode{wanted}").fetchone()
+    return str(mode)
+
+
 def _use_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:
     # Outside of any transaction: SQLite changes the journal mode nowhere else. It stays
     # with the file.
-    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-    if mode != "wal":
+    if _journal_mode(connection, "=WAL") != "wal":
         raise StoreError(
             f"the store {path} cannot keep a write-ahead log where it lies; move it to a local disk"
         )

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from segexport.errors import StoreError, StoreUnavailable
 from segexport.store.sqlite.file import TROUBLE
+from segexport.store.sqlite.watch import Watch
 
 T = TypeVar("T")
 
@@ -18,11 +19,11 @@ class Readers:
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
+        watch: Watch,
         explain: Callable[[sqlite3.Error | OSError], StoreError],
         size: int = 4,
     ) -> None:
-        self._connect = connect
+        self._watch = watch
         self._explain = explain
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="store-reader")
         self._idle = LifoQueue[sqlite3.Connection]()
@@ -43,6 +44,7 @@ class Readers:
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         try:
+            self._watch.require_same()
             connection = self._take()
             try:
                 result = read(connection)
@@ -59,4 +61,4 @@ class Readers:
         try:
             return self._idle.get_nowait()
         except Empty:
-            return self._connect()
+            return self._watch.connect()

@@ -17,6 +17,7 @@ from segexport.store.changes import Changes
 from segexport.store.rows import require_matching
 from segexport.store.sqlite import file, jobs, lists, outbox, work
 from segexport.store.sqlite.readers import Readers
+from segexport.store.sqlite.watch import Watch
 from segexport.store.sqlite.writer import Writer
 from segexport.store.store import (
     Backlog,
@@ -48,19 +49,20 @@ class SqliteStore:
     def __init__(
         self,
         path: Path,
-        identity: StoreIdentity,
+        watch: Watch,
         *,
         clock: Callable[[], datetime],
         patience: timedelta,
     ) -> None:
-        self._identity = identity
+        self._identity = watch.identity
         self._clock = clock
-        connect = partial(file.connect, path, patience)
+        self._watch = watch
         explain = partial(file.explain, path=path)
-        self._readers = Readers(connect, explain)
+        self._readers = Readers(watch, explain)
         self._changes = Changes()
+        self._closed = False
         self._writer = Writer(
-            connect,
+            watch,
             explain,
             log_size=partial(file.log_size, path),
             on_change=self._changes.note,
@@ -82,20 +84,24 @@ class SqliteStore:
         Raises `StoreTooNew`, `StoreError` if the file is no store, `StoreUnavailable` if it
         cannot be used.
         """
-        identity = await asyncio.to_thread(file.prepare, path, patience=patience, new_id=new_id)
-        return cls(path, identity, clock=clock, patience=patience)
+        watch = await asyncio.to_thread(Watch.open, path, patience=patience, new_id=new_id)
+        return cls(path, watch, clock=clock, patience=patience)
 
     async def close(self) -> None:
         """Finish what was accepted, wake who waits, let go of the file. May be called twice."""
         await self._writer.close()
         self._changes.note()
         await self._readers.close()
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._watch.close)
 
     async def keep_watch(self) -> NoReturn:
         """Run for as long as the store is good; raise what makes it good for nothing.
 
-        Trouble that may pass is none of that. After this has raised, every call raises
-        `StoreUnavailable`.
+        Trouble that may pass is none of that. `StoreReplaced` where the files are no longer those
+        that were opened; any other error is one that nobody foresaw. After this has raised, every
+        call raises `StoreReplaced` or `StoreUnavailable`.
         """
         await self._writer.failed()
 

@@ -23,8 +23,10 @@ from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NoReturn, TypeVar
 
-from segexport.errors import StoreError, StoreUnavailable
+from segexport.errors import StoreError, StoreReplaced, StoreUnavailable
 from segexport.store.sqlite.file import LOG_BYTES, TROUBLE, is_busy
+from segexport.store.sqlite.wal_index import copying
+from segexport.store.sqlite.watch import Watch
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -33,6 +35,8 @@ _GROUP: Final = 1024
 """Callers that share a commit at most: others wait for the lock, and results for the COMMIT."""
 _LOOK_AROUND: Final = 0.05
 """Seconds between two looks for commits of other processes, while somebody waits for one."""
+_LOOK_AT_FILES: Final = 1.0
+"""Seconds between two looks at the files, while nobody waits for anything."""
 _LOCK_RETRY: Final = 0.001
 """Seconds between two tries for the write lock. SQLite's own waiting grows to 100 ms, and a
 busy neighbour's gaps are shorter than that."""
@@ -60,14 +64,15 @@ class Writer:
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
+        watch: Watch,
         explain: Callable[[sqlite3.Error | OSError], StoreError],
         *,
         log_size: Callable[[], int],
         on_change: Callable[[], None],
         patience: timedelta,
     ) -> None:
-        self._connect = connect
+        self._watch = watch
+        self._log_size = log_size
         self._explain = explain
         self._on_change = on_change
         self._patience = patience.total_seconds()
@@ -81,7 +86,6 @@ class Writer:
         self._fatal: asyncio.Future[NoReturn] = self._loop.create_future()
         self._connection: sqlite3.Connection | None = None
         self._seen_of_others = _NOTHING
-        self._log_size = log_size
         self._checkpoint_above = LOG_BYTES
         self._groups = itertools.count(secrets.randbits(62))
         # A daemon: a program that dies without close() must not hang on it.
@@ -163,8 +167,10 @@ class Writer:
                 call.future.set_exception(self._written_no_more())
         self._unanswered.clear()
 
-    def _written_no_more(self) -> StoreUnavailable:
+    def _written_no_more(self) -> StoreError:
         error = self._fatal.exception()
+        if isinstance(error, StoreReplaced):
+            return StoreReplaced(str(error))
         told = StoreUnavailable(
             f"the store is written no more, because its writer has met an error that nobody "
             f"foresaw ({error!r}). What was asked for last may have been written all the same: "
@@ -180,6 +186,9 @@ class Writer:
             self._write_groups()
             self._reset()
         except Exception as error:  # noqa: BLE001  (nobody waits for a thread to see what it met)
+            if isinstance(error, StoreReplaced):
+                self._watch.leave(self._connection)
+            self._reset()
             self._on_loop(self._fail, error)
         finally:
             self._on_loop(self._ended.set_result, None)
@@ -188,7 +197,7 @@ class Writer:
         going_on = True
         while going_on:
             calls, going_on = self._next_group()
-            changed = self._write(calls) if calls else self._others_committed()
+            changed = self._write(calls) if calls else self._looked_around()
             if calls or changed:
                 going_on &= self._on_loop(self._answer, calls, changed)
             if calls:
@@ -210,7 +219,9 @@ class Writer:
                 if group:
                     calls = self._queue.get_nowait()
                 else:
-                    calls = self._queue.get(timeout=_LOOK_AROUND if self._lookouts else None)
+                    calls = self._queue.get(
+                        timeout=_LOOK_AROUND if self._lookouts else _LOOK_AT_FILES
+                    )
                 if calls is None:
                     return group, False
                 if not calls and not group:
@@ -234,6 +245,7 @@ class Writer:
                 committing = next(self._groups)
                 connection.execute("UPDATE store SET last_group = ?", (committing,))
             connection.execute("COMMIT")
+            self._watch.look()  # nobody is told of a commit that went into a lost file
         except TROUBLE as error:
             self._reset()
             if committing is None or not self._was_committed(committing):
@@ -244,6 +256,7 @@ class Writer:
         return changed
 
     def _begin(self) -> sqlite3.Connection:
+        self._watch.look()
         connection = self._connected()
         until = time.monotonic() + self._patience
         while True:
@@ -297,6 +310,17 @@ class Writer:
         self._seen_of_others = version
         return changed
 
+    def _looked_around(self) -> bool:
+        """Look at the files and for commits of others, with nothing to write.
+
+        Raises `StoreReplaced`.
+        """
+        try:
+            self._watch.look()
+        except OSError:
+            return False
+        return self._others_committed()
+
     def _checkpoint_when_due(self) -> None:
         """Copy the log into the file once it has grown.
 
@@ -310,9 +334,11 @@ class Writer:
             size = self._log_size()
             if size <= self._checkpoint_above:
                 return
+            self._watch.look()
             connection = self._connected()
             connection.execute(f"PRAGMA busy_timeout={_CHECKPOINT_PATIENCE}")
-            (blocked, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            with copying:
+                (blocked, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             connection.execute("PRAGMA busy_timeout=0")
         except TROUBLE:
             # Nothing is lost: the log is read as before, and copied another time.
@@ -323,7 +349,7 @@ class Writer:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = self._connect()
+            connection = self._watch.connect()
             # Waiting for the lock is done here, with shorter steps.
             connection.execute("PRAGMA busy_timeout=0")
             self._connection = connection
