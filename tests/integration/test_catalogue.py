@@ -16,6 +16,7 @@ from segexport.errors import (
 )
 from segexport.profiles.catalogue import BUILT_IN, CATALOGUE, Merging, open_catalogue
 from segexport.profiles.definitions import define_policy, define_segment
+from segexport.profiles.snapshots import ProfileStore
 from support.people import Person, write_snapshot
 
 PRECEDENCE = Merging.DATASET_PRECEDENCE
@@ -187,3 +188,30 @@ def test_a_segment_needs_a_name_and_a_policy_that_is_there(profiles: Path) -> No
         define_segment(profiles, "gold", "a = 1", policy="none-none-mp", policy_version=2)
     with pytest.raises(UnknownSegment, match="segexport segments define"):
         open_catalogue(profiles).definition("ups", "gold")
+
+
+@pytest.mark.parametrize("how", ["gone", "older", "another"])
+def test_a_catalogue_that_loses_what_was_defined_is_not_believed_until_it_is_back(
+    profiles: Path, how: str
+) -> None:
+    define_policy(profiles, "mine", Merging.TIMESTAMP_ORDERED)
+    file = profiles / CATALOGUE
+    older = file.read_bytes()
+    define_segment(profiles, "gold", "a = 1")
+    good = file.read_bytes()
+    store = ProfileStore(profiles)
+    assert store.catalogue().definition("ups", "gold").predicate == "a = 1"
+    file.unlink()
+    if how == "older":
+        file.write_bytes(older)
+    elif how == "another":
+        define_segment(profiles, "gold", "a = 2")
+        define_policy(profiles, "mine", Merging.TIMESTAMP_ORDERED)
+    for _ in range(2):
+        with pytest.raises(ProfileStoreCorrupt, match=r"has lost what was defined .*bring it back"):
+            store.catalogue()
+    assert ProfileStore(profiles).catalogue() == open_catalogue(profiles)
+    file.unlink(missing_ok=True)
+    file.write_bytes(good)
+    define_segment(profiles, "gold", "a = 3")
+    assert store.catalogue().definition("ups", "gold").predicate == "a = 3"

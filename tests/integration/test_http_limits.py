@@ -434,7 +434,7 @@ async def test_readiness_has_reasons(open_house: Interfaces) -> None:
         "reasons": {
             "broker": "events wait (delivery.unreachable)",
             "backlog": "200000 events wait for delivery",
-            "parked": "2 records are refused by the broker",
+            "parked": "2 records cannot be delivered",
         },
     }
     assert "kafka.internal" not in degraded.text

@@ -92,3 +92,22 @@ def test_a_fingerprint_is_asked_between_chunks_whether_to_go_on(tmp_path: Path) 
 
     with pytest.raises(KeyboardInterrupt):
         fingerprint(file, enough)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "overwritten"])
+def test_a_file_that_changes_while_it_is_read_gives_no_more_rows(
+    file: DiscardFile, tmp_path: Path, how: str
+) -> None:
+    path, other = tmp_path / "discards.parquet", tmp_path / "other.parquet"
+    path.write_bytes(Path(file.path).read_bytes())
+    other.write_bytes(path.read_bytes()[::-1])
+    with DiscardReader(DiscardFile(path=str(path), sha256=file.sha256, rows=ROWS)) as reader:
+        assert reader.read(2) == [expected(0), expected(1)]
+        if how == "removed":
+            path.unlink()
+        elif how == "replaced":
+            other.rename(path)
+        else:
+            path.write_bytes(other.read_bytes())
+        with pytest.raises(DiscardFileUnusable, match="bring the original back and replay"):
+            read_all(reader, 7_000)

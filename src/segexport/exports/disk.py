@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segexport.errors import DatasetError
@@ -37,6 +37,13 @@ def discard(*paths: Path) -> None:
     """Delete files that may not be there."""
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def withdraw(path: Path, text: str) -> None:
+    """Delete a file that still says what this process has written into it, if it can be."""
+    with suppress(OSError):
+        if path.read_text() == text:
+            path.unlink()
 
 
 def remove(folder: Path) -> None:

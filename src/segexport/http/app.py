@@ -55,7 +55,12 @@ class Door:
         without a key.
         """
         master = MasterKey.of(settings)
-        ring = KeyRing(KeyFile(settings.keys_file), master)
+        given = settings.http.master_key is not None
+        ring = KeyRing(
+            KeyFile(settings.keys_file),
+            master,
+            master_file=None if given else settings.master_key_file,
+        )
         if ring.is_empty and not settings.http.is_loopback:
             raise SettingsError(
                 f"http.host is {settings.http.host}, where others can connect (only {LOOPBACK} are "

@@ -28,7 +28,8 @@ class Health:
     """Answers `/livez` and `/readyz`.
 
     `supervisor` knows whether a part has failed. Jobs are accepted into the store of `outbox`, and
-    held against `profiles`. `relay` tells how the relay is.
+    held against `profiles`. `relay` tells how the relay is, and `keys_are_as_on_disk` whether the
+    files of the keys can still be read, and hold what the service goes by.
     """
 
     def __init__(
@@ -37,11 +38,14 @@ class Health:
         outbox: Outbox,
         profiles: ProfileStore,
         relay: Callable[[], Awaitable[RelayHealth]],
+        *,
+        keys_are_as_on_disk: Callable[[], bool] = lambda: True,
     ) -> None:
         self._supervisor = supervisor
         self._outbox = outbox
         self._profiles = profiles
         self._relay = relay
+        self._keys_are_as_on_disk = keys_are_as_on_disk
         self._probe: asyncio.Task[None] | None = None
         self._probed_at = float("-inf")
 
@@ -75,6 +79,8 @@ class Health:
             reasons["profiles"] = "none are loaded, so jobs are refused"
         except (ProfileStoreError, OSError):  # TimeoutError among them
             refusals["profiles"] = "cannot be used"
+        if not self._keys_are_as_on_disk():
+            reasons["keys"] = "cannot be read again, so they stay as they were"
         if (failure := self._supervisor.failure) is not None:
             refusals[failure.part] = f"has failed ({failure.error.code})"
         if refusals:
@@ -115,5 +121,5 @@ def _reasons(relay: RelayHealth) -> dict[str, str]:
     if relay.waiting > LARGE_BACKLOG:
         reasons["backlog"] = f"{relay.waiting} events wait for delivery"
     if relay.parked:
-        reasons["parked"] = f"{relay.parked} records are refused by the broker"
+        reasons["parked"] = f"{relay.parked} records cannot be delivered"
     return reasons

@@ -3,11 +3,12 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
 
 from segexport.commands import Commands
+from segexport.exports.disk import withdraw
 from segexport.http.app import Door, create_app
 from segexport.http.health import Health
 from segexport.http.server import listening
@@ -37,7 +38,13 @@ async def interfaces(
     """
     door = Door.of(settings)
     tail = Tail(outbox, door.cursors)
-    health = Health(supervisor, outbox, ProfileStore(settings.profiles_folder), relay)
+    health = Health(
+        supervisor,
+        outbox,
+        ProfileStore(settings.profiles_folder),
+        relay,
+        keys_are_as_on_disk=door.ring.is_as_on_disk,
+    )
     app = create_app(settings, commands, door, tail, health)
     following = supervisor.start("event streams", tail.run())
     told = settings.data / ADDRESS
@@ -48,11 +55,10 @@ async def interfaces(
                 try:
                     yield address
                 finally:
+                    withdraw(told, address)
                     # The server waits for open answers, and streams have no end of their own.
                     await tail.close()
     finally:
-        with suppress(OSError):
-            told.unlink()
         await tail.close()
         await asyncio.wait({following})
 

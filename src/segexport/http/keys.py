@@ -235,15 +235,24 @@ class KeyRing:
     """The API keys as a running server holds them: those of the file, reread when it changes.
 
     A file that cannot be read any more, or is gone, leaves the keys as they were, and is an
-    error in the log. `clock` tells seconds. `master` is what secrets are derived from.
+    error in the log. So is a `master_file`, the one that `master` was read from, that is gone or
+    holds another. `master` is what secrets are derived from, `clock` tells seconds.
     """
 
     def __init__(
-        self, file: KeyFile, master: MasterKey, clock: Callable[[], float] = time.monotonic
+        self,
+        file: KeyFile,
+        master: MasterKey,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        master_file: Path | None = None,
     ) -> None:
         """Read the file. Raises `KeysError`: a server does not start without its keys."""
         self.master = master
         self._file = file
+        self._master_file = master_file
+        self._master_state: tuple[int, ...] | None = ()  # not looked at
+        self._master_complaint = ""
         self._clock = clock
         self._looked_at = clock()
         self._complaint = ""
@@ -260,6 +269,11 @@ class KeyRing:
         """
         self._look()
         return not self._exists
+
+    def is_as_on_disk(self) -> bool:
+        """Whether the files hold what the server goes by; the log says what is wrong with them."""
+        self._look()
+        return not self._complaint and not self._master_complaint
 
     def by_client(self, client_id: str) -> Key | None:
         """The key of this client id."""
@@ -284,6 +298,7 @@ class KeyRing:
         if now - self._looked_at < PAUSE:
             return
         self._looked_at = now
+        self._look_at_master()
         state = _state(self._file.path)
         if state == self._state and not self._complaint:
             return
@@ -296,6 +311,26 @@ class KeyRing:
             self._complaint = str(error)
         else:
             self._state, self._complaint = state, ""
+
+    def _look_at_master(self) -> None:
+        path = self._master_file
+        if path is None or (state := _state(path)) == self._master_state:
+            return
+        self._master_state = state
+        try:
+            text = private_file.read(path)
+        except KeysError as error:
+            self._master_complaint = str(error)
+        else:
+            self._master_complaint = ""
+            if text is None or text.strip() != self.master.secret:
+                self._master_complaint = (
+                    f"{path} {'is gone' if text is None else 'holds another master key'}; bring "
+                    "back the one that this service goes on with, or start again, which makes all "
+                    "AWS secrets and tokens that it believes invalid"
+                )
+        if self._master_complaint:
+            log.error("the master key stays as it was", error=self._master_complaint)
 
     def _take(self, keys: tuple[Key, ...] | None) -> None:
         if keys is not None:

@@ -104,6 +104,14 @@ class Catalogue:
             )
         return found
 
+    def lost(self, before: "Catalogue") -> Sequence[PolicyDefinition | SegmentDefinition]:
+        """What an earlier catalogue says that this one does not: nothing, as none ever changes."""
+        policies, segments = set(self.policies), set(self.segments)
+        return [
+            *(each for each in before.policies if each not in policies),
+            *(each for each in before.segments if each not in segments),
+        ]
+
     @property
     def newest_segments(self) -> Sequence[SegmentDefinition]:
         """The newest definition of each segment, by namespace and segment."""

@@ -47,6 +47,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import orjson
@@ -162,6 +163,8 @@ class ProfileStore:
         self._folder = folder
         self._snapshots = Remembered(_open)
         self._catalogue = Remembered(lambda file: open_catalogue(file.parent))
+        self._defined = Catalogue()
+        self._defining = Lock()
 
     @property
     def folder(self) -> Path:
@@ -190,8 +193,24 @@ class ProfileStore:
         return self._snapshots.get(manifest)
 
     def catalogue(self) -> Catalogue:
-        """What is defined now."""
-        return self._catalogue.get(self._folder / CATALOGUE)
+        """What is defined now.
+
+        Raises `ProfileStoreCorrupt` also where it no longer holds what it has held before, be it
+        gone, an older one or another one: definitions never change, so jobs would be refused, or
+        done, by what nobody has defined.
+        """
+        file = self._folder / CATALOGUE
+        with self._defining:
+            found = self._catalogue.get(file)
+            if found is not self._defined:
+                if lost := found.lost(self._defined):
+                    raise ProfileStoreCorrupt(
+                        f"the catalogue {file} has lost what was defined in it ({len(lost)} "
+                        f"versions, {lost[0]} among them); bring it back, or start again to go by "
+                        "what it says now"
+                    )
+                self._defined = found
+            return found
 
     def evaluated_for(self, job: int) -> Snapshot | None:
         """The snapshot that was made by evaluating segments for this job, if there is one."""

@@ -49,18 +49,25 @@ def fingerprint(path: Path, go_on: Callable[[], None] = lambda: None) -> str:
     return digest.hexdigest()
 
 
+def _state(path: Path) -> tuple[int, ...]:
+    """What differs as soon as a file is another, or its content is."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class DiscardReader:
     """Reads a discard file from row `start` (counted from 0) on, a few rows at a time.
 
     Opening checks the whole content against the file's fingerprint, so it blocks for as
     long as reading the file takes, as does `read`: both belong into a thread, never two at
-    once. Raises `DiscardFileUnusable` if the file is missing, unreadable, or another than
+    once. Both raise `DiscardFileUnusable` if the file is missing, unreadable, or another than
     the job was finished with.
     """
 
     def __init__(self, file: DiscardFile, start: int = 0) -> None:
         path = Path(file.path)
         try:
+            self._opened = _state(path)
             found = fingerprint(path)
         except OSError as error:
             raise DiscardFileUnusable(
@@ -93,13 +100,27 @@ class DiscardReader:
     def read(self, limit: int) -> Sequence[DiscardRow]:
         """The next rows, at most `limit`; empty at the end of the file."""
         try:
-            return cast("list[DiscardRow]", self._rows.fetchmany(limit))
+            rows = cast("list[DiscardRow]", self._rows.fetchmany(limit))
         except duckdb.Error as error:
             raise self._unreadable(error) from error
+        self._require_unchanged()
+        return rows
 
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    def _require_unchanged(self) -> None:
+        """The file may wait for a broker for hours, and is read bit by bit."""
+        try:
+            changed = _state(self._path) != self._opened
+        except FileNotFoundError:
+            changed = True
+        if changed:
+            raise DiscardFileUnusable(
+                f"the discard file {self._path} was removed, or has changed, while its events were "
+                "delivered; bring the original back and replay the job"
+            )
 
     def _require_rows(self, expected: int) -> None:
         query = "SELECT num_rows FROM parquet_file_metadata(?)"

@@ -377,3 +377,49 @@ def test_a_damaged_file_that_appears_does_not_leave_the_door_open(
     damage(file, "cut")
     clock.seconds = 1
     assert not ring.is_empty
+
+
+@pytest.mark.parametrize("how", ["gone", "open", "another"])
+def test_a_running_server_keeps_its_master_key_and_says_that_the_file_has_another(
+    tmp_path: Path, file: KeyFile, clock: Clock, how: str
+) -> None:
+    path = tmp_path / "master.key"
+    master = MasterKey.in_file(path)
+    text = path.read_text()
+    issued = file.create(master, "ci", organization="acme", now=NOW)
+    ring = KeyRing(file, master, clock, master_file=path)
+    clock.seconds = 1
+    assert ring.is_as_on_disk()
+    if how == "open":
+        path.chmod(0o644)
+    else:
+        path.unlink()
+    if how == "another":
+        MasterKey.in_file(path)
+    with capture_logs() as logs:
+        for clock.seconds in (2, 3, 4):
+            assert not ring.is_as_on_disk()
+            assert ring.secret_access_key(issued.key) == issued.secret_access_key
+    assert [(line["log_level"], line["event"]) for line in logs] == [
+        ("error", "the master key stays as it was")
+    ]
+    assert text.strip() not in str(logs)
+
+    path.unlink(missing_ok=True)
+    private_file.replace(path, text)
+    clock.seconds = 5
+    assert ring.is_as_on_disk()
+
+
+def test_a_ring_says_while_the_file_of_keys_is_gone_that_it_goes_by_those_it_had(
+    file: KeyFile, clock: Clock
+) -> None:
+    make(file)
+    ring = KeyRing(file, MASTER, clock)
+    good = file.path.read_text()
+    file.path.unlink()
+    clock.seconds = 1
+    assert not ring.is_as_on_disk()
+    private_file.replace(file.path, good)
+    clock.seconds = 2
+    assert ring.is_as_on_disk()
