@@ -47,6 +47,11 @@
     │   ├── ServiceFailed
     │   └── NotSegexport
     ├── PartFailed                the service itself: a part of it has ended
+    ├── SystemRefused             the operating system, where nobody nearer says what that means
+    │   ├── OutputFailed          results that cannot be written to stdout
+    │   │   └── OutputClosed
+    │   └── InputFailed
+    ├── DependencyFailed          a client library, likewise
     └── DeliveryError
         ├── BrokerUnreachable
         ├── NotAuthorized
@@ -410,6 +415,36 @@ class PartFailed(SegexportError):
             "again, and report the traceback in its log"
         )
         self.__cause__ = error
+
+
+class SystemRefused(SegexportError):
+    """The operating system refuses something, and nobody nearer has said what that means."""
+
+    code = "system"
+
+
+class OutputFailed(SystemRefused):
+    """Results cannot be written to stdout."""
+
+    code = "system.output"
+
+
+class OutputClosed(OutputFailed):
+    """Whoever read stdout has gone, and wants no more of it."""
+
+    code = "system.output_closed"
+
+
+class InputFailed(SystemRefused):
+    """Stdin cannot be read."""
+
+    code = "system.input"
+
+
+class DependencyFailed(SegexportError):
+    """A client library has failed, and nobody nearer has said what that means."""
+
+    code = "system.dependency"
 
 
 class DeliveryError(SegexportError):

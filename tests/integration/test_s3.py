@@ -12,6 +12,7 @@ from typing import Any, cast
 import duckdb
 import pytest
 from s3fs import S3FileSystem
+from structlog.testing import capture_logs
 
 from segexport.errors import DatasetError, DatasetFull, DatasetUnreachable, SettingsError
 from segexport.exports.dataset import Batch, Datasets
@@ -23,6 +24,7 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
 from segexport.jobs.reading import parse_request
 from segexport.profiles.builder import Resources
+from support.interfaces import serving
 from support.people import write_snapshot
 from support.plain_export import plain_export
 from support.s3 import SECRET, Bucket
@@ -421,6 +423,30 @@ def test_a_refusal_is_no_outage_and_says_what_to_look_at(
     with pytest.raises(DatasetError, match=r"refuses access.*Access Denied.*credentials") as told:
         dataset.batch("b")
     assert not isinstance(told.value, DatasetUnreachable)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (PermissionError("Access Denied"), "dataset"),
+        (RuntimeError("closed"), "dataset.unreachable"),
+    ],
+)
+async def test_a_request_that_the_store_refuses_to_be_checked_is_asked_to_come_again(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, refusal: Exception, code: str
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise refusal
+
+    monkeypatch.setattr(S3FileSystem, "_cat_file", refuse)
+    document = request_for(GOLD).document()
+    with capture_logs() as logged:
+        async with serving(place) as house, house.client() as client:
+            answer = await client.post("/jobs", json=document)
+    assert (answer.status_code, answer.json()["code"]) == (503, code), answer.text
+    assert answer.headers["retry-after"]
+    (line,) = [line for line in logged if line["event"] == "a request cannot be served"]
+    assert str(refusal) in line["error"]
 
 
 def test_a_disk_of_this_machine_that_is_full_is_not_blamed_on_the_store(

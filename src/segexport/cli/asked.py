@@ -1,6 +1,7 @@
 """The request that `submit` is given, in a file or as options."""
 
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import typer
 
 from segexport.errors import InvalidRequest, Problem
+from segexport.faults import explaining
 from segexport.jobs.reading import Draft, draft_request
 from segexport.jobs.request import ExportRequest, FileFormat
 
@@ -78,11 +80,14 @@ class RequestOptions:
 
 
 def read_request(path: Path) -> Draft[ExportRequest]:
-    """The request in a file, or on stdin (`-`). Raises `InvalidRequest`."""
+    """The request in a file, or on stdin (`-`). Raises `InvalidRequest`, and `InputFailed`."""
     if str(path) == "-":
-        return draft_request(sys.stdin.buffer.read())
-    try:
-        return draft_request(path.read_bytes())
-    except OSError as error:
-        reason = f"cannot read {path}: {error.strerror}"
-        raise InvalidRequest([Problem("", reason)]) from error
+        content = sys.stdin.buffer.read()
+    else:
+        with explaining(_unreadable, path):
+            content = path.read_bytes()
+    return draft_request(content.removeprefix(BOM_UTF8))
+
+
+def _unreadable(path: str, why: str) -> InvalidRequest:
+    return InvalidRequest([Problem("", f"cannot read {path}: {why}")])

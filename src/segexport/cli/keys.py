@@ -1,5 +1,6 @@
 """`segexport keys`: who may call the HTTP interfaces."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -48,6 +49,7 @@ def create(
 
     The client id (API key) and the client secret are for Experience Platform's API, the AWS
     access key for Amazon Pinpoint's. With the first key, the service stops believing everybody.
+    Where the secrets cannot be printed, no key is made.
 
     For example:
 
@@ -58,23 +60,28 @@ def create(
         segexport keys create nightly --organization acme --format json
     """
     settings = load_settings()
-    issued = KeyFile(settings.keys_file).create(
+
+    def show(issued: IssuedKey) -> None:
+        if output is OutputFormat.JSON:
+            print_json(
+                {
+                    **_document(issued.key),
+                    "clientSecret": issued.client_secret,
+                    "secretAccessKey": issued.secret_access_key,
+                }
+            )
+        else:
+            _print_issued(issued)
+        sys.stdout.flush()
+
+    KeyFile(settings.keys_file).create(
         MasterKey.of(settings),
         name,
         organization=organization,
         sandboxes=tuple(sandbox or ()),
         now=datetime.now(UTC),
+        show=show,
     )
-    if output is OutputFormat.JSON:
-        print_json(
-            {
-                **_document(issued.key),
-                "clientSecret": issued.client_secret,
-                "secretAccessKey": issued.secret_access_key,
-            }
-        )
-    else:
-        _print_issued(issued)
 
 
 @keys.command("list")

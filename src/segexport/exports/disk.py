@@ -5,9 +5,10 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+from segexport import faults
 from segexport.errors import DatasetError
 
 
@@ -61,13 +62,18 @@ def remove(folder: Path) -> None:
 
 
 def force_to_disk(path: Path) -> None:
-    """Return once a file's content, or a folder's entries, would survive a power cut."""
+    """As `sync`. Raises `DatasetError`."""
     with explaining(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Return once a file's content, or a folder's entries, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -78,13 +84,14 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def explaining(path: Path) -> Iterator[None]:
+def explaining(path: Path) -> AbstractContextManager[None]:
     """Turn an `OSError` inside into a `DatasetError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(error.filename or path, error.strerror or str(error)) from error
+    return faults.explaining(unwritable, path)
+
+
+def reading(path: Path) -> AbstractContextManager[None]:
+    """As `explaining`, where nothing is written."""
+    return faults.explaining(unreadable, path)
 
 
 def unwritable(path: Path | str, why: str) -> DatasetError:
@@ -92,3 +99,8 @@ def unwritable(path: Path | str, why: str) -> DatasetError:
     return DatasetError(
         f"{path} cannot be written ({why}); check the folder's permissions and the free space"
     )
+
+
+def unreadable(path: Path | str, why: str) -> DatasetError:
+    """The error of a file or a folder that cannot be read, with what to do about it."""
+    return DatasetError(f"{path} cannot be read ({why}); check its permissions")

@@ -6,12 +6,15 @@ from typing import Final
 
 from segexport.errors import (
     DatasetUnreachable,
+    DependencyFailed,
     EngineError,
     InvalidRequest,
     ProfileStoreCorrupt,
     ProfileStoreError,
     SegexportError,
+    SystemRefused,
 )
+from segexport.faults import translated
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Step, Transition
 from segexport.jobs.lifecycle import JobState
@@ -21,7 +24,13 @@ LONGEST_DELAY: Final = timedelta(minutes=10)
 """Delays double with every attempt up to this, the rhythm in which the Experience Platform
 tries again."""
 
-_PASSING: Final = (ProfileStoreError, EngineError, DatasetUnreachable, OSError)
+_PASSING: Final = (
+    ProfileStoreError,
+    EngineError,
+    DatasetUnreachable,
+    SystemRefused,
+    DependencyFailed,
+)
 _INITIALIZATION: Final = (JobState.PREPARING_FOR_INITIALIZATION, JobState.INITIALIZING)
 
 
@@ -30,8 +39,10 @@ def after_fault(error: Exception, job: Job, settings: ExportSettings) -> Step:
 
     A profile store or an object store that does not answer and a query that fails may do
     better later, as long as attempts are left. A request that no longer fits the snapshot,
-    damaged files and a dataset that cannot be written stay what they are.
+    damaged files and a dataset that cannot be written stay what they are. What the system or a
+    client library says without anybody nearer having explained it may do better later as well.
     """
+    error = translated(error) or error
     if _may_pass(error) and job.attempts < settings.attempts:
         return partial(_postpone, delay=_delay(job, settings))
     return partial(steps.fail, fault=Fault(_kind(error, job), _words(error, job)))

@@ -29,6 +29,9 @@ from segexport.sql import literal, parquet
 MAX_KEY: Final = 256
 """Characters in a key: as many as an identity of the profile store has."""
 
+BOM: Final = "\ufeff"
+"""What editors of Windows begin a text with."""
+
 _SPILL: Final = ".spill"
 _NOBODY: Final = "(SELECT ''::VARCHAR AS key WHERE false)"
 
@@ -206,7 +209,8 @@ def _keys(file: Path) -> str:
     if file.suffix == ".parquet":
         return f"SELECT key::VARCHAR AS key FROM {parquet([file])} WHERE key IS NOT NULL"
     return (
-        "SELECT key FROM (SELECT trim(unnest(string_split(content, chr(10))), chr(13)) AS key "
+        "SELECT key FROM (SELECT trim(unnest(string_split("
+        f"regexp_replace(content, '^{BOM}', ''), chr(10))), chr(13)) AS key "
         f"FROM read_text({literal(file)})) AS lines WHERE trim(key) <> ''"
     )
 

@@ -11,6 +11,7 @@ import secrets
 import string
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -188,8 +189,14 @@ class KeyFile:
         organization: str,
         sandboxes: tuple[str, ...] = (),
         now: datetime,
+        show: Callable[[IssuedKey], None] = lambda _: None,
     ) -> IssuedKey:
-        """Add a key. Names are for people, and need not differ. Raises `KeysError`."""
+        """Add a key. Names are for people, and need not differ. Raises `KeysError`.
+
+        `show` is called with it when nothing can go wrong any more but the renaming of a file:
+        what it raises is raised, and there is no such key. So nobody has to take back a key whose
+        secrets were never seen, and the first one closes no door before its holder knows it.
+        """
         client_secret = secrets.token_hex(_SECRET_BYTES)
         key = Key(
             client_id=secrets.token_hex(16),
@@ -201,16 +208,17 @@ class KeyFile:
             created_at=now.astimezone(UTC).replace(microsecond=0),
         )
         _require_valid(key)
-        with private_file.changing(self.path):
-            self._write((*self.keys(), key))
-        return IssuedKey(key, client_secret, master.secret_access_key(key.access_key_id))
+        issued = IssuedKey(key, client_secret, master.secret_access_key(key.access_key_id))
+        with private_file.changing(self.path), self._writing((*self.keys(), key)):
+            show(issued)
+        return issued
 
     def revoke(self, client_id: str) -> Key:
         """Remove a key; it is returned. Raises `UnknownKey`, or another `KeysError`."""
         with private_file.changing(self.path):
             key = self.get(client_id)
-            self._write(tuple(other for other in self.keys() if other != key))
-        return key
+            with self._writing(tuple(other for other in self.keys() if other != key)):
+                return key
 
     def _parse(self, text: str) -> tuple[Key, ...]:
         try:
@@ -226,9 +234,9 @@ class KeyFile:
     def _damaged(self, how: str) -> KeysError:
         return KeysError(f"{self.path} is damaged: {how}; bring it back from a backup")
 
-    def _write(self, keys: tuple[Key, ...]) -> None:
+    def _writing(self, keys: tuple[Key, ...]) -> AbstractContextManager[None]:
         text = _documents.dump_json(_Document(1, keys), indent=2).decode()
-        private_file.replace(self.path, f"{text}\n")
+        return private_file.replacing(self.path, f"{text}\n")
 
 
 class KeyRing:

@@ -3,12 +3,13 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from segexport.errors import KeysError
-from segexport.exports.disk import alone, force_to_disk
+from segexport.exports.disk import alone, sync
+from segexport.faults import explaining
 
 OWNER_ONLY: Final = 0o600
 
@@ -19,7 +20,7 @@ def read(path: Path) -> str | None:
     Raises `KeysError` if it cannot be read, or if others than its owner may read or change it:
     what others know is no secret any more, and a warning would be read by nobody.
     """
-    with _explaining(path, "read"):
+    with explaining(_not_read, path):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -42,8 +43,18 @@ def replace(path: Path, text: str) -> None:
 
     Raises `KeysError`; the file is then as before.
     """
+    with replacing(path, text):
+        pass
+
+
+@contextmanager
+def replacing(path: Path, text: str) -> Iterator[None]:
+    """As `replace`, when the block has ended; where that raises, the file is as before.
+
+    By then all is written that takes room, so that nothing but a renaming is left to do.
+    """
     following = path.with_name(f"{path.name}.next")
-    with _explaining(path, "written"):
+    with explaining(_not_written, path):
         following.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(following, flags, OWNER_ONLY)
@@ -51,25 +62,36 @@ def replace(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # the next change removes it
+            following.unlink()
+        raise
+    with explaining(_not_written, path):
         following.rename(path)
-        force_to_disk(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
 def changing(path: Path) -> Iterator[None]:
     """Be the only one who changes files in this file's folder, which is made if need be."""
-    with _explaining(path, "written"):
+    with explaining(_not_written, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path.parent):
             yield
 
 
-@contextmanager
-def _explaining(path: Path, done: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise KeysError(
-            f"{path} cannot be {done} ({error.strerror}); run as the user of the service, and "
-            "check the folder's permissions and the free space"
-        ) from error
+def _not_read(path: str, why: str) -> KeysError:
+    return _of_the_service(path, "read", why)
+
+
+def _not_written(path: str, why: str) -> KeysError:
+    return _of_the_service(path, "written", why)
+
+
+def _of_the_service(path: str, done: str, why: str) -> KeysError:
+    return KeysError(
+        f"{path} cannot be {done} ({why}); run as the user of the service, and check the folder's "
+        "permissions and the free space"
+    )

@@ -19,19 +19,23 @@ from segexport.errors import (
     AccessRefused,
     BodyTooLarge,
     BodyTooLate,
-    DatasetUnreachable,
+    DatasetError,
+    DependencyFailed,
+    EngineError,
     IllegalTransition,
     InvalidRequest,
     JobNotFound,
+    KeysError,
     Problem,
     ProfileStoreError,
     ProviderUnreachable,
     RequestConflict,
     SegexportError,
-    StoreReplaced,
-    StoreUnavailable,
+    StoreError,
+    SystemRefused,
     TooManyRequests,
 )
+from segexport.faults import translated
 from segexport.http.queries import problems_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
@@ -58,13 +62,18 @@ _STATUS: Final[Mapping[type[SegexportError], HTTPStatus]] = MappingProxyType(
         IllegalTransition: HTTPStatus.CONFLICT,
         BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
-        StoreReplaced: HTTPStatus.SERVICE_UNAVAILABLE,
-        StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-        ProviderUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
+        DatasetError: HTTPStatus.SERVICE_UNAVAILABLE,
+        DependencyFailed: HTTPStatus.SERVICE_UNAVAILABLE,
+        EngineError: HTTPStatus.SERVICE_UNAVAILABLE,
+        KeysError: HTTPStatus.SERVICE_UNAVAILABLE,
         ProfileStoreError: HTTPStatus.SERVICE_UNAVAILABLE,
-        DatasetUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
+        ProviderUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
+        StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
+        SystemRefused: HTTPStatus.SERVICE_UNAVAILABLE,
     }
 )
+"""What a client is to blame for, and what may be mended while it waits. The rest are mistakes of
+segexport's (500)."""
 _HANDLED: Final = (
     SegexportError,
     RequestValidationError,
@@ -125,18 +134,6 @@ def _methods(app: FastAPI, request: Request) -> Sequence[str]:
 def refusal_of(error: Exception) -> Refusal:
     """The refusal that an exception means; what nobody has foreseen is logged, and not told."""
     match error:
-        case AccessRefused():
-            status = STATUS_OF_FAULT.get(error.fault, HTTPStatus.FORBIDDEN)
-            headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
-            return Refusal(
-                status=status,
-                code=f"{error.code}.{error.fault}",
-                message=str(error),
-                fault=error.fault,
-                headers=headers,
-            )
-        case SegexportError():
-            return _explained(error)
         case RequestValidationError():
             problems = problems_of(error)
             return Refusal(
@@ -158,9 +155,26 @@ def refusal_of(error: Exception) -> Refusal:
                 message=_words(status),
                 headers=error.headers or {},
             )
-        case _:
+    match translated(error):
+        case AccessRefused() as refused:
+            return _of_access(refused)
+        case SegexportError() as explained:
+            return _explained(explained)
+        case None:
             log.error("a request has failed", exc_info=error)
             return _unexplained("http.internal")
+
+
+def _of_access(error: AccessRefused) -> Refusal:
+    status = STATUS_OF_FAULT.get(error.fault, HTTPStatus.FORBIDDEN)
+    headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
+    return Refusal(
+        status=status,
+        code=f"{error.code}.{error.fault}",
+        message=str(error),
+        fault=error.fault,
+        headers=headers,
+    )
 
 
 def _explained(error: SegexportError) -> Refusal:

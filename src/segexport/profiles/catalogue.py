@@ -15,7 +15,13 @@ from typing import Any, Final
 
 import orjson
 
-from segexport.errors import ProfileStoreCorrupt, UnknownPolicy, UnknownSegment
+from segexport.errors import (
+    ProfileStoreCorrupt,
+    ProfileStoreError,
+    UnknownPolicy,
+    UnknownSegment,
+)
+from segexport.faults import explaining
 
 CATALOGUE: Final = "catalogue.json"
 FORMAT: Final = 1
@@ -122,15 +128,15 @@ class Catalogue:
 def open_catalogue(store: Path) -> Catalogue:
     """What is defined in a profile store; only what is built in, where nothing is.
 
-    Raises `ProfileStoreCorrupt` if the catalogue's file is damaged.
+    Raises `ProfileStoreCorrupt` if the catalogue's file is damaged, and another
+    `ProfileStoreError` if the system refuses to read it.
     """
     file = store / CATALOGUE
-    try:
-        written = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return Catalogue()
-    except OSError as error:
-        raise _unreadable(file, error.strerror) from error
+    with explaining(_refused, file):
+        try:
+            written = file.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return Catalogue()
     try:
         document = orjson.loads(written)
         form = int(document["format"])
@@ -141,7 +147,10 @@ def open_catalogue(store: Path) -> Catalogue:
             )
         return _read(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(file, repr(error)) from error
+        raise ProfileStoreCorrupt(
+            f"the catalogue {file} is damaged ({error!r}); restore it from a copy, or remove it "
+            "and define policies and segments again"
+        ) from error
 
 
 def catalogue_document(catalogue: Catalogue) -> dict[str, Any]:
@@ -213,8 +222,8 @@ def _require_dense(versions: Sequence[tuple[Hashable, int]]) -> None:
             raise ValueError(f"version {version} of {name} stands where {seen[name]} should")
 
 
-def _unreadable(file: Path, why: str | None) -> ProfileStoreCorrupt:
-    return ProfileStoreCorrupt(
-        f"the catalogue {file} cannot be read ({why}); restore it from a copy, or remove it and "
-        "define policies and segments again"
+def _refused(file: str, why: str) -> ProfileStoreError:
+    return ProfileStoreError(
+        f"the catalogue {file} cannot be read ({why}); check its permissions, and as which user "
+        "this runs"
     )

@@ -44,6 +44,7 @@ sorted by namespace, segment, person_id:
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,7 +53,8 @@ from typing import Any, Final
 
 import orjson
 
-from segexport.errors import ProfileStoreCorrupt, ProfileStoreMissing
+from segexport.errors import ProfileStoreCorrupt, ProfileStoreError, ProfileStoreMissing
+from segexport.faults import explaining
 from segexport.profiles.catalogue import CATALOGUE, Catalogue, open_catalogue
 from segexport.profiles.remembered import Remembered
 
@@ -154,9 +156,10 @@ class ProfileStore:
     """Opens snapshots, and the catalogue of what is defined.
 
     Raises `ProfileStoreMissing` where there is no store or no snapshot, and
-    `ProfileStoreCorrupt` where a manifest or the catalogue cannot be read, or a file that a
-    manifest implies is missing. A snapshot is checked when it is first opened; it and the
-    catalogue are remembered until their files are replaced. May be used from several threads.
+    `ProfileStoreCorrupt` where a manifest or the catalogue is damaged, or a file that a
+    manifest implies is missing, and another `ProfileStoreError` where the system refuses.
+    A snapshot is checked when it is first opened; it and the catalogue are remembered until their
+    files are replaced. May be used from several threads.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -173,10 +176,11 @@ class ProfileStore:
 
     def latest(self) -> Snapshot:
         """The newest snapshot."""
-        for name in reversed(self._names()):
-            manifest = self._folder / name / MANIFEST
-            if manifest.is_file():
-                return self._snapshots.get(manifest)
+        with self._reading():
+            for name in reversed(self._names()):
+                manifest = self._folder / name / MANIFEST
+                if manifest.is_file():
+                    return self._snapshots.get(manifest)
         raise ProfileStoreMissing(
             f"{self._folder} holds no snapshot of profiles; make one with "
             "`segexport profiles load` or `segexport profiles sample`"
@@ -185,12 +189,13 @@ class ProfileStore:
     def snapshot(self, snapshot_id: str) -> Snapshot:
         """The snapshot with this id."""
         manifest = self._folder / snapshot_id / MANIFEST
-        if not _SNAPSHOT_ID.fullmatch(snapshot_id) or not manifest.is_file():
-            raise ProfileStoreMissing(
-                f"the profile store {self._folder} has no snapshot {snapshot_id!r}; "
-                f"it has: {', '.join(self.ids()) or 'none'}"
-            )
-        return self._snapshots.get(manifest)
+        with self._reading():
+            if _SNAPSHOT_ID.fullmatch(snapshot_id) and manifest.is_file():
+                return self._snapshots.get(manifest)
+        raise ProfileStoreMissing(
+            f"the profile store {self._folder} has no snapshot {snapshot_id!r}; "
+            f"it has: {', '.join(self.ids()) or 'none'}"
+        )
 
     def catalogue(self) -> Catalogue:
         """What is defined now.
@@ -221,15 +226,30 @@ class ProfileStore:
 
     def ids(self) -> Sequence[str]:
         """The ids of all visible snapshots, oldest first; none where there is no store."""
-        return tuple(name for name in self._names() if (self._folder / name / MANIFEST).is_file())
+        with self._reading():
+            return tuple(
+                name for name in self._names() if (self._folder / name / MANIFEST).is_file()
+            )
 
     def _names(self) -> Sequence[str]:
         """Of all folders that may hold a snapshot, oldest first."""
-        try:
-            names = [entry.name for entry in self._folder.iterdir()]
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
+        with self._reading():
+            try:
+                names = [entry.name for entry in self._folder.iterdir()]
+            except (FileNotFoundError, NotADirectoryError):
+                return ()
         return sorted(filter(_SNAPSHOT_ID.fullmatch, names))
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return explaining(unreadable, self._folder)
+
+
+def unreadable(file: str, why: str) -> ProfileStoreError:
+    """The error of a file or a folder of a profile store that cannot be read."""
+    return ProfileStoreError(
+        f"{file} of the profile store cannot be read ({why}); check its permissions, and as which "
+        "user this runs"
+    )
 
 
 def next_snapshot_id(ids: Sequence[str], now: datetime) -> str:
@@ -290,7 +310,7 @@ def _open(manifest: Path) -> Snapshot:
                 f"this one reads {FORMAT}: load everything again with --fresh"
             )
         snapshot, files = _snapshot(document, manifest.parent), dict(document["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProfileStoreCorrupt(
             f"the manifest {manifest} cannot be read ({error!r}); restore it, or load again"
         ) from error

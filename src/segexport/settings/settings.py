@@ -14,9 +14,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 from pydantic_settings import (
     SettingsError as UnreadableSettings,
@@ -25,13 +25,12 @@ from pydantic_settings import (
 from segexport.errors import SettingsError
 from segexport.settings.client import ClientSettings
 from segexport.settings.exports import ExportSettings, S3Settings
+from segexport.settings.file import CONFIG_VARIABLE, read_file
 from segexport.settings.http import HttpSettings, PinpointSettings
 from segexport.settings.kafka import EventSettings, KafkaSettings
 from segexport.settings.kinds import DatasetsRoot, FolderName
 from segexport.validation import in_words, path_of
 
-CONFIG_VARIABLE = "SEGEXPORT_CONFIG"
-DEFAULT_CONFIG = Path("segexport.toml")
 _TESTS = "SEGEXPORT_TEST_"
 """Variables that begin so are about this project's own tests."""
 
@@ -109,8 +108,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic-settings' signature)
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (as above)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        named = os.environ.get(CONFIG_VARIABLE)
-        file = TomlConfigSettingsSource(settings_cls, Path(named) if named else DEFAULT_CONFIG)
+        file = InitSettingsSource(settings_cls, init_kwargs=dict(read_file()))
         return init_settings, env_settings, file
 
 
@@ -120,9 +118,6 @@ def load_settings(**overrides: Any) -> Settings:
     Raises `SettingsError` that names every setting that is wrong.
     """
     _refuse_unknown(os.environ)
-    named = os.environ.get(CONFIG_VARIABLE)
-    if named and not Path(named).is_file():
-        raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}, which is not a file")
     try:
         return Settings(**overrides)
     except ValidationError as error:
