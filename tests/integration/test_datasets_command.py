@@ -104,3 +104,95 @@ def test_a_schema_is_registered_and_shown(run: Any) -> None:
     assert run("register", "audience", "--schema", "_xdm.context.profile")[0] == 0
     shown = orjson.loads(run("show", "audience", "--format", "json")[1])
     assert shown["schema"] == "_xdm.context.profile"
+
+
+def moved_and_linked(path: Path) -> Path:
+    """What lies there, moved elsewhere, with a link to it in its place."""
+    there = Path("elsewhere") / path.name
+    there.parent.mkdir()
+    path.rename(there)
+    path.symlink_to(there.absolute())
+    return there
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "local",
+        "local/prod",
+        "local/prod/audience",
+        "local/prod/audience/BATCH",
+        "local/prod/audience/BATCH/manifest.json",
+        "local/prod/audience/BATCH/FILE",
+    ],
+)
+def test_a_link_below_the_root_is_neither_verified_nor_deleted_through(
+    run: Any, place: str
+) -> None:
+    batch = batches()[0]
+    known = {"BATCH": batch.manifest.batch, "FILE": batch.manifest.files[0].name}
+    for word, name in known.items():
+        place = place.replace(word, name)
+    linked = Path(".segexport/datasets") / place
+    there = moved_and_linked(linked)
+    before = sorted(Path("elsewhere").rglob("*"))
+    for asked in (["audience"], ["audience", known["BATCH"]]):
+        for command in (["verify"], ["delete", "--yes"]):
+            status, printed, problem = run(*command, *asked)
+            assert status == 2, printed
+            assert f"{linked.absolute()} is a symbolic link" in problem
+            assert "put in its place what it leads to" in problem
+    assert sorted(Path("elsewhere").rglob("*")) == before
+    linked.unlink()
+    there.rename(linked)
+    assert run("verify", "audience")[0] == 0
+
+
+def test_a_root_that_is_a_link_is_the_operators_choice(run: Any) -> None:
+    moved_and_linked(Path(".segexport/datasets"))
+    assert run("verify", "audience")[0] == 0
+    assert run("delete", "audience", "--yes")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../../../mine.parquet",
+        "../other/part.parquet",
+        "/mine.parquet",
+        "*.parquet",
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "manifest.json",
+        "a\0b",
+        "part\n.parquet",
+    ],
+)
+def test_a_manifest_that_names_what_is_elsewhere_is_refused(
+    run: Any, tmp_path: Path, name: str
+) -> None:
+    mine = tmp_path / "mine.parquet"
+    mine.write_bytes(b"not yours")
+    first = batches()[0]
+    path = Path(str(first.folder)) / "manifest.json"
+    manifest = orjson.loads(path.read_bytes())
+    named = str(mine) if name == "/mine.parquet" else name
+    manifest["files"][0] |= {"name": named, "size": 9, "sha256": ""}
+    path.write_bytes(orjson.dumps(manifest))
+    for command in (["verify"], ["delete", "--yes"], ["show"]):
+        status, printed, problem = run(*command, "audience", first.manifest.batch)
+        assert (status, printed) == (2, "")
+        assert "which is no file of its batch" in problem
+    assert mine.read_bytes() == b"not yours"
+    assert path.exists()
+
+
+@pytest.mark.parametrize("batch", ["../other/BATCH", "../audience/BATCH", ".", "..", "/", "a/b"])
+def test_a_batch_is_named_and_not_a_way_to_it(run: Any, batch: str) -> None:
+    name = batches()[0].manifest.batch
+    status, _, problem = run("delete", "audience", batch.replace("BATCH", name), "--yes")
+    assert status == 2
+    assert "leads elsewhere" in problem
+    assert len(batches()) == 2

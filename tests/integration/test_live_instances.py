@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from segexport.cli import main
-from segexport.errors import InstancesUnusable
+from segexport.errors import DatasetError, InstancesUnusable
 from segexport.exports.instances import Instances, LiveTable
 from segexport.jobs.job import Scope
 from segexport.profiles.builder import link_or_copy
@@ -230,3 +230,22 @@ def test_the_command_line_adds_removes_and_lists(
     ]
     run("remove", "v1", "left.txt", "--namespace", "Email")
     assert run("list") == [{"versionId": "v1", "namespace": "Email", "keys": 1}]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_a_link_in_the_place_of_a_table_is_not_followed(
+    instances: Instances, tmp_path: Path, depth: int
+) -> None:
+    keys = text(tmp_path / "keys", "a")
+    instances.add("v1", "Email", [keys], RESOURCES)
+    linked = tmp_path.joinpath("journeys", *("acme", "prod", "v1", "Email")[: depth + 1])
+    linked.symlink_to(linked.rename(tmp_path / "elsewhere"))
+    for change in (
+        lambda: instances.remove("v1", "Email", [keys], RESOURCES),
+        lambda: instances.forget("v1", "Email", ["a"]),
+        lambda: list(instances.tables()),
+        instances.sweep,
+    ):
+        with pytest.raises(DatasetError, match=f"{linked} is a symbolic link"):
+            change()
+    assert len(list((tmp_path / "elsewhere").rglob("*.parquet"))) == 1

@@ -111,3 +111,10 @@ def test_a_file_that_changes_while_it_is_read_gives_no_more_rows(
             path.write_bytes(other.read_bytes())
         with pytest.raises(DiscardFileUnusable, match="bring the original back and replay"):
             read_all(reader, 7_000)
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(file: DiscardFile, tmp_path: Path) -> None:
+    linked = tmp_path / "1.parquet"
+    linked.symlink_to(file.path)
+    with pytest.raises(DiscardFileUnusable, match="is a symbolic link, and none is followed"):
+        DiscardReader(DiscardFile(path=str(linked), sha256=file.sha256, rows=file.rows))

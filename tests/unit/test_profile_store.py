@@ -190,3 +190,14 @@ def test_the_number_of_buckets_is_the_least_power_of_two_that_keeps_them_small()
     sizes = {count: buckets_for(count * FRAGMENTS_PER_BUCKET) for count in (0, 1, 2, 3, 4, 5, 9)}
     assert sizes == {0: 1, 1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 9: 16}
     assert buckets_for(FRAGMENTS_PER_BUCKET + 1) == 2
+
+
+@pytest.mark.parametrize("place", ["", MANIFEST, "graph.parquet", "bucket=00000"])
+def test_a_link_in_the_place_of_what_a_snapshot_has_is_refused(
+    snapshot: Snapshot, tmp_path: Path, place: str
+) -> None:
+    linked = snapshot.folder / place
+    there = linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to(there)
+    with pytest.raises(ProfileStoreCorrupt, match=f"{linked.name} is a symbolic link"):
+        ProfileStore(tmp_path).latest()

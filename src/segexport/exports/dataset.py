@@ -14,12 +14,13 @@ of its manifest. It never changes afterwards, but for the erasure of a person, w
 the next revision of its manifest.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import duckdb
 import orjson
@@ -36,6 +37,9 @@ from segexport.settings import Settings
 from segexport.sql import lines, ndjson, parquet
 from segexport.store.discards import fingerprint
 from segexport.validation import all_words
+
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@=-]*")
+"""No step that leads elsewhere, nothing hidden, and no pattern that would stand for other files."""
 
 
 class _Part(BaseModel):
@@ -176,6 +180,7 @@ class Batch:
                 f"job {self.manifest.job} is still publishing batch {self.manifest.batch}; wait "
                 "for its end, then delete the batch"
             )
+        self.folder.sizes()  # it is refused before anything of it is gone
         (self.folder / MANIFEST).unlink()
         self.folder.remove()
 
@@ -223,11 +228,20 @@ class Dataset:
         if content is None:
             return None
         try:
-            return Batch(folder, Manifest.model_validate_json(content))
+            manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             raise DatasetError(
-                f"{folder / MANIFEST} is not a manifest that this version reads: {all_words(error)}"
+                f"{folder / MANIFEST} is not a manifest that this version reads "
+                f"({all_words(error)}); restore it from a copy, or delete the batch's folder yourself"
             ) from error
+        for file in manifest.files:
+            if not _FILE_NAME.fullmatch(file.name) or file.name == MANIFEST:
+                raise DatasetError(
+                    f"{folder / MANIFEST} names {file.name!r}, which is no file of its batch: "
+                    "nothing was read or deleted; restore it from a copy, or delete the batch's "
+                    "folder yourself"
+                )
+        return Batch(folder, manifest)
 
     @property
     def registered_schema(self) -> str | None:

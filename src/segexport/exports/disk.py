@@ -12,6 +12,39 @@ from segexport import faults
 from segexport.errors import DatasetError
 
 
+def require_own(path: Path, root: Path) -> None:
+    """Raise `DatasetError` where a symbolic link stands anywhere below `root` on the way to `path`.
+
+    Whoever followed one would read, count or delete what is elsewhere. The root itself may be one:
+    that is the operator's choice. For mishaps, and not against whoever may write there: a link
+    that appears between this look and what follows is followed.
+    """
+    steps = path.relative_to(root).parts
+    for number in range(1, len(steps) + 1):
+        step = root.joinpath(*steps[:number])
+        with reading(step):
+            if step.is_symlink():
+                raise linked(step)
+
+
+def require_name(name: str) -> str:
+    """The name, if it is that of one thing in a folder. Raises `DatasetError`."""
+    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+        raise DatasetError(
+            f"{name!r} is no name of a file or a folder, but leads elsewhere: name one of those "
+            "that are there"
+        )
+    return name
+
+
+def linked(path: Path) -> DatasetError:
+    """The error of a symbolic link, with what to do about it."""
+    return DatasetError(
+        f"{path} is a symbolic link, and none is followed below the root, so that nothing outside "
+        "of it is read, counted or deleted: put in its place what it leads to, or remove it"
+    )
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents, all of them durable. Raises `DatasetError`."""
     with explaining(folder):
@@ -35,9 +68,10 @@ def move(source: Path, target: Path) -> None:
 
 
 def discard(*paths: Path) -> None:
-    """Delete files that may not be there."""
+    """Delete files that may not be there. Raises `DatasetError`."""
     for path in paths:
-        path.unlink(missing_ok=True)
+        with explaining(path):
+            path.unlink(missing_ok=True)
 
 
 def withdraw(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import duckdb
 
 from segexport.errors import DatasetError
-from segexport.exports.disk import discard, explaining
+from segexport.exports.disk import discard, explaining, require_name
 from segexport.exports.layout import MANIFEST
 from segexport.exports.object_store import ObjectStore
 
@@ -47,7 +47,7 @@ class InBucket:
         return InBucket(self.store, self.key.rpartition("/")[0])
 
     def __truediv__(self, name: str, /) -> "InBucket":
-        return InBucket(self.store, f"{self.key}/{name}")
+        return InBucket(self.store, f"{self.key}/{require_name(name)}")
 
     def __str__(self) -> str:
         return f"s3://{self.key}"

@@ -20,7 +20,14 @@ import duckdb
 
 from segexport.database import open_database
 from segexport.errors import InstancesUnusable
-from segexport.exports.disk import alone, explaining, force_to_disk, make_folder
+from segexport.exports.disk import (
+    alone,
+    explaining,
+    force_to_disk,
+    make_folder,
+    reading,
+    require_own,
+)
 from segexport.jobs.job import Scope
 from segexport.jobs.values import unfit
 from segexport.profiles.builder import Resources, link_or_copy
@@ -80,7 +87,7 @@ class Instances:
 
     def tables(self) -> Iterator[LiveTable]:
         """All tables of the sandbox, by version and namespace."""
-        for folder in sorted(self._folder.glob("*/*")):
+        for folder in self._tables():
             newest = _newest(folder)
             if newest is not None:
                 version, namespace = map(unquote, folder.parts[-2:])
@@ -88,7 +95,7 @@ class Instances:
 
     def sweep(self) -> None:
         """Delete what changes that were killed have left, waiting for those that run."""
-        for folder in self._folder.glob("*/*"):
+        for folder in self._tables():
             with explaining(folder), alone(folder):
                 _sweep(folder)
                 shutil.rmtree(folder / _SPILL, ignore_errors=True)
@@ -142,7 +149,18 @@ class Instances:
         return self.root / self.scope.organization / self.scope.sandbox
 
     def _table(self, version: str, namespace: str) -> Path:
-        return self._folder / _name(version) / _name(namespace)
+        folder = self._folder / _name(version) / _name(namespace)
+        require_own(folder, self.root)
+        return folder
+
+    def _tables(self) -> Sequence[Path]:
+        """The folders of all tables. Raises `DatasetError`, also where one is a symbolic link."""
+        require_own(self._folder, self.root)
+        with reading(self._folder):
+            folders = sorted(self._folder.glob("*/*"))
+        for folder in folders:
+            require_own(folder, self.root)
+        return folders
 
     def _write(
         self, version: str, namespace: str, files: Sequence[Path], how: str, resources: Resources

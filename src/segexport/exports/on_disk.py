@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -16,9 +16,13 @@ from segexport.exports.disk import (
     discard,
     explaining,
     force_to_disk,
+    linked,
     make_folder,
     move,
+    reading,
     remove,
+    require_name,
+    require_own,
 )
 from segexport.exports.layout import MANIFEST
 
@@ -28,9 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OnDisk:
-    """A file or a folder of this machine; see `Location`."""
+    """A file or a folder of this machine; see `Location`.
+
+    Below `root`, if that is not the path itself, no symbolic link is followed.
+    """
 
     path: Path
+    root: Path | None = None
 
     @property
     def name(self) -> str:
@@ -38,26 +46,39 @@ class OnDisk:
 
     @property
     def parent(self) -> "OnDisk":
-        return OnDisk(self.path.parent)
+        return replace(self, path=self.path.parent)
 
     def __truediv__(self, name: str, /) -> "OnDisk":
-        return OnDisk(self.path / name)
+        return OnDisk(self.path / require_name(name), self.root or self.path)
 
     def __str__(self) -> str:
         return str(self.path)
 
     def exists(self) -> bool:
-        return self.path.exists()
+        self._require_own()
+        with reading(self.path):
+            return self.path.exists()
 
     def folders(self) -> Sequence[str]:
-        if not self.path.is_dir():
-            return ()
-        return sorted(path.name for path in self.path.iterdir() if path.is_dir())
+        self._require_own()
+        with reading(self.path):
+            if not self.path.is_dir():
+                return ()
+            return sorted(path.name for path in self.path.iterdir() if path.is_dir())
 
     def sizes(self) -> Mapping[str, int]:
-        if not self.path.is_dir():
-            return {}
-        return {path.name: path.stat().st_size for path in self.path.iterdir() if path.is_file()}
+        self._require_own()
+        sizes = {}
+        with reading(self.path):
+            if not self.path.is_dir():
+                return {}
+            for path in self.path.iterdir():
+                if path.is_symlink():
+                    raise linked(path)
+                with suppress(FileNotFoundError):  # moved or swept just now
+                    if path.is_file():
+                        sizes[path.name] = path.stat().st_size
+        return sizes
 
     def bytes_below(self) -> int:
         size = 0
@@ -68,22 +89,21 @@ class OnDisk:
         return size
 
     def read(self) -> bytes | None:
-        try:
-            return self.path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise DatasetError(
-                f"{self.path} cannot be read ({error.strerror or error}); check its permissions"
-            ) from error
+        self._require_own()
+        with reading(self.path):
+            try:
+                return self.path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def attach(self, database: duckdb.DuckDBPyConnection) -> None:
         del database  # it reads files anyway
 
     def probe(self, name: str) -> None:
-        missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        self._require_own()
         probe = self.path / f".{name}"
         with explaining(self.path):
+            missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 probe.write_bytes(b"\0")
@@ -94,6 +114,7 @@ class OnDisk:
                         folder.rmdir()
 
     def open(self, mark: str) -> None:
+        self._require_own()
         make_folder(self.path)
         with explaining(self.path):
             probe = self.path / mark
@@ -101,6 +122,7 @@ class OnDisk:
             probe.unlink()
 
     def replace(self, content: bytes) -> None:
+        self._require_own()
         make_folder(self.path.parent)
         written = self.path.with_suffix(".next")
         with explaining(self.path):
@@ -110,6 +132,7 @@ class OnDisk:
         force_to_disk(self.path.parent)
 
     def unlink(self) -> None:
+        self._require_own()
         with explaining(self.path):
             try:
                 self.path.unlink()
@@ -118,23 +141,24 @@ class OnDisk:
         force_to_disk(self.path.parent)
 
     def remove(self) -> None:
+        self._require_own()
         remove(self.path)
 
     def publish(self, staging: "OnDisk", files: Sequence[str], manifest: str) -> None:
-        if not self.path.exists():
+        if not self.exists():
             try:
                 _gather(staging.path, self.name, files, manifest)
                 move(staging.path / self.name, self.path)
             except DatasetError:
                 # Another worker that believes to hold the job may have been faster by a step.
-                if not self.path.exists():
+                if not self.exists():
                     raise
             force_to_disk(self.path.parent)
 
     def receive(self, source: "Location", name: str, scratch: Path) -> None:
-        target = self.path / name
-        if target.exists():
+        if (self / name).exists():
             return
+        target = self.path / name
         make_folder(self.path)
         arriving = self.path / f".{name}.{uuid4().hex}"
         try:
@@ -145,7 +169,7 @@ class OnDisk:
             move(arriving, target)
         except DatasetError:
             # Another worker that believes to hold the job may have been faster.
-            if not target.exists():
+            if not (self / name).exists():
                 raise
         else:
             discard(*self.path.glob(f".{name}.*"))  # of whoever was killed, or is slower
@@ -160,6 +184,7 @@ class OnDisk:
 
     def get(self, scratch: Path) -> Path:
         del scratch
+        self._require_own()
         return self.path
 
     def put(self, names: Sequence[str], scratch: Path) -> None:
@@ -173,6 +198,10 @@ class OnDisk:
 
     def forget(self, scratch: Path) -> None:
         del scratch
+
+    def _require_own(self) -> None:
+        if self.root is not None:
+            require_own(self.path, self.root)
 
 
 def _gather(staging: Path, name: str, files: Sequence[str], manifest: str) -> None:

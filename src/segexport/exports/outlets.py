@@ -95,4 +95,5 @@ class Outlets:
             assert self.store is not None  # noqa: S101  (opened where a destination is there)
             return InBucket(self.store, url.removeprefix("s3://").rstrip("/"))
         below = url.removeprefix(prefix).split("/")  # a request has no step that leads upwards
-        return OnDisk(Path(place, *below).absolute())
+        root = Path(place).absolute()
+        return OnDisk(root.joinpath(*below), root)

@@ -14,10 +14,12 @@ from segexport.errors import DiscardFileUnusable
 from segexport.exports.publishing import fixed
 from segexport.jobs.publication import DiscardFile
 from segexport.sql import literal, parquet
+from segexport.store.discards import require_no_link
 
 
 def rows_of(file: DiscardFile, persons: Collection[int]) -> int:
     """How many rows name one of these persons. Raises `DiscardFileUnusable`."""
+    require_no_link(Path(file.path))
     with open_database() as database:
         try:
             ((rows,),) = database.execute(

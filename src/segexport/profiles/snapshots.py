@@ -296,6 +296,8 @@ def _evaluated_for(manifest: Path) -> int | None:
 
 
 def _open(manifest: Path) -> Snapshot:
+    _require_no_link(manifest.parent)
+    _require_no_link(manifest)
     try:
         document = orjson.loads(manifest.read_bytes())
         form = int(document["format"])
@@ -314,6 +316,8 @@ def _open(manifest: Path) -> Snapshot:
         raise ProfileStoreCorrupt(
             f"the manifest {manifest} cannot be read ({error!r}); restore it, or load again"
         ) from error
+    for path in (*(snapshot.folder.glob("bucket=*")), *snapshot.files()):
+        _require_no_link(path)
     for path in snapshot.files():
         expected = files.get(str(path.relative_to(snapshot.folder)))
         if not path.is_file() or path.stat().st_size != expected:
@@ -322,6 +326,14 @@ def _open(manifest: Path) -> Snapshot:
                 "restore it, or load again"
             )
     return snapshot
+
+
+def _require_no_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ProfileStoreCorrupt(
+            f"{path} is a symbolic link, and none is followed in a profile store; put in its place "
+            "what it leads to, or load again"
+        )
 
 
 def _snapshot(document: dict[str, Any], folder: Path) -> Snapshot:

@@ -55,6 +55,15 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def require_no_link(path: Path) -> None:
+    """Raise `DiscardFileUnusable` for a symbolic link: what it leads to is not ours."""
+    if path.is_symlink():
+        raise DiscardFileUnusable(
+            f"the discard file {path} is a symbolic link, and none is followed; put the file "
+            "itself in its place"
+        )
+
+
 class DiscardReader:
     """Reads a discard file from row `start` (counted from 0) on, a few rows at a time.
 
@@ -66,6 +75,7 @@ class DiscardReader:
 
     def __init__(self, file: DiscardFile, start: int = 0) -> None:
         path = Path(file.path)
+        require_no_link(path)
         try:
             self._opened = _state(path)
             found = fingerprint(path)
