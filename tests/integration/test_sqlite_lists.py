@@ -1,4 +1,4 @@
-"""Lists are read by indexes that have them in order: their cost is that of what they show."""
+"""Reads cost what they show, and not what the store has come to hold: by which index they go."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from segexport.jobs.lifecycle import JobState
-from segexport.store.sqlite import SqliteStore, file, lists, outbox
+from segexport.store.sqlite import SqliteStore, file, jobs, lists, outbox, work
 from support.job_stories import NOON, SCOPE
 
 Plan = Callable[..., list[str]]
@@ -81,6 +81,51 @@ def test_each_part_of_a_list_is_in_order_as_it_is_read(plan: Plan) -> None:
         for place, line in enumerate(told):
             if SORTED_ROWS in line:
                 assert "subquery" in told[place - 1].lower()
+
+
+@pytest.mark.parametrize(
+    ("read", "arguments"),
+    [
+        (jobs.claim, ("worker", timedelta(seconds=30), 4, NOON)),
+        (jobs.held_back, (4, NOON)),
+        (jobs.unfinished, ()),
+    ],
+    ids=["whose turn it is", "who has to wait", "what is unfinished"],
+)
+def test_work_is_looked_for_among_the_jobs_that_have_not_ended(
+    plan: Plan, read: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    """A worker asks several times a second, one of them with the lock of all that write."""
+    found = [
+        line for line in plan(read, *arguments) if line.startswith(("SEARCH jobs", "SCAN jobs"))
+    ]
+    assert found
+    by_id = "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"
+    assert {*found} - {by_id} == {"SCAN jobs USING INDEX jobs_unfinished"}
+
+
+def test_what_relay_and_streams_ask_for_again_and_again_reads_no_other_events(plan: Plan) -> None:
+    for read, arguments in ((outbox.rows_after, (4711, 10, 1000)), (outbox.backlog, ())):
+        told = plan(read, *arguments)
+        assert any(line.startswith("SEARCH outbox") for line in told)
+        assert not any(line.startswith("SCAN outbox") for line in told)
+
+
+def test_however_many_jobs_are_shown_a_connection_learns_few_statements(path: Path) -> None:
+    """It keeps each of them, about 10 kB."""
+    seen = set[str]()
+    with closing(file.connect(path, timedelta(seconds=1))) as connection:
+
+        class Noting:
+            def execute(self, text: str, values: Any = ()) -> Any:
+                seen.add(text)
+                return connection.execute(text, values)
+
+        noting: Any = Noting()
+        for count in range(101):
+            assert work.work(noting, range(count)) == {}
+            assert work.failures(noting, range(count)) == {}
+    assert len(seen) <= 3 * 9
 
 
 def test_the_events_of_a_scope_are_found_behind_a_number(plan: Plan) -> None:

@@ -111,5 +111,12 @@ def status(
 
 
 def _among(job_ids: Collection[int]) -> tuple[Sequence[int], str]:
-    """The jobs' keys, and the marks for them."""
-    return [columns.job_key(job_id) for job_id in job_ids], marks(len(job_ids))
+    """The jobs' keys, and the marks for them.
+
+    Filled up to a power of two with keys that are there already: a connection keeps each
+    statement that it has seen, about 10 kB, and one for each number of jobs would be a hundred.
+    """
+    keys = [columns.job_key(job_id) for job_id in job_ids]
+    if keys:
+        keys += keys[:1] * ((1 << (len(keys) - 1).bit_length()) - len(keys))
+    return keys, marks(len(keys))
