@@ -232,7 +232,8 @@ class Dataset:
         except ValidationError as error:
             raise DatasetError(
                 f"{folder / MANIFEST} is not a manifest that this version reads "
-                f"({all_words(error)}); restore it from a copy, or delete the batch's folder yourself"
+                f"({all_words(error)}); restore it from a copy, or delete the batch's folder "
+                "yourself"
             ) from error
         for file in manifest.files:
             if not _FILE_NAME.fullmatch(file.name) or file.name == MANIFEST:
