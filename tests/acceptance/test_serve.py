@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from support.command_line import Segexport
+from support.interfaces import BODY, JOBS
 from support.waiting import wait_until
 
 
@@ -52,3 +53,27 @@ def test_a_killed_embedded_broker_gets_an_heir_with_all_events(segexport: Segexp
     assert "the embedded broker has ended" in said
     assert "kafka.bootstrap_servers" not in said
     assert "security_protocol" not in said
+
+
+def test_a_folder_that_loses_its_permissions_for_a_while_costs_no_more_than_that_while(
+    segexport: Segexport,
+) -> None:
+    body = {**BODY, "filter": {"segments": [{"segmentId": "loyalty-gold"}]}}
+    data = segexport.folder / "data"
+    segexport.is_privileged = False
+    with segexport.serving() as process:
+        with httpx.Client(base_url=segexport.address, timeout=30) as client:
+            assert client.post(JOBS, json=body).status_code == 200
+            data.chmod(0o000)
+            try:
+                # Whatever can be done without the folder is; nothing waits for it for ever.
+                assert client.post(JOBS, json=body).status_code in {200, 503}
+            finally:
+                data.chmod(0o700)
+            wait_until(
+                lambda: client.get("/readyz").json()["status"] == "ready", 20, "it is ready again"
+            )
+            assert client.post(JOBS, json=body).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    assert "Traceback" not in segexport.log.read_text()
