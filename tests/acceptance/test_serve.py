@@ -35,7 +35,12 @@ def test_a_killed_embedded_broker_gets_an_heir_with_all_events(segexport: Segexp
     told = segexport.folder / "data" / "embedded-broker"
     submitted = segexport("submit", "--dataset", "gold", "--segment", "loyalty-gold")
     assert submitted.returncode == 0, submitted.stderr
-    with segexport.serving() as process:
+    with (
+        segexport.serving() as process,
+        segexport.running("tail", "--from", "beginning") as following,
+    ):
+        assert following.stdout is not None
+        assert "queued" in following.stdout.readline()
         first = told.read_text()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for child in children:
@@ -49,6 +54,8 @@ def test_a_killed_embedded_broker_gets_an_heir_with_all_events(segexport: Segexp
         tailed = segexport("tail", "--from", "beginning", "--once")
         assert tailed.returncode == 0, tailed.stderr
         assert "queued" in tailed.stdout
+        assert following.wait(timeout=20) == 2
+        assert "has started another one" in following.stdout.read()
     said = segexport.log.read_text()
     assert "the embedded broker has ended" in said
     assert "kafka.bootstrap_servers" not in said

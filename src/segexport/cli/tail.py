@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -12,9 +12,14 @@ from segexport.cli.lines import event_line
 from segexport.cli.present import OutputFormat, out
 from segexport.consume.consumer import EventReader, Start
 from segexport.consume.received import Received
+from segexport.errors import BrokerUnreachable
 from segexport.events.contract import Contract, Verdict
+from segexport.race import race
 from segexport.service import kafka_of
-from segexport.settings import KafkaSettings, load_settings
+from segexport.settings import KafkaSettings, Settings, load_settings
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks whether the embedded broker is still the same."""
 
 EXIT_NOT_VALID = 1
 """At least one of the records shown is not valid."""
@@ -39,7 +44,7 @@ def tail(
     """Follow the events on Kafka as they arrive, and say of each whether it is valid.
 
     Reads committed records only, from the configured Kafka or from the embedded broker of a
-    running service. Exit status 1 if a record shown was not valid.
+    running service, as long as that broker lives. Exit status 1 if a record shown was not valid.
 
         segexport tail --from beginning --job 4711
 
@@ -47,10 +52,12 @@ def tail(
     """
     if once:
         start = Start.BEGINNING
-    kafka = kafka_of(load_settings())
-    valid = True
+    settings = load_settings()
+    kafka = kafka_of(settings)
+    valid: bool | None = True
     with suppress(KeyboardInterrupt):
-        valid = asyncio.run(_follow(kafka, start, contract, output, job=job, once=once))
+        following = _follow(kafka, start, contract, output, job=job, once=once)
+        valid = asyncio.run(race(following, _replaced(settings, kafka)))
     if not valid:
         raise typer.Exit(EXIT_NOT_VALID)
 
@@ -72,6 +79,17 @@ async def _follow(
                 _show(received, output)
                 valid = valid and received.judgement.verdict is Verdict.VALID
     return valid
+
+
+async def _replaced(settings: Settings, kafka: KafkaSettings) -> None:
+    """Raise `BrokerUnreachable` once the embedded broker that is read is not the service's."""
+    address = kafka.bootstrap_servers
+    while not kafka.is_embedded or kafka_of(settings).bootstrap_servers == address:  # noqa: ASYNC110  (a file of another process)
+        await asyncio.sleep(LOOK_EVERY)
+    raise BrokerUnreachable(
+        "the embedded broker has ended, and the service has started another one, which is sent "
+        "all events again: run the command again to follow that one"
+    )
 
 
 def _show(received: Received, output: OutputFormat) -> None:
