@@ -6,8 +6,23 @@ from typing import Final, Literal
 
 import structlog
 
+from segexport.printable import printable
+
+_OF_LINES: Final = {"exception", "stack"}
 _traceback: Final = structlog.dev.RichTracebackFormatter(show_locals=False)
 """Without the values of variables, which structlog's own choice shows: some are secrets."""
+
+
+def _printable(
+    logger: object,  # noqa: ARG001  (structlog's signature)
+    method: str,  # noqa: ARG001  (as above)
+    line: structlog.typing.EventDict,
+) -> structlog.typing.EventDict:
+    """Values of others move nothing on a terminal; JSON is free of such letters by itself."""
+    return {
+        name: printable(value) if isinstance(value, str) and name not in _OF_LINES else value
+        for name, value in line.items()
+    }
 
 
 def configure_logging(
@@ -27,7 +42,7 @@ def configure_logging(
         structlog.processors.StackInfoRenderer(),
     ]
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=_traceback)]
+        [_printable, structlog.dev.ConsoleRenderer(exception_formatter=_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
-from rich.markup import escape
 
 from segexport.cli.app import app
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.cli.profiles import Format, table_of
 from segexport.exports.dataset import Batch, Dataset, Datasets
@@ -186,7 +186,7 @@ def _show_dataset(name: str, dataset: Dataset, output: OutputFormat) -> None:
     for batch in batches:
         manifest = batch.manifest
         table.add_row(
-            manifest.batch,
+            escape(manifest.batch),
             _time(manifest.created),
             str(manifest.job),
             f"{_rows(batch):,}",

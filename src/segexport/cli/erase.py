@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
-from rich.markup import escape
 
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.cli.profiles import Format, profiles, progress_bars, resources_of, table_of
 from segexport.exports.dataset import Datasets

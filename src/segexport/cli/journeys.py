@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from segexport.cli.app import app
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, print_json, print_table
 from segexport.cli.profiles import Format, resources_of, table_of
 from segexport.exports.instances import Instances, LiveTable

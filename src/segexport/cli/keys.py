@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from segexport.cli.app import app
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.cli.profiles import Format, table_of
 from segexport.http.keys import IssuedKey, Key, KeyFile, MasterKey

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rich.markup import escape
 from rich.text import Text
 
+from segexport.cli.markup import escape
 from segexport.consume.received import Received
 from segexport.errors import InvalidEvent
 from segexport.events.contract import Verdict
@@ -41,14 +41,14 @@ def event_line(received: Received) -> Text:
     parts = [
         f"[dim]{received.timestamp:%H:%M:%S}.{received.timestamp.microsecond // 1000:03d}[/]",
         f"{escape(str(event.get(JOB_ID, received.key))):>16}",
-        f"[{colour}]{happened:<9}[/]",
+        f"[{colour}]{escape(happened):<9}[/]",
         f"{escape(str(event.get(EVENT_TYPE, '')))}",
     ]
     if EVENT_CODE in event:
         parts.append(escape(str(event[EVENT_CODE])))
     if TOTAL in event:
         counts = (event.get(name) for name in (TOTAL, REALIZED, FAILED))
-        parts.append("/".join(str(count) for count in counts if count is not None))
+        parts.append(escape("/".join(str(count) for count in counts if count is not None)))
     if SEGMENT_ID in event:
         parts.append(escape(str(event[SEGMENT_ID])))
     if person is not None:

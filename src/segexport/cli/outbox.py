@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from segexport.cli.app import app
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.errors import SettingsError
 from segexport.relay.resume import set_position

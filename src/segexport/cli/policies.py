@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from segexport.cli.app import app
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.cli.profiles import Format, Store, table_of
 from segexport.profiles.catalogue import Merging, open_catalogue, policy_document

@@ -1,5 +1,6 @@
 """How jobs look on a terminal, and as JSON for scripts."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -8,13 +9,14 @@ from typing import Final
 
 import orjson
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from segexport.clerk import JobDocument
 from segexport.clerk.documents import rfc_3339
+from segexport.cli.markup import escape
 from segexport.jobs.job import MAX_JOB_ID
 from segexport.jobs.lifecycle import JobState
+from segexport.printable import printable_json
 
 out: Final = Console(highlight=False, soft_wrap=True)
 """Results go to stdout; logs and errors to stderr."""
@@ -55,7 +57,19 @@ def print_table(table: Table) -> None:
 
 def print_json(document: object) -> None:
     """One JSON document on one line."""
-    out.print(orjson.dumps(document).decode(), markup=False)
+    out.print(json_text(document), markup=False)
+
+
+def json_text(document: object) -> str:
+    """A document as JSON on one line, without anything that a terminal would obey.
+
+    A name of a file may hold bytes that are no text; only Python's own writer takes them.
+    """
+    try:
+        text = orjson.dumps(document).decode()
+    except orjson.JSONEncodeError:
+        text = json.dumps(document, separators=(",", ":"))
+    return printable_json(text)
 
 
 def print_status(job: JobDocument) -> None:

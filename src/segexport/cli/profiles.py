@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -21,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from segexport.cli.app import app
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.jobs.values import moment
 from segexport.profiles import builder

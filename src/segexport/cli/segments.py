@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from segexport.cli.app import app
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, out, print_json, print_table
 from segexport.cli.profiles import Format, Store, progress_bars, resources_of, table_of
 from segexport.errors import UnknownSegment
@@ -132,7 +132,7 @@ def show(
             print_json(segment_document(definition))
         else:
             out.print(f"{_title(definition)}, merged by {_merged_by(definition)}")
-            out.print(f"  {definition.predicate}", markup=False)
+            out.print(f"  {escape(definition.predicate)}")
 
 
 @segments.command("evaluate")

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.markup import escape
 
 from segexport.cli.app import app
+from segexport.cli.markup import escape
 from segexport.cli.present import OutputFormat, out, print_json
 from segexport.settings import load_settings
 
@@ -32,7 +32,7 @@ def settings(
         return
     for name, value in _flat(effective):
         shown = "[dim]not set[/]" if value is None else escape(orjson.dumps(value).decode())
-        out.print(f"{name} = {shown}")
+        out.print(f"{escape(name)} = {shown}")
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

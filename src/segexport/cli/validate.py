@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
-import orjson
 import typer
 
 from segexport.cli.app import EXIT_USAGE, app
-from segexport.cli.present import OutputFormat
+from segexport.cli.present import OutputFormat, json_text
 from segexport.events.contract import Contract, Judgement, Verdict, judge
 from segexport.events.documents import Located, Unreadable, read_documents
 from segexport.events.explain import shown
+from segexport.printable import printable
 
 EXIT_NOT_VALID: Final = 1
 """Something is invalid, or says nothing."""
@@ -130,9 +130,9 @@ class _Report:
     def _say(self, lines: Sequence[str], document: dict[str, Any]) -> None:
         # Not through Rich: there may be millions of lines.
         if self.output is OutputFormat.JSON:
-            sys.stdout.write(orjson.dumps(document).decode() + "\n")
+            sys.stdout.write(json_text(document) + "\n")
         else:
-            sys.stdout.write("\n".join(lines) + "\n")
+            sys.stdout.write("\n".join(map(printable, lines)) + "\n")
 
 
 def _scalar(value: Any) -> Any:
