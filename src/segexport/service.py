@@ -33,6 +33,7 @@ from segexport.exports.worker import worker_of
 from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest
 from segexport.kafka import ensure_topics
+from segexport.modes import close_to_others, make_shared
 from segexport.profiles.snapshots import ProfileStore
 from segexport.race import race
 from segexport.relay.embedded import EmbeddedBroker
@@ -57,7 +58,7 @@ log: Final = structlog.stdlib.get_logger(__name__)
 async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
     """The job store of the settings, closed at the end. Its folder is made if need be."""
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        make_shared(settings.data)
     except OSError as error:
         raise StoreUnavailable(
             f"the folder {settings.data} cannot be made: {error.strerror}; set `data` to one "
@@ -157,6 +158,7 @@ async def running(settings: Settings, *, http: bool = False) -> AsyncIterator[Pa
         open_store(settings) as store,
         _publishers(settings, store) as (kafka, publishers),
     ):
+        close_to_others(settings.private_places)
         relay = Relay(store, publishers, source=store_source(store.identity.id), owner=name)
         worker = worker_of(settings, store, voice_of(settings, store), name=name)
         watching = supervisor.start("store", store.keep_watch())

@@ -8,9 +8,10 @@ from typing import Annotated, Final
 import structlog
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from segexport import modes
 from segexport.cli import streams
+from segexport.cli.markup import escape
 from segexport.errors import ClientFailed, OutputClosed, PartFailed
 from segexport.faults import translated
 from segexport.telemetry import configure_logging
@@ -61,7 +62,8 @@ def main() -> None:
     streams.take_over()
     try:
         try:
-            app()
+            with modes.private():
+                app()
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -33,6 +33,7 @@ from segexport.exports.location import Location, locate
 from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest, FileFormat
 from segexport.jobs.values import MAX_NAME, unfit
+from segexport.modes import AS_USUAL, Modes
 from segexport.settings import Settings
 from segexport.sql import lines, ndjson, parquet
 from segexport.store.discards import fingerprint
@@ -304,16 +305,18 @@ class Datasets:
     """All datasets below a root: a folder, or `s3://bucket/prefix`.
 
     `options` say how an object store is reached, in the words of s3fs: `endpoint_url`,
-    `key`, `secret` and so on; what is not said is taken from the usual places of AWS.
+    `key`, `secret` and so on; what is not said is taken from the usual places of AWS. `modes`
+    are those of files in a folder.
     """
 
-    def __init__(self, root: str | Path, **options: Any) -> None:
-        self.root: Location = locate(root, options)
+    def __init__(self, root: str | Path, *, modes: Modes = AS_USUAL, **options: Any) -> None:
+        self.root: Location = locate(root, options, modes)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Those that the settings name."""
-        return cls(settings.datasets_root, **settings.s3.as_options())
+        modes = settings.exports.modes
+        return cls(settings.datasets_root, modes=modes, **settings.s3.as_options())
 
     def dataset(self, scope: Scope, dataset_id: str) -> Dataset:
         """A dataset of a sandbox. Raises `DatasetError` for a name that is no folder's name."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segexport import faults
 from segexport.errors import DatasetError
+from segexport.modes import Modes
 
 
 def require_own(path: Path, root: Path) -> None:
@@ -45,11 +46,17 @@ def linked(path: Path) -> DatasetError:
     )
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, all of them durable. Raises `DatasetError`."""
+def make_folder(folder: Path, modes: Modes | None = None) -> None:
+    """Make a folder and its parents, all of them durable. Raises `DatasetError`.
+
+    With `modes` those that are new get theirs.
+    """
     with explaining(folder):
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        if modes is not None:
+            for path in missing:
+                modes.give_folder(path)
     for path in missing:
         force_to_disk(path.parent)
 

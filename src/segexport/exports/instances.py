@@ -30,6 +30,7 @@ from segexport.exports.disk import (
 )
 from segexport.jobs.job import Scope
 from segexport.jobs.values import unfit
+from segexport.modes import make_private
 from segexport.profiles.builder import Resources, link_or_copy
 from segexport.sql import literal, parquet
 
@@ -171,6 +172,8 @@ class Instances:
                     f"the keys of {file} cannot be taken: there is no such file"
                 )
         folder = self._table(version, namespace)
+        with explaining(self.root):
+            make_private(self.root)
         make_folder(folder)
         with alone(folder), _database(folder, resources) as database:
             before = _newest(folder)

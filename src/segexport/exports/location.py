@@ -19,6 +19,7 @@ from segexport.errors import DatasetError
 from segexport.exports.in_bucket import InBucket
 from segexport.exports.object_store import open_store
 from segexport.exports.on_disk import OnDisk
+from segexport.modes import AS_USUAL, Modes
 
 S3: Final = "s3://"
 
@@ -131,14 +132,15 @@ class Location(Protocol):
         ...
 
 
-def locate(root: str | Path, options: Mapping[str, Any]) -> Location:
+def locate(root: str | Path, options: Mapping[str, Any], modes: Modes = AS_USUAL) -> Location:
     """The location of an address: a folder, or `s3://bucket/prefix`.
 
-    `options` are those of s3fs. Raises `DatasetError` for another kind of address.
+    `options` are those of s3fs, `modes` those of files in a folder. Raises `DatasetError` for
+    another kind of address.
     """
     if isinstance(root, Path) or "://" not in root:
         # Readers may stand in another folder, as Spark's Java does.
-        return OnDisk(Path(root).absolute())
+        return OnDisk(Path(root).absolute(), modes=modes)
     key = root.removeprefix(S3).rstrip("/")
     if not root.startswith(S3) or not key or key.startswith("/"):
         raise DatasetError(f"datasets cannot lie in {root!r}; name a folder, or s3://bucket/prefix")

@@ -25,6 +25,7 @@ from segexport.exports.disk import (
     require_own,
 )
 from segexport.exports.layout import MANIFEST
+from segexport.modes import AS_USUAL, Modes
 
 if TYPE_CHECKING:
     from segexport.exports.location import Location
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
 class OnDisk:
     """A file or a folder of this machine; see `Location`.
 
-    Below `root`, if that is not the path itself, no symbolic link is followed.
+    Below `root`, if that is not the path itself, no symbolic link is followed. What is made gets
+    its mode of `modes`.
     """
 
     path: Path
     root: Path | None = None
+    modes: Modes = AS_USUAL
 
     @property
     def name(self) -> str:
@@ -49,7 +52,7 @@ class OnDisk:
         return replace(self, path=self.path.parent)
 
     def __truediv__(self, name: str, /) -> "OnDisk":
-        return OnDisk(self.path / require_name(name), self.root or self.path)
+        return OnDisk(self.path / require_name(name), self.root or self.path, self.modes)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -115,7 +118,7 @@ class OnDisk:
 
     def open(self, mark: str) -> None:
         self._require_own()
-        make_folder(self.path)
+        make_folder(self.path, self.modes)
         with explaining(self.path):
             probe = self.path / mark
             probe.write_bytes(b"\0")
@@ -123,10 +126,11 @@ class OnDisk:
 
     def replace(self, content: bytes) -> None:
         self._require_own()
-        make_folder(self.path.parent)
+        make_folder(self.path.parent, self.modes)
         written = self.path.with_suffix(".next")
         with explaining(self.path):
             written.write_bytes(content)
+            self.modes.give_file(written)
             force_to_disk(written)
             written.rename(self.path)
         force_to_disk(self.path.parent)
@@ -147,7 +151,7 @@ class OnDisk:
     def publish(self, staging: "OnDisk", files: Sequence[str], manifest: str) -> None:
         if not self.exists():
             try:
-                _gather(staging.path, self.name, files, manifest)
+                self._gather(staging.path, files, manifest)
                 move(staging.path / self.name, self.path)
             except DatasetError:
                 # Another worker that believes to hold the job may have been faster by a step.
@@ -159,12 +163,13 @@ class OnDisk:
         if (self / name).exists():
             return
         target = self.path / name
-        make_folder(self.path)
+        make_folder(self.path, self.modes)
         arriving = self.path / f".{name}.{uuid4().hex}"
         try:
             path = source.get(scratch)
             with explaining(target):
                 shutil.copyfile(path, arriving)
+                self.modes.give_file(arriving)
             force_to_disk(arriving)
             move(arriving, target)
         except DatasetError:
@@ -190,11 +195,16 @@ class OnDisk:
     def put(self, names: Sequence[str], scratch: Path) -> None:
         del scratch
         for name in names:
+            with explaining(self.path / name):
+                self.modes.give_file(self.path / name)
             force_to_disk(self.path / name)
         force_to_disk(self.path)
 
     def put_first(self, name: str, scratch: Path) -> None:
-        self.put([name], scratch)
+        # Its mode stays: it may be a second name of a file that is for its owner alone.
+        del scratch
+        force_to_disk(self.path / name)
+        force_to_disk(self.path)
 
     def forget(self, scratch: Path) -> None:
         del scratch
@@ -203,13 +213,13 @@ class OnDisk:
         if self.root is not None:
             require_own(self.path, self.root)
 
-
-def _gather(staging: Path, name: str, files: Sequence[str], manifest: str) -> None:
-    """Bring the batch's files and its manifest together in one folder of the staging."""
-    gathered = staging / name
-    with explaining(gathered):
-        gathered.mkdir(exist_ok=True)
-    for file in files:
-        move(staging / file, gathered / file)
-    move(staging / manifest, gathered / MANIFEST)
-    force_to_disk(gathered)
+    def _gather(self, staging: Path, files: Sequence[str], manifest: str) -> None:
+        """Bring the batch's files and its manifest together in one folder of the staging."""
+        gathered = staging / self.name
+        with explaining(gathered):
+            gathered.mkdir(exist_ok=True)
+            self.modes.give_folder(gathered)
+        for file in files:
+            move(staging / file, gathered / file)
+        move(staging / manifest, gathered / MANIFEST)
+        force_to_disk(gathered)

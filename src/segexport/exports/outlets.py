@@ -17,6 +17,7 @@ from segexport.exports.object_store import ObjectStore, open_store
 from segexport.exports.on_disk import OnDisk
 from segexport.jobs.job import Scope
 from segexport.jobs.request import ExportRequest, Pinpoint
+from segexport.modes import AS_USUAL, Modes
 from segexport.settings import Settings
 from segexport.settings.http import S3, ApplicationSettings
 
@@ -33,17 +34,22 @@ def endpoint_file(job_id: int, index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """The destinations of all applications. `store` is the S3 of the settings, where used."""
+    """The destinations of all applications. `store` is the S3 of the settings, where used.
+
+    `modes` are those of files in folders.
+    """
 
     applications: Mapping[str, ApplicationSettings]
     store: ObjectStore | None = None
+    modes: Modes = AS_USUAL
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Those that the settings name. Raises `SettingsError` where S3 cannot be used."""
         applications = settings.pinpoint.applications
         on_s3 = any(S3 in each.destinations.values() for each in applications.values())
-        return cls(applications, open_store(settings.s3.as_options()) if on_s3 else None)
+        store = open_store(settings.s3.as_options()) if on_s3 else None
+        return cls(applications, store, settings.exports.modes)
 
     def problems(self, scope: Scope, request: ExportRequest) -> Sequence[Problem]:
         """What is wrong with where a request wants its endpoints, if it wants any."""
@@ -96,4 +102,4 @@ class Outlets:
             return InBucket(self.store, url.removeprefix("s3://").rstrip("/"))
         below = url.removeprefix(prefix).split("/")  # a request has no step that leads upwards
         root = Path(place).absolute()
-        return OnDisk(root.joinpath(*below), root)
+        return OnDisk(root.joinpath(*below), root, self.modes)

@@ -10,6 +10,7 @@ from typing import Final
 from segexport.errors import KeysError
 from segexport.exports.disk import alone, sync
 from segexport.faults import explaining
+from segexport.modes import make_shared
 
 OWNER_ONLY: Final = 0o600
 
@@ -77,7 +78,7 @@ def replacing(path: Path, text: str) -> Iterator[None]:
 def changing(path: Path) -> Iterator[None]:
     """Be the only one who changes files in this file's folder, which is made if need be."""
     with explaining(_not_written, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_shared(path.parent)
         with alone(path.parent):
             yield
 

@@ -20,6 +20,7 @@ import duckdb
 
 from segexport.database import open_database
 from segexport.errors import ProfileStoreBusy, ProfileStoreError
+from segexport.modes import make_private
 from segexport.profiles.graph import Graph, empty_graph, graph_of
 from segexport.profiles.merging import Bucket, Contents, Incoming, merge
 from segexport.profiles.moving import Moved
@@ -164,7 +165,7 @@ def draft(
     """
     with ExitStack() as cleanup:
         try:
-            store.mkdir(parents=True, exist_ok=True)
+            make_private(store)
             cleanup.enter_context(_alone(store))
             _sweep(store)
             opened = ProfileStore(store)

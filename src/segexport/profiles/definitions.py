@@ -16,6 +16,7 @@ import orjson
 
 from segexport.errors import InvalidDefinition, ProfileStoreError
 from segexport.jobs.values import MAX_NAME, unfit
+from segexport.modes import make_private
 from segexport.profiles.catalogue import (
     BUILT_IN,
     CATALOGUE,
@@ -136,7 +137,7 @@ def _require_name(name: str, what: str) -> None:
 
 def _change(store: Path, add: Callable[[Catalogue], tuple[Catalogue, T]]) -> T:
     try:
-        store.mkdir(parents=True, exist_ok=True)
+        make_private(store)
         with _alone(store):
             before = open_catalogue(store)
             after, defined = add(before)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, SecretStr, field_validator
 
+from segexport.modes import Modes
 from segexport.settings.kinds import Duration, Section, Size, bytes_of, seconds
 
 
@@ -71,6 +72,19 @@ MEMORY_PER_PIECE = 512 * 10**6
 """Bytes of the engine's memory that a piece should have, so that it need not spill."""
 
 
+def _mode(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"0?6[0246][0246]", value):
+        raise ValueError(
+            'give a mode as text, such as "0640": 6 for the user of the service, then 0, 2, 4 or 6 '
+            "for its group and for all others"
+        )
+    return value
+
+
+FileMode = Annotated[str, BeforeValidator(_mode)]
+"""The mode of files, in octal digits: 0640."""
+
+
 class ExportSettings(Section):
     """How exports run.
 
@@ -79,8 +93,9 @@ class ExportSettings(Section):
     pieces run at once, on an engine with `threads` threads and `memory_limit` (DuckDB's
     notation). A piece that fails is tried `piece_tries` times, at first after `piece_delay`,
     then after twice as long each time. A lease that is not renewed for `lease` passes to
-    another worker. All datasets together take no more of the disk than
-    `disk_budget`. When the service stops, running pieces have `grace` to end before they are
+    another worker. All datasets together take no more of the disk than `disk_budget`; in a
+    folder their files have the mode `file_mode`, and the folders as well, where whoever may read
+    may also pass. When the service stops, running pieces have `grace` to end before they are
     interrupted and their jobs handed back.
     """
 
@@ -94,6 +109,7 @@ class ExportSettings(Section):
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
     memory_limit: Size = "2GB"
     disk_budget: Size | None = None
+    file_mode: FileMode | None = None
     lease: Duration = timedelta(seconds=15)
     deadline: Duration = timedelta(hours=12)
     attempts: int = Field(default=5, ge=1, le=100)
@@ -101,6 +117,11 @@ class ExportSettings(Section):
     grace: Annotated[timedelta, BeforeValidator(seconds), Field(ge=timedelta(0))] = timedelta(
         seconds=10
     )
+
+    @property
+    def modes(self) -> Modes:
+        """`file_mode`, and what folders get of it."""
+        return Modes(None if self.file_mode is None else int(self.file_mode, 8))
 
     @property
     def slots(self) -> int:

@@ -7,7 +7,7 @@ directory, or the one that `SEGEXPORT_CONFIG` names), the defaults below.
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,6 +98,19 @@ class Settings(BaseSettings):
     def discards_folder(self) -> Path:
         """Where the discard files of finished jobs are kept."""
         return self.data / "discards"
+
+    @property
+    def private_places(self) -> Sequence[Path]:
+        """Files and folders that are for the user of the service alone, if they are there."""
+        store = self.store_file
+        return (
+            *(store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm")),
+            self.profiles_folder,
+            self.journeys_folder,
+            self.discards_folder,
+            self.data / "uploads",
+            self.data / "spill",
+        )
 
     @classmethod
     def settings_customise_sources(
