@@ -55,6 +55,32 @@ async def test_a_new_file_keeps_its_identity(path: Path) -> None:
     await store.close()
 
 
+async def test_all_connections_of_a_store_together_keep_32_mib_of_its_pages(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens up to four that read; how much each keeps is counted when it is opened."""
+    kept: list[int] = []
+    connect = file.connect
+
+    def noted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        (told,) = connection.execute("PRAGMA cache_size").fetchone()
+        kept.append(-told * 1024)
+        return connection
+
+    await create(path)
+    monkeypatch.setattr(file, "connect", noted)
+    store = await SqliteStore.open(path)
+    kept.clear()  # of one that is closed again
+    await submitted(store, job_id=2)
+    for _ in range(20):
+        await asyncio.gather(*(store.jobs(SCOPE) for _ in range(16)))
+    await store.close()
+    writer, *readers = sorted(kept, reverse=True)
+    assert readers
+    assert writer + 4 * max(readers) <= 32 << 20
+
+
 async def test_a_raised_generation_stays(path: Path) -> None:
     store = await SqliteStore.open(path)
     before = store.identity

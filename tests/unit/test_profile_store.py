@@ -91,6 +91,23 @@ def test_a_file_is_read_again_only_when_it_was_replaced(tmp_path: Path) -> None:
         remembered.get(file)
 
 
+def test_of_many_files_only_those_asked_for_last_are_kept(tmp_path: Path) -> None:
+    """Each job that evaluates segments makes a snapshot, and a service runs for months."""
+    reads: list[str] = []
+
+    def read(path: Path) -> str:
+        reads.append(path.name)
+        return path.name
+
+    files = [tmp_path / f"{number}" for number in range(5)]
+    for file in files:
+        file.touch()
+    remembered = Remembered(read, most=3)
+    for asked in (0, 1, 2, 0, 3, 0, 4, 2, 0, 1):
+        remembered.get(files[asked])
+    assert reads == ["0", "1", "2", "3", "4", "2", "1"]
+
+
 def test_without_a_store_the_error_says_how_to_make_one(tmp_path: Path) -> None:
     for folder in (tmp_path / "none", tmp_path):
         with pytest.raises(ProfileStoreMissing, match="segexport profiles load"):

@@ -1,5 +1,7 @@
-"""What earlier versions have stored is still read."""
+"""What earlier versions have stored is still read; what was read is not kept for ever."""
 
+import gc
+import tracemalloc
 from dataclasses import replace
 
 import orjson
@@ -17,6 +19,7 @@ from segexport.store.rows import (
 from segexport.store.store import FinishedPart, FinishedPiece
 from support.job_stories import NOON, PUBLICATION, new_job
 
+MEBIBYTE = 1 << 20
 PIECE = FinishedPiece(
     index=3,
     epoch=2,
@@ -63,3 +66,27 @@ def test_a_publication_of_before_there_were_endpoints_has_none() -> None:
     del publication["endpoints"]
     values[place] = orjson.dumps(publication).decode()
     assert read_job(values).publication == replace(PUBLICATION, endpoints=())
+
+
+def test_of_the_requests_of_jobs_that_are_read_some_megabytes_are_kept() -> None:
+    """Jobs of many segments, each with a dataset of its own: the largest that are kept."""
+    job = new_job()[0].after
+    values = [*fixed_values(job), *changing_values(job), None, 0, None]
+    place = FIXED_COLUMNS.index("request")
+    request = orjson.loads(values[place])
+    request["filter"]["segments"] = [
+        {"segmentId": f"segment-{number}", "status": ["realized", "existing"]}
+        for number in range(50)
+    ]
+    tracemalloc.start()
+    try:
+        for number in range(1_500):
+            request["destination"]["datasetId"] = f"dataset-{number}"
+            values[place] = orjson.dumps(request).decode()
+            assert read_job(values).request.destination.dataset_id == f"dataset-{number}"
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 1000 < len(values[place]) < 4096
+    assert kept < 12 * MEBIBYTE

@@ -114,7 +114,7 @@ def _append(builder: BatchBuilder, record: Record) -> Any:
     )
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=1024)  # the thousands of records of a discard file have one key
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key, as Kafka's own clients choose it (murmur2)."""
     hashed: int = murmur2(key)

@@ -27,7 +27,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 _SHORT: Final = 4096
-"""Characters of a request that is kept, so that all that are kept take some megabytes."""
+"""Characters of a request that is kept, at most: parsed it takes up to 32 kB."""
+KEPT_REQUESTS: Final = 256
+"""As many as two pages of a list have; 8 MB at most, and 1.6 MB of the usual ones."""
 
 FIXED_COLUMNS: Final = (
     "id",
@@ -301,7 +303,7 @@ def _parsed_request(text: str) -> ExportRequest:
     return ExportRequest.model_validate_json(text)
 
 
-_kept_request: Final = lru_cache(maxsize=1024)(_parsed_request)
+_kept_request: Final = lru_cache(maxsize=KEPT_REQUESTS)(_parsed_request)
 
 
 @lru_cache(maxsize=1024)

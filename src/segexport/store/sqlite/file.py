@@ -22,7 +22,11 @@ LOG_BYTES: Final = 16 * 1024 * 1024
 """The write-ahead log is copied into the file when it grows above this, then cut to it."""
 _CREATION_RETRY: Final = 0.01
 """Seconds until the creation of a store is tried again."""
-_CACHE_KIB: Final = 16_384
+WRITER_CACHE: Final = 16 << 20
+"""Bytes of pages that the connection that writes keeps, of all that it has touched."""
+READER_CACHE: Final = 4 << 20
+"""Bytes of pages that a connection that reads keeps: several pages of a list. It forgets them
+all when another connection has committed, so more serves a store that rests."""
 
 _DAMAGED: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
@@ -62,13 +66,15 @@ def connect(
     path: Path,
     patience: timedelta,
     *,
+    cache: int = WRITER_CACHE,
     read_only: bool = False,
     opened: Callable[[], None] = lambda: None,
 ) -> sqlite3.Connection:
     """A connection that waits up to `patience` for locks and commits durably.
 
-    May be used from any one thread at a time. `opened` is called when SQLite has opened the file,
-    and not yet its log: what it raises ends that, without a trace in either.
+    It keeps `cache` bytes of pages. May be used from any one thread at a time. `opened` is called
+    when SQLite has opened the file, and not yet its log: what it raises ends that, without a trace
+    in either.
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
@@ -76,22 +82,21 @@ def connect(
         timeout=patience.total_seconds(),
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=256,
     )
     try:
         opened()
-        _set_up(connection)
+        _set_up(connection, cache)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
+def _set_up(connection: sqlite3.Connection, cache: int) -> None:
     # FULL: a commit is on the disk when it returns, also when the power fails.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    connection.execute(f"PRAGMA cache_size=-{cache // 1024}")
     # The writer does that at a time of its own, and safely.
     connection.execute("PRAGMA wal_autocheckpoint=0")
     connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")

@@ -8,7 +8,7 @@ from queue import Empty, LifoQueue
 from typing import TypeVar
 
 from segexport.errors import StoreError, StoreUnavailable
-from segexport.store.sqlite.file import TROUBLE
+from segexport.store.sqlite.file import READER_CACHE, TROUBLE
 from segexport.store.sqlite.watch import Watch
 
 T = TypeVar("T")
@@ -61,4 +61,4 @@ class Readers:
         try:
             return self._idle.get_nowait()
         except Empty:
-            return self._watch.connect()
+            return self._watch.connect(cache=READER_CACHE)

@@ -101,10 +101,13 @@ class Watch:
             descriptors.let_go()
             raise
 
-    def connect(self) -> sqlite3.Connection:
-        """A connection to the file that was opened, and no other. Raises as `look` does."""
+    def connect(self, *, cache: int = file.WRITER_CACHE) -> sqlite3.Connection:
+        """A connection to the file that was opened, and no other; `cache` in bytes.
+
+        Raises as `look` does.
+        """
         self.look()
-        return file.connect(self._path, self._patience, opened=self.look)
+        return file.connect(self._path, self._patience, cache=cache, opened=self.look)
 
     def look(self) -> None:
         """Raise `StoreReplaced` if the files are not those that were opened; `OSError` where they
