@@ -75,7 +75,7 @@ class Watch:
         self._content: _Content | None = None
         found = path.stat()
         self._opened = found.st_dev, found.st_ino
-        self._connection = file.connect(path, patience, read_only=True)
+        self._connection = file.connect(path, patience, cache=file.READER_CACHE, read_only=True)
         try:
             self.identity = file.identity(self._connection)
             self._index = WalIndex(self._log_index)
