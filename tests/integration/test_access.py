@@ -1,6 +1,7 @@
 """Who may come in, to what; nobody learns anything of another organization."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -458,6 +459,15 @@ def test_which_addresses_are_this_machine_is_said(host: str, tmp_path: Path) -> 
         Door.of(Settings(data=tmp_path, http=http_settings(host=host)))
 
 
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 async def test_an_address_in_brackets_is_listened_on(open_place: OpenPlace) -> None:
     async with (
         serving(await open_place(http=http_settings(host="[::1]"))) as house,

@@ -511,6 +511,20 @@ async def test_a_key_that_is_odd_spoils_no_other(
     assert await tokens.client_of(provided(issued), NOW) == issued.key.client_id
 
 
+def test_nothing_is_computed_from_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def make(described: Mapping[str, str], algorithm: str) -> jwt.PyJWK:
+        made.append(described["n"])
+        return jwt.PyJWK(dict(described), algorithm)
+
+    monkeypatch.setattr(published_keys, "PyJWK", make)
+    good = public(RSA, "1")
+    found = published_keys.usable_keys(key_set({**good, "n": "_" * 200_000}, good))
+    assert made == [good["n"]]
+    assert [key.key_id for key in found] == ["1"]
+
+
 @pytest.mark.parametrize(
     "other",
     [

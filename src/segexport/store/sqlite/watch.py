@@ -155,7 +155,7 @@ class Watch:
         """
         try:
             with suppress(StoreReplaced, sqlite3.Error, OSError):
-                last = self.connect()
+                last = self.connect(cache=file.READER_CACHE)
                 file.identity(last)  # it has the log open from here on
                 self._connection.close()
                 with copying:
