@@ -151,7 +151,7 @@ class OnDisk:
     def publish(self, staging: "OnDisk", files: Sequence[str], manifest: str) -> None:
         if not self.exists():
             try:
-                self._gather(staging.path, files, manifest)
+                _gather(staging.path, self.name, files, manifest, self.modes)
                 move(staging.path / self.name, self.path)
             except DatasetError:
                 # Another worker that believes to hold the job may have been faster by a step.
@@ -213,13 +213,14 @@ class OnDisk:
         if self.root is not None:
             require_own(self.path, self.root)
 
-    def _gather(self, staging: Path, files: Sequence[str], manifest: str) -> None:
-        """Bring the batch's files and its manifest together in one folder of the staging."""
-        gathered = staging / self.name
-        with explaining(gathered):
-            gathered.mkdir(exist_ok=True)
-            self.modes.give_folder(gathered)
-        for file in files:
-            move(staging / file, gathered / file)
-        move(staging / manifest, gathered / MANIFEST)
-        force_to_disk(gathered)
+
+def _gather(staging: Path, name: str, files: Sequence[str], manifest: str, modes: Modes) -> None:
+    """Bring the batch's files and its manifest together in one folder of the staging."""
+    gathered = staging / name
+    with explaining(gathered):
+        gathered.mkdir(exist_ok=True)
+        modes.give_folder(gathered)
+    for file in files:
+        move(staging / file, gathered / file)
+    move(staging / manifest, gathered / MANIFEST)
+    force_to_disk(gathered)

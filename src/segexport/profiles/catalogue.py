@@ -148,8 +148,8 @@ def open_catalogue(store: Path) -> Catalogue:
         return _read(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProfileStoreCorrupt(
-            f"the catalogue {file} is damaged ({error!r}); restore it from a copy, or remove it "
-            "and define policies and segments again"
+            f"the catalogue {file} cannot be read ({error!r}); restore it from a copy, or remove "
+            "it and define policies and segments again"
         ) from error
 
 
