@@ -61,6 +61,7 @@ COMMANDS = {
     "keys create": "keys create nightly --organization acme",
     "keys list": "keys list",
     "keys revoke": "keys revoke 00000000000000000000000000000000",
+    "keys session": "keys session 00000000000000000000000000000000",
     "outbox show": "outbox show",
     "outbox replay": "outbox replay JOB",
     "outbox new-generation": "outbox new-generation",
@@ -77,6 +78,7 @@ COMMANDS = {
 """All but `serve`, which prints nothing and goes on: an example of each."""
 SAY_NO = {
     "keys revoke": "keys.unknown",
+    "keys session": "keys.unknown",
     "outbox replay": "job.not_found",
     "outbox set-position": "settings",
     "tail": "delivery.unreachable",
