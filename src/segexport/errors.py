@@ -9,6 +9,7 @@
     ├── AccessRefused             who asks is not known, or may not do this
     ├── TooManyRequests
     ├── BodyTooLarge
+    │   └── BodyFragmented
     ├── BodyTooLate
     ├── RequestConflict
     ├── JobNotFound
@@ -164,6 +165,12 @@ class BodyTooLarge(SegexportError):
     """The body of an HTTP request has more bytes than it may."""
 
     code = "http.body_too_large"
+
+
+class BodyFragmented(BodyTooLarge):
+    """The body of an HTTP request comes in more small chunks than it may."""
+
+    code = "http.body_fragmented"
 
 
 class BodyTooLate(SegexportError):

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Final, Literal
 
 import structlog
@@ -23,6 +25,37 @@ def _printable(
         name: printable(value) if isinstance(value, str) and name not in _OF_LINES else value
         for name, value in line.items()
     }
+
+
+class Seldom(logging.Filter):
+    """Passes a warning once in `pause` seconds, with how many of its kind were held back.
+
+    For what any stranger can bring about as often as he likes. Errors always pass.
+    """
+
+    def __init__(self, pause: float = 60.0, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._pause = pause
+        self._clock = clock
+        self._next: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record passes. Its message before the arguments are put in is its kind."""
+        if record.levelno != logging.WARNING:
+            return True
+        kind, now = str(record.msg), self._clock()
+        if now < self._next.get(kind, now):
+            self._held[kind] = self._held.get(kind, 0) + 1
+            return False
+        self._next[kind] = now + self._pause
+        held = self._held.pop(kind, 0)
+        if held:
+            record.msg = f"{kind} ({held} more since it was last said)"
+        return True
+
+
+_seldom: Final = Seldom()
 
 
 def configure_logging(
@@ -59,6 +92,8 @@ def configure_logging(
     # aiokafka reports every reconnect; the relay says once that the broker is away.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("asyncio", "uvicorn.error"):
+        logging.getLogger(name).addFilter(_seldom)
     # When debugging they tell the headers of requests to S3, session tokens among them.
     for name in ("aiobotocore", "botocore"):
         logging.getLogger(name).setLevel(logging.INFO)

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from segexport.http.experience_platform import _NUMBERS, GATEWAY_CODES
 from segexport.http.experience_platform_api import MAX_LIMIT
 from segexport.http.health import LARGE_BACKLOG
-from segexport.http.limits import MAX_HEAD
+from segexport.http.metered import MAX_HEAD
 from segexport.http.pinpoint_api import MAX_PAGE
 from segexport.http.problems import STATUS_OF_FAULT
 from segexport.http.server import KEEP_ALIVE

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import structlog
 
-from segexport.telemetry import configure_logging
+from segexport.telemetry import Seldom, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +48,30 @@ def test_debugging_does_not_tell_how_requests_to_s3_are_signed(
     configure_logging(style="json", level="debug")
     logging.getLogger(name).debug("x-amz-security-token")
     assert not capsys.readouterr().err
+
+
+def warning(message: str, level: int = logging.WARNING) -> logging.LogRecord:
+    return logging.LogRecord("uvicorn.error", level, __file__, 1, message, (), None)
+
+
+def test_what_strangers_can_bring_about_is_told_once_a_minute_with_how_often() -> None:
+    now = 0.0
+    seldom = Seldom(60.0, clock=lambda: now)
+    assert seldom.filter(warning("no request"))
+    assert not any(seldom.filter(warning("no request")) for _ in range(1000))
+    assert seldom.filter(warning("another"))
+    assert all(seldom.filter(warning("a mistake", logging.ERROR)) for _ in range(3))
+    now = 61.0
+    again = warning("no request")
+    assert seldom.filter(again)
+    assert again.getMessage() == "no request (1000 more since it was last said)"
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvicorn.error"])
+def test_warnings_of_the_server_are_among_these(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(style="json")
+    for _ in range(100):
+        logging.getLogger(name).warning("socket.send() raised exception. %s", token_hex(4))
+    assert len(capsys.readouterr().err.splitlines()) <= 1

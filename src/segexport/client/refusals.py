@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from segexport.errors import (
     AccessFault,
     AccessRefused,
+    BodyFragmented,
     BodyTooLarge,
     BodyTooLate,
     DatasetUnreachable,
@@ -41,6 +42,7 @@ _KINDS: Final[Mapping[str, type[SegexportError]]] = MappingProxyType(
     {
         kind.code: kind
         for kind in (
+            BodyFragmented,
             BodyTooLarge,
             BodyTooLate,
             DatasetUnreachable,

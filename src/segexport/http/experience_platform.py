@@ -13,7 +13,7 @@ from segexport.errors import AccessFault
 from segexport.events.record import milliseconds
 from segexport.http import experience_platform_api as api
 from segexport.http.auth import Gate
-from segexport.http.bodies import read_json
+from segexport.http.bodies import read_request
 from segexport.http.experience_platform_job import (
     Link,
     Page,
@@ -34,7 +34,6 @@ from segexport.http.wiring import (
     wired,
 )
 from segexport.jobs.lifecycle import STATES, JobState
-from segexport.jobs.reading import draft_request
 
 GATEWAY_CODES: Final[Mapping[AccessFault, str]] = MappingProxyType(
     {
@@ -87,7 +86,7 @@ def platform_app(commands: Commands, gate: Gate) -> FastAPI:
 
 
 async def _create(request: Request, caller: Bearer, commands: TheCommands) -> Response:
-    asked = draft_request(await read_json(request))
+    asked = await read_request(request)
     submission = await commands.submit(
         caller.scope,
         asked.legible,

@@ -11,16 +11,17 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from segexport.errors import BodyTooLarge, BodyTooLate
+from segexport.errors import BodyFragmented, BodyTooLarge, BodyTooLate
+from segexport.http.connection import FRAGMENTED
 from segexport.http.host import host_in
+from segexport.http.metered import MAX_HEAD, MAX_HEADERS, MAX_SMALL_CHUNKS, SMALL
 from segexport.http.target import routable
+from segexport.http.turns import LARGE, turns
 from segexport.jobs.values import MAX_NAME
 from segexport.settings import HttpSettings
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-MAX_HEAD: Final = 16 * 1024
-"""Bytes of what a request is aimed at, and of its headers."""
 DISCARDED: Final = 16 * 1024 * 1024
 """Bytes beyond the limit of a body that are read and thrown away, so that its sender comes to
 reading the answer."""
@@ -46,7 +47,7 @@ class Limits:
 
     A request's own id (`x-request-id`) is kept where it is usable, and comes back with the
     answer. An endpoint that reads a body that is too large meets `BodyTooLarge`, one that
-    comes too slowly `BodyTooLate`.
+    comes too slowly `BodyTooLate`, one in more small chunks than it may `BodyFragmented`.
     """
 
     def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
@@ -85,7 +86,7 @@ class Limits:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             app = self._app if (refusal := _refusal(scope, given)) is None else refusal
             try:
-                await app(scope, self._bounded(receive, given), answer)
+                await app(scope, self._bounded(scope, receive, given), answer)
             except Exception:
                 # Starlette has answered, and raises what an interface has logged already.
                 if not status:
@@ -101,7 +102,8 @@ class Limits:
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
 
-    def _bounded(self, receive: Receive, headers: Headers) -> Receive:
+    def _bounded(self, scope: Scope, receive: Receive, headers: Headers) -> Receive:
+        is_fragmented = scope.get("extensions", {}).get(FRAGMENTED, _never)
         told = int(headers.get("content-length", "0"))
         # Who asks before sending can be told before.
         taken = self._max_body + (0 if "expect" in headers else DISCARDED)
@@ -125,8 +127,15 @@ class Limits:
                     raise BodyTooLate(
                         f"the body did not arrive within {self._body_timeout:g} s; send it faster"
                     ) from None
+                if is_fragmented():
+                    raise BodyFragmented(
+                        f"the body comes in more than {MAX_SMALL_CHUNKS} chunks, of fewer than "
+                        f"{SMALL} bytes on average; send larger ones"
+                    )
                 read += len(message.get("body", b""))
                 complete = not message.get("more_body", False)
+                if complete and read > LARGE:
+                    await turns().alone()
                 if read <= self._max_body:
                     return message
                 if complete or read > self._max_body + DISCARDED:
@@ -149,6 +158,9 @@ def _refusal(scope: Scope, headers: Headers) -> PlainTextResponse | None:
         return PlainTextResponse(
             f"address and headers have more than {MAX_HEAD} bytes", 431, {"Connection": "close"}
         )
+    if scope["query_string"].count(b"&") >= MAX_HEADERS:
+        words = f"the query has more than {MAX_HEADERS} parameters; send fewer"
+        return PlainTextResponse(words, 414, {"Connection": "close"})
     if "host" in headers and host_in(headers["host"]) is None:
         return PlainTextResponse(
             "Host has to be a name or an address, and a port behind a colon where it is not the "
@@ -157,6 +169,10 @@ def _refusal(scope: Scope, headers: Headers) -> PlainTextResponse | None:
             {"Connection": "close"},
         )
     return None
+
+
+def _never() -> bool:
+    return False
 
 
 def usable_request_id(headers: Headers, name: str = REQUEST_ID) -> str | None:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from segexport.clerk import JobDocument, LocalClerk, Submitted
 from segexport.errors import InvalidRequest
 from segexport.http import own_api as api
-from segexport.http.bodies import read_json
+from segexport.http.bodies import drafted, read_json, read_request
 from segexport.http.places import JOB_ID, PLACE, job_number, place_in, place_named, place_of
 from segexport.http.queries import whole
 from segexport.http.wiring import (
@@ -23,7 +23,6 @@ from segexport.http.wiring import (
     request_id_problems,
 )
 from segexport.jobs.lifecycle import states_named
-from segexport.jobs.reading import draft, draft_request
 from segexport.jobs.values import MAX_NAME
 
 JobId = Annotated[
@@ -112,7 +111,7 @@ async def _submit(
         Query(ge=1, le=api.MAX_DEADLINE, description="Seconds in which the job has to end."),
     ] = None,
 ) -> Response:
-    asked = draft_request(await read_json(request))
+    asked = await read_request(request)
     header = request_id_problems(request) if request_id is None else ()
     return _new(
         await LocalClerk(commands, caller.scope).submit(
@@ -133,7 +132,7 @@ async def _cancel(
     request: Request, job_id: JobId, caller: Bearer, commands: TheCommands
 ) -> Response:
     clerk = LocalClerk(commands, caller.scope)
-    job = await clerk.cancel(job_number(job_id), reason=_reason(await read_json(request)))
+    job = await clerk.cancel(job_number(job_id), reason=await _reason(await read_json(request)))
     return _json(job.document())
 
 
@@ -165,7 +164,7 @@ def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(orjson.dumps(document), status, media_type="application/json")
 
 
-def _reason(body: bytes) -> str:
+async def _reason(body: bytes) -> str:
     if not body:
         return api.Cancellation().reason
-    return draft(api.Cancellation, body).whole.reason
+    return (await drafted(api.Cancellation, body)).whole.reason

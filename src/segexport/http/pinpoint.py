@@ -18,7 +18,7 @@ from segexport.commands import Commands
 from segexport.errors import AccessFault, InvalidRequest, Problem
 from segexport.http import pinpoint_api as api
 from segexport.http.auth import Caller, Gate
-from segexport.http.bodies import read_json
+from segexport.http.bodies import drafted, read_json
 from segexport.http.limits import usable_request_id
 from segexport.http.pinpoint_job import (
     ExportJobRequest,
@@ -35,7 +35,7 @@ from segexport.http.sigv4 import EXPIRED, SKEWED, SignedRequest
 from segexport.http.target import TEXT
 from segexport.http.wiring import TheCommands, add_operation, gate_of, new_app, wired
 from segexport.jobs.job import Job, Scope
-from segexport.jobs.reading import draft, draft_request
+from segexport.jobs.reading import draft_request
 
 INVOCATION_ID: Final = "amz-sdk-invocation-id"
 """AWS's clients keep it while they repeat a call of their own accord."""
@@ -130,7 +130,7 @@ def pinpoint_app(commands: Commands, gate: Gate) -> FastAPI:
 async def _create(
     request: Request, application_id: ApplicationId, caller: Signer, commands: TheCommands
 ) -> Response:
-    asked = draft(ExportJobRequest, await read_json(request))
+    asked = await drafted(ExportJobRequest, await read_json(request))
     document = draft_request(platform_request(asked.legible, application_id))
     try:
         submission = await commands.submit(

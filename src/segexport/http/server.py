@@ -16,7 +16,6 @@ from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 from segexport.errors import SettingsError
 from segexport.http.connection import Connection
-from segexport.http.limits import MAX_HEAD
 from segexport.settings import HttpSettings
 
 log: Final = structlog.stdlib.get_logger(__name__)
@@ -113,7 +112,6 @@ def _config(app: ASGIApp, settings: HttpSettings) -> uvicorn.Config:
         limit_concurrency=settings.max_connections,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(settings.grace.total_seconds())),
-        h11_max_incomplete_event_size=MAX_HEAD,
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.private_key,
     )
@@ -155,11 +153,26 @@ class _Connection(Connection):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            self._has_arrived()
-        elif self._arrival is None:
+        if self._arrival is None and not self._is_asked:
             self._await_a_head()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._note_arrival()
+
+    def _go_on(self) -> None:
+        super()._go_on()
+        self._note_arrival()
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether there is a request that is not answered yet."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _note_arrival(self) -> None:
+        if self._is_asked:
+            self._has_arrived()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._has_arrived()
@@ -192,9 +205,10 @@ class _Connection(Connection):
         if self.cycle is cycle and self.transport.get_write_buffer_size():
             self._give_up()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's signature)
         if self.conn.our_state is h11.IDLE:
-            super().send_400_response(msg)
+            self.transport.write(self.conn.refusal())
+            self.transport.close()
         else:  # an answer has begun, and there cannot be another one
             self.transport.abort()
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from segexport.http import service_api as api
 from segexport.http.auth import SESSION
+from segexport.http.bodies import read_form
 from segexport.http.host import authority_in
 from segexport.http.keys import Key, KeyRing
 from segexport.http.tokens import Kind, Tokens
@@ -103,16 +103,7 @@ class SignIn:
 
 async def _form(request: Request) -> Mapping[str, str]:
     """The fields of a form; none where the body is no form, or names two clients."""
-    body = await request.body()
-    kinds = [kind.partition(";")[0].strip() for kind in request.headers.getlist("content-type")]
-    if [kind.lower() for kind in kinds] != [api.FORM]:
-        return {}
-    try:
-        fields = parse_qsl(
-            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=api.MAX_FIELDS
-        )
-    except ValueError:
-        return {}
+    fields = await read_form(request)
     named = [name for name, _ in fields if name in CREDENTIALS]
     return dict(fields) if len(set(named)) == len(named) else {}
 

@@ -21,6 +21,12 @@ from segexport.validation import in_words, path_of
 
 MAX_PROBLEMS = 100
 """Problems of one request that are told."""
+MAX_MARKS = 50_000
+"""Commas, colons and opening brackets of a JSON text, those in its strings included. The largest
+request that is in order has about thirty thousand."""
+MAX_NAMES = 2_500
+"""Names in all objects of a document together. The largest request that is in order has about
+sixteen hundred: three for each segment."""
 MAX_LOOKED_AT = 100_000
 """Characters of a document that is wrong and looked at again, for what else is wrong with it."""
 
@@ -109,7 +115,14 @@ def draft_request(document: Mapping[str, Any] | str | bytes) -> Draft[ExportRequ
 
 
 def draft(model: type[_Read], document: Mapping[str, Any] | str | bytes) -> Draft[_Read]:
-    """A model from JSON, by the names that documents use."""
+    """A model from JSON, by the names that documents use.
+
+    Raises `InvalidRequest` for a text of very many values or names, of which nothing else is
+    looked at: the work is bounded, whatever the text is.
+    """
+    if isinstance(document, str | bytes):
+        _require_few_marks(document)
+        _require_few_names(document)
     try:
         if isinstance(document, str | bytes):
             read = model.model_validate_json(document, by_alias=True, by_name=False)
@@ -119,6 +132,34 @@ def draft(model: type[_Read], document: Mapping[str, Any] | str | bytes) -> Draf
         return _put_right(model, document, error)
     said_twice = _loaded(document)[1] if isinstance(document, str | bytes) else []
     return Draft(read, (*said_twice, *_unfit_texts(read)))
+
+
+def _require_few_marks(text: str | bytes) -> None:
+    """Raise `InvalidRequest` for a text that would take long to take apart."""
+    marks = (
+        map(text.count, (",", ":", "[", "{"))
+        if isinstance(text, str)
+        else map(text.count, (b",", b":", b"[", b"{"))
+    )
+    if sum(marks) > MAX_MARKS:
+        raise InvalidRequest([Problem("", "holds far more values than a request has; leave out")])
+
+
+def _require_few_names(text: str | bytes) -> None:
+    """Raise `InvalidRequest` for a JSON text of which very much would be told."""
+    names = 0
+
+    def count(pairs: Sequence[tuple[str, Any]]) -> None:
+        nonlocal names
+        names += len(pairs)
+
+    try:
+        json.loads(text, object_pairs_hook=count, parse_int=float)
+    except (ValueError, RecursionError):
+        return  # it is no JSON, and told so by its reader
+    if names > MAX_NAMES:
+        words = f"has {names} names, and a request no more than {MAX_NAMES}; leave out what is none"
+        raise InvalidRequest([Problem("", words)])
 
 
 def _put_right(
@@ -189,9 +230,13 @@ def _loaded(text: str | bytes) -> tuple[Any, Sequence[Problem]]:
         return dict(pairs)
 
     loaded = json.loads(text, object_pairs_hook=note, parse_int=float)
-    return loaded, [
-        Problem(path_of({"loc": [name]}), "is there twice; say it once") for name in twice
+    problems = [
+        Problem(path_of({"loc": [name]}), "is there twice; say it once")
+        for name in twice[:MAX_PROBLEMS]
     ]
+    if len(twice) > MAX_PROBLEMS:
+        problems.append(Problem("", f"and {len(twice) - MAX_PROBLEMS} more"))
+    return loaded, problems
 
 
 def _unfit_texts(read: BaseModel) -> Iterator[Problem]:
