@@ -26,9 +26,10 @@ def request(
     method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = _NO_HEADERS
 ) -> bytes:
     """A request as it goes out."""
-    told = {"Host": "127.0.0.1", "Accept": "*/*", **headers}
+    told = {"Host": "127.0.0.1", "Accept": "*/*"}
     if body:
         told |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    told |= headers
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
 

@@ -2,7 +2,7 @@
 
 make bench
 make bench ARGS="exports loading"
-make bench ARGS=http               # calls, pages and memory
+make bench ARGS=http               # calls, pages, memory and hostile
 make bench ARGS=scale              # runs only when it is named
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 USUAL = ("events", "store", "exports", "pieces", "skew", "spark", "loading", "relay", "calls")
-LONG = ("pages", "memory", "scale")
-GROUPS = {"http": ("calls", "pages", "memory")}
+LONG = ("pages", "memory", "hostile", "scale")
+GROUPS = {"http": ("calls", "pages", "memory", "hostile")}
 """What several are called together."""
 
 
