@@ -239,7 +239,7 @@ def nearly_valid_documents(draw: st.DrawFn) -> dict[str, Any]:
         if value is GONE:
             home.pop(path[-1], None)
         else:
-            home[path[-1]] = value
+            home[path[-1]] = copy.deepcopy(value)
     return document
 
 
