@@ -154,11 +154,12 @@ async def running(settings: Settings, *, http: bool = False) -> AsyncIterator[Pa
     """
     name = process_name()
     supervisor = Supervisor()
+    # Before the store is opened: SQLite gives the log the mode of the file.
+    close_to_others(settings.private_places)
     async with (
         open_store(settings) as store,
         _publishers(settings, store) as (kafka, publishers),
     ):
-        close_to_others(settings.private_places)
         relay = Relay(store, publishers, source=store_source(store.identity.id), owner=name)
         worker = worker_of(settings, store, voice_of(settings, store), name=name)
         watching = supervisor.start("store", store.keep_watch())
