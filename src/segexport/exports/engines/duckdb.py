@@ -2,8 +2,9 @@
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,9 @@ BUCKETS_AT_ONCE: Final = 16
 """Buckets that are searched for keys in one query: a bucket alone keeps one thread busy."""
 KEYS_AT_ONCE: Final = 2_000_000
 """Of about so many keys those that are shared are searched in one query, which holds them."""
+RUNS: Final = 1_000
+"""After so many runs a database is closed for another one, once nothing runs: DuckDB keeps some
+kilobytes of each export on the heap for as long as its database is open."""
 DIGESTS: Final = 1 << 128
 """So many digests are possible."""
 
@@ -38,10 +42,13 @@ class DuckDBEngine:
 
     def __init__(self, *, spill: Path, threads: int, memory_limit: str) -> None:
         self._spill = SpillFolder(spill)
-        self._database = open_database(
-            threads=threads, memory_limit=memory_limit, spill=self._spill.path
+        self._open = partial(
+            open_database, threads=threads, memory_limit=memory_limit, spill=self._spill.path
         )
+        self._database = self._open()
         self._numbers = itertools.count(1)
+        self._begun = 0  # in this database
+        self._running = set[DuckDBRun]()
 
     @property
     def scratch(self) -> Path:
@@ -50,7 +57,15 @@ class DuckDBEngine:
 
     def begin(self, plan: ExportPlan) -> "DuckDBRun":
         """A run of this plan."""
-        return DuckDBRun(self._database, plan, number=next(self._numbers))
+        if self._begun >= RUNS and not self._running:
+            self._database.close()
+            self._database, self._begun = self._open(), 0
+        run = DuckDBRun(
+            self._database, plan, number=next(self._numbers), ended=self._running.discard
+        )
+        self._begun += 1
+        self._running.add(run)
+        return run
 
     def close(self) -> None:
         """Close the database and delete what was spilled."""
@@ -62,10 +77,16 @@ class DuckDBRun:
     """One export; see `segexport.exports.engine.Run`."""
 
     def __init__(
-        self, database: duckdb.DuckDBPyConnection, plan: ExportPlan, *, number: int
+        self,
+        database: duckdb.DuckDBPyConnection,
+        plan: ExportPlan,
+        *,
+        number: int,
+        ended: Callable[["DuckDBRun"], None],
     ) -> None:
         self._database = database
         self._plan = plan
+        self._ended = ended
         self._queries = Queries(plan, DuckDBDialect())
         self._keys = f"keys_{number}"
         self._duplicates = f"duplicates_{number}"
@@ -164,7 +185,10 @@ class DuckDBRun:
 
     def close(self) -> None:
         """Drop the table of duplicates."""
-        self._drop(self._duplicates)
+        try:
+            self._drop(self._duplicates)
+        finally:
+            self._ended(self)
 
     def _sources(self, buckets: Sequence[int]) -> Sources:
         """These buckets, read from their files; what is selected of them in tables.
