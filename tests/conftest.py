@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from segexport.store.sqlite import SqliteStore
+from segexport.telemetry import OF_STRANGERS, Seldom
 
 pytest_plugins = [
     "support.kafka.fixtures",
@@ -38,6 +39,9 @@ def _logs_as_they_were() -> Iterator[None]:
         if hasattr(log, "bind"):
             # A logger keeps the set-up in which it was first used.
             vars(log).pop("bind", None)
+    for name in OF_STRANGERS:
+        logger = logging.getLogger(name)
+        logger.filters = [one for one in logger.filters if not isinstance(one, Seldom)]
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):

@@ -55,6 +55,9 @@ class Seldom(logging.Filter):
         return True
 
 
+OF_STRANGERS: Final = ("asyncio", "uvicorn.error")
+"""Loggers that warn of what any client can bring about."""
+
 _seldom: Final = Seldom()
 
 
@@ -92,7 +95,7 @@ def configure_logging(
     # aiokafka reports every reconnect; the relay says once that the broker is away.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    for name in ("asyncio", "uvicorn.error"):
+    for name in OF_STRANGERS:
         logging.getLogger(name).addFilter(_seldom)
     # When debugging they tell the headers of requests to S3, session tokens among them.
     for name in ("aiobotocore", "botocore"):
