@@ -160,7 +160,8 @@ async def test_another_attempt_keeps_the_snapshot_and_needs_no_definitions(tmp_p
     failing = Failing("prepare", OSError("a disk that hiccups"), times=1)
     async with place.working(place.new_worker(change=failing.engine)):
         job = await place.reached(await place.submit(evaluated(GOLD)), JobState.PENDING_JOB)
-        (profiles_of(place) / CATALOGUE).unlink()
+    (profiles_of(place) / CATALOGUE).unlink()
+    async with place.working():  # one that has never seen the definitions
         job = await place.ended(job)
     assert (job.state, job.attempts) == (JobState.COMPLETED, 2)
     store = ProfileStore(profiles_of(place))
