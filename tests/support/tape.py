@@ -87,8 +87,10 @@ class TapePublisher:
     def topic(self) -> EventsTopic:
         return EventsTopic(id=None, is_empty=not self._tape.records)
 
-    def parcel(self, batch_records: int | None = None, sent_at: datetime | None = None) -> Parcel:
-        return Parcel(lambda: Pages(self._tape.batch_size), PARTITIONS, batch_records, sent_at)
+    def parcel(
+        self, batch_records: int | None = None, clock: Callable[[], datetime] | None = None
+    ) -> Parcel:
+        return Parcel(lambda: Pages(self._tape.batch_size), PARTITIONS, batch_records, clock)
 
     async def publish(self, parcel: Parcel, position: Position) -> None:
         tape = self._tape

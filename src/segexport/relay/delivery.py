@@ -162,7 +162,7 @@ class Delivery:
             self._marked = position.delivered
 
     def _parcel(self, batch_records: int | None = None) -> Parcel:
-        return self._publisher.parcel(batch_records, self._mandate.clock())
+        return self._publisher.parcel(batch_records, self._mandate.clock)
 
     async def _park(self, origin: Origin, reason: str) -> Parked:
         parked = Parked(origin.number, origin.job_id, origin.offset, reason, self._mandate.clock())

@@ -120,8 +120,10 @@ class IdempotentPublisher:
         """Nobody deletes topics of the embedded broker."""
         return EventsTopic(id=None, is_empty=False)
 
-    def parcel(self, batch_records: int | None = None, sent_at: datetime | None = None) -> Parcel:
-        return Parcel(self._started().create_batch, self._partitions, batch_records, sent_at)
+    def parcel(
+        self, batch_records: int | None = None, clock: Callable[[], datetime] | None = None
+    ) -> Parcel:
+        return Parcel(self._started().create_batch, self._partitions, batch_records, clock)
 
     async def publish(self, parcel: Parcel, position: Position) -> None:
         settings = self._life.settings

@@ -58,8 +58,8 @@ class Parcel:
     """Collects records. The order of one key's records is kept: one partition, one queue.
 
     A batch is as large as `create` makes it, and holds at most `batch_records`; a record
-    that is larger travels alone. No record's own timestamp is after `sent_at`: brokers refuse
-    what a clock that was ahead has dated in their future.
+    that is larger travels alone. No record's own timestamp is after the moment at which it is
+    packed, by `clock`: brokers refuse what a clock that was ahead has dated in their future.
     """
 
     def __init__(
@@ -67,12 +67,13 @@ class Parcel:
         create: Callable[[], BatchBuilder],
         partitions: int,
         batch_records: int | None = None,
-        sent_at: datetime | None = None,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._create = create
         self._partitions = partitions
         self._batch_records = batch_records
-        self.sent_at_ms = milliseconds(sent_at) if sent_at is not None else None
+        self._clock = clock
+        self._packed_at = 0
         self._batches: defaultdict[int, list[Batch]] = defaultdict(list)
         self.records = 0
         self.size = 0  # bytes, before compression
@@ -82,8 +83,11 @@ class Parcel:
 
         Raises `ClientFailed`.
         """
-        if self.sent_at_ms is not None and record.timestamp_ms > self.sent_at_ms:
-            record = record._replace(timestamp_ms=self.sent_at_ms)
+        if record.timestamp_ms > self._packed_at and (now := self.now_ms()) is not None:
+            # Asked again only here: what has happened since the last look is no reason.
+            self._packed_at = now
+            if record.timestamp_ms > now:
+                record = record._replace(timestamp_ms=now)
         batches = self._batches[partition_of(record.key, self._partitions)]
         try:
             added = None
@@ -98,6 +102,10 @@ class Parcel:
         except Exception as error:
             raise client_failed(error) from error
         self.records += 1
+
+    def now_ms(self) -> int | None:
+        """Milliseconds since 1970 by the clock; None without one."""
+        return milliseconds(self._clock()) if self._clock is not None else None
 
     @property
     def batches(self) -> Mapping[int, Sequence[Batch]]:

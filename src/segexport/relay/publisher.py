@@ -65,7 +65,9 @@ class Publisher(Protocol):
         """The events topic, found after the position was read."""
         ...
 
-    def parcel(self, batch_records: int | None = None, sent_at: datetime | None = None) -> Parcel:
+    def parcel(
+        self, batch_records: int | None = None, clock: Callable[[], datetime] | None = None
+    ) -> Parcel:
         """An empty parcel, whose batches hold at most so many records; see `Parcel`."""
         ...
 

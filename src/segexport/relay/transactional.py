@@ -75,9 +75,11 @@ class TransactionalPublisher:
             raise _NOT_STARTED
         return self._topic
 
-    def parcel(self, batch_records: int | None = None, sent_at: datetime | None = None) -> Parcel:
+    def parcel(
+        self, batch_records: int | None = None, clock: Callable[[], datetime] | None = None
+    ) -> Parcel:
         producer, topics = self._started()
-        return Parcel(producer.create_batch, topics.partitions, batch_records, sent_at)
+        return Parcel(producer.create_batch, topics.partitions, batch_records, clock)
 
     async def publish(self, parcel: Parcel, position: Position) -> None:
         producer, _ = self._started()
@@ -110,7 +112,7 @@ class TransactionalPublisher:
     async def _send(self, producer: AIOKafkaProducer, parcel: Parcel, position: bytes) -> None:
         settings = self._settings
         told = producer.create_batch()
-        told.append(timestamp=parcel.sent_at_ms, key=settings.topic.encode(), value=position)
+        told.append(timestamp=parcel.now_ms(), key=settings.topic.encode(), value=position)
         telling = await producer.send_batch(told, settings.positions_topic, partition=0)
         telling.add_done_callback(take_note)
         sending = await send_batches(producer, settings.topic, parcel)
