@@ -45,7 +45,7 @@ def test_a_job_from_submit_to_tail(segexport: Segexport, service: subprocess.Pop
     assert [line.split()[2] for line in lines] == ["queued", "started", "finished"]
     assert all(line.endswith("✓ valid") for line in lines)
     raw = segexport("tail", "--once", "--format", "json").stdout.splitlines()
-    assert [json.loads(line)["urn:segexport:sequence"] for line in raw] == [1, 2, 3]
+    assert [json.loads(line)["https://segexport.example/sequence"] for line in raw] == [1, 2, 3]
 
     unchanged = segexport("cancel", str(job["id"]))
     assert (unchanged.returncode, "COMPLETED" in unchanged.stdout) == (0, True)

@@ -13,6 +13,7 @@ import pytest
 
 from segexport.events.contract import Contract, Verdict, judge
 from segexport.events.record import data_schema
+from segexport.events.versions import CURRENT
 from segexport.settings import KafkaSettings
 from support.kafka import Kafka
 from support.told import told
@@ -106,4 +107,4 @@ def test_every_header_is_in_the_guide_and_no_other() -> None:
     for record in told():
         assert {name for name, _ in record.headers} == named
     for compact in (False, True):
-        assert f"`{data_schema(compact=compact).decode()}`" in table
+        assert f"`{data_schema(CURRENT.number, compact=compact).decode()}`" in table

@@ -16,6 +16,7 @@ from segexport.events.record import Record, store_source
 from segexport.events.service_event import SERVICE_TYPE
 from segexport.events.vocabulary import (
     ORCHESTRATION,
+    OWN,
     SEGMENT_EXPORT_JOB,
     SERVICE_EVENTS,
     Dialect,
@@ -191,7 +192,7 @@ PATHS: Sequence[tuple[str, ...]] = [
     *((key,) for key in ("@id", "xdm:timestamp", SEGMENT_EXPORT_JOB, "unknown")),
     *((ORCHESTRATION + key,) for key in ("journey", "profile", "stepEvents", "serviceType")),
     *(
-        ("urn:segexport:" + key,)
+        (OWN + key,)
         for key in ("sequence", "segments", "segmentNamespace", "fault", "reason", "retryOf")
     ),
 ]

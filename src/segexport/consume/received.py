@@ -11,6 +11,8 @@ from aiokafka import ConsumerRecord
 
 from segexport.events.contract import Contract, Judgement, Verdict, judge
 from segexport.events.explain import Finding
+from segexport.events.record import version_of
+from segexport.events.versions import Version
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,8 +40,9 @@ class Received:
 
 def received(record: ConsumerRecord[bytes, bytes], contract: Contract) -> Received:
     """Read and judge a record. Never raises: what is wrong with it is in the judgement."""
-    document, judgement = _judged(record.value, contract)
     headers = {name: _text(value or b"") for name, value in record.headers}
+    version = version_of(headers.get("ce_dataschema", ""))
+    document, judgement = _judged(record.value, contract, version)
     return Received(
         topic=record.topic,
         partition=record.partition,
@@ -53,7 +56,9 @@ def received(record: ConsumerRecord[bytes, bytes], contract: Contract) -> Receiv
     )
 
 
-def _judged(value: bytes | None, contract: Contract) -> tuple[Any, Judgement]:
+def _judged(
+    value: bytes | None, contract: Contract, version: Version | None
+) -> tuple[Any, Judgement]:
     if value is None:
         return None, judge(None, contract)
     try:
@@ -61,7 +66,7 @@ def _judged(value: bytes | None, contract: Contract) -> tuple[Any, Judgement]:
     except orjson.JSONDecodeError as error:
         finding = Finding((), "json", None, f"is not JSON: {error.msg}")
         return None, Judgement(Verdict.INVALID, None, (finding,))
-    return document, judge(document, contract)
+    return document, judge(document, contract, version)
 
 
 def _happened(said: str, timestamp_ms: int) -> datetime:

@@ -14,12 +14,16 @@ from segexport.events import schema, xdm
 _BESIDE: Final = ("$id", "$schema", "definitions", "examples")
 """What a schema says about itself, not about documents."""
 
+_OURS: Final = "urn:segexport:schema:"
+"""How the `$id` of each schema of our own begins."""
+
 _Schema = dict[str, Any]
 
 
 def compact_id(name: str) -> str:
     """The `$id` of the compact form of a bundled schema."""
-    return f"urn:segexport:schema:{name}:compact"
+    identifier = schema.pointer(name)
+    return f"{identifier if identifier.startswith(_OURS) else _OURS + name}:compact"
 
 
 def find_compact(identifier: str) -> str | None:

@@ -5,6 +5,10 @@ passes a compact document with a count of -5. A verdict that means something the
 looks whether a `segmentExportJob` is there at all and in which form, converts the compact
 form, and only then asks the schema. What JSON Schema cannot say is checked beside it, in
 the functions at the end.
+
+What segexport promises has versions. A document in URI form is judged by the version whose keys
+it has. In compact form all versions look alike, so there it keeps the contract if it keeps one
+of them, and what is found is that in which it breaks the newest.
 """
 
 import re
@@ -18,6 +22,7 @@ from typing import Final
 from segexport.errors import InvalidEvent
 from segexport.events import schema, xdm
 from segexport.events.explain import Finding, explain
+from segexport.events.versions import CURRENT, VERSIONS, Version
 from segexport.events.vocabulary import ORCHESTRATION, SEGMENT_EXPORT_JOB, SERVICE_EVENTS, Form
 from segexport.jobs.lifecycle import Milestone
 
@@ -64,15 +69,21 @@ _NO_JOB: Final = Judgement(
 )
 
 
-def judge(document: object, contract: Contract = Contract.XDM) -> Judgement:
-    """Judge one parsed JSON document. Never raises."""
+def judge(
+    document: object, contract: Contract = Contract.XDM, version: Version | None = None
+) -> Judgement:
+    """Judge one parsed JSON document. Never raises.
+
+    `version` is the one of the contract `emitted` that whoever has the document knows, such as
+    from its record's `ce_dataschema`; without it, the document decides.
+    """
     if not isinstance(document, dict):
         return _NO_JOB
     try:
         form = xdm.form_of(document)
         if form is None:
             return _NO_JOB
-        uri = xdm.to_uri(document) if form is Form.COMPACT else document
+        uri = xdm.to_uri(document, version or CURRENT) if form is Form.COMPACT else document
     except InvalidEvent as error:
         return Judgement(Verdict.INVALID, None, (Finding((), "form", None, str(error)),))
     findings = [
@@ -83,13 +94,26 @@ def judge(document: object, contract: Contract = Contract.XDM) -> Judgement:
         empty = Finding((), "segmentExportJob", None, "its segmentExportJob has no field at all")
         return Judgement(Verdict.SAYS_NOTHING, form, (empty,))
     try:
-        found = list(violations(uri, contract))
+        found = list(violations(uri, contract, version or xdm.version_of(uri) or CURRENT))
+        if found and form is Form.COMPACT and contract is Contract.EMITTED and version is None:
+            found = [] if _keeps_older(document) else found
     except RecursionError:
         found = [Finding((), "depth", None, "is nested more deeply than can be explained")]
     if form is Form.COMPACT:
         found = [finding.at(xdm.compact_path(finding.path)) for finding in found]
     findings += found
     return Judgement(Verdict.INVALID, form, tuple(findings)) if findings else _VALID[form]
+
+
+def _keeps_older(document: xdm.Document) -> bool:
+    """Whether a document in compact form keeps an earlier version of what segexport promises."""
+    for version in _OLDER:
+        try:
+            if not any(violations(xdm.to_uri(document, version), Contract.EMITTED, version)):
+                return True
+        except InvalidEvent:  # a key of the URI form is in the way
+            pass
+    return False
 
 
 def demand(document: xdm.Document) -> None:
@@ -102,12 +126,17 @@ def demand(document: xdm.Document) -> None:
         )
 
 
-def violations(document: xdm.Document, contract: Contract) -> Iterator[Finding]:
-    """Everything in which a URI-form document with a `segmentExportJob` breaks a contract."""
+def violations(
+    document: xdm.Document, contract: Contract, version: Version = CURRENT
+) -> Iterator[Finding]:
+    """Everything in which a URI-form document with a `segmentExportJob` breaks a contract.
+
+    Only the contract `emitted` has versions.
+    """
     name: str = schema.SERVICE_EVENT
     definition: Kind | None = None
     if contract is Contract.EMITTED:
-        name, definition = schema.EMITTED, kind_of(document)
+        name, definition = version.schema, kind_of(document)
         if definition is None:
             path = (SEGMENT_EXPORT_JOB, _STATUS)
             status = document[SEGMENT_EXPORT_JOB][_STATUS]
@@ -140,6 +169,7 @@ def kind_of(document: xdm.Document) -> Kind | None:
     return None
 
 
+_OLDER: Final = tuple(version for version in VERSIONS.values() if version is not CURRENT)[::-1]
 _STATUS: Final = SERVICE_EVENTS + "status"
 _STATUSES: Final = ", ".join(Milestone)
 _TYPE: Final = SERVICE_EVENTS + "eventType"

@@ -8,7 +8,8 @@ end of a job and its delivery changes nothing:
     {"namespace": …, "form": "uri", "event": {…}}
 
 `namespace` is the root of the event ids, `form` how the values are written, `event` the
-document in URI form with null wherever the file or the event's place in it speaks.
+document in URI form with null wherever the file or the event's place in it speaks. Its keys are
+those of the version of the contract that the row keeps.
 
 This is the hottest path of the product, which shows in two ways: one document is filled
 again and again instead of built anew, and the ids are put together from the digest.
@@ -36,7 +37,8 @@ from segexport.events.service_event import (
     SEQUENCE,
     ServiceEvent,
 )
-from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, Form
+from segexport.events.versions import VERSIONS, Version
+from segexport.events.vocabulary import OWN, SEGMENT_EXPORT_JOB, Form
 
 DISCARDED: Final = "segexport.segmentExportJob.discarded"
 """The CloudEvents type of a discard, and of the row that stands for a file of them."""
@@ -101,13 +103,15 @@ def expand(
     root = UUID(template["namespace"]).bytes
     event = template["event"]
     has_segment = SEGMENT_ID in event[SEGMENT_EXPORT_JOB]
-    fill = _filler(event, Form.URI)
-    is_valid = schema.fast(schema.EMITTED, Kind.DISCARDED).is_valid
+    version = VERSIONS[row.contract]
+    fill = _filler(event, Form.URI, version)
+    is_valid = schema.fast(version.schema, Kind.DISCARDED).is_valid
     compact = template["form"] == Form.COMPACT
     written = xdm.to_compact(event) if compact else event
-    fill_written = _filler(written, Form.COMPACT) if compact else None
+    fill_written = _filler(written, Form.COMPACT, version) if compact else None
     key = job_key(row.job_id)
-    shared = (*shared_headers(row, source), ("ce_dataschema", data_schema(compact=compact)))
+    schema_header = ("ce_dataschema", data_schema(row.contract, compact=compact))
+    shared = (*shared_headers(row, source), schema_header)
     timestamp_ms = milliseconds(row.occurred_at)
     for place, discard in enumerate(discards, start):
         sequence = row.sequence + place
@@ -128,14 +132,16 @@ def expand(
         yield Record(key, value, headers, timestamp_ms)
 
 
-def _filler(document: dict[str, Any], form: Form) -> Callable[[str, int, DiscardRow], None]:
+def _filler(
+    document: dict[str, Any], form: Form, version: Version
+) -> Callable[[str, int, DiscardRow], None]:
     """A function that makes the document the event of one discard after the other."""
     ids, id_key = _slot(document, form, ID)
-    sequences, sequence_key = _slot(document, form, SEQUENCE)
+    sequences, sequence_key = _slot(document, form, _of(version, SEQUENCE))
     codes, code_key = _slot(document, form, SEGMENT_EXPORT_JOB, EVENT_CODE)
     persons, person_key = _slot(document, form, PROFILE, ORCHESTRATION_ID)
     segments, segment_key = _slot(document, form, SEGMENT_EXPORT_JOB, SEGMENT_ID)
-    namespaces, namespace_key = _slot(document, form, SEGMENT_NAMESPACE)
+    namespaces, namespace_key = _slot(document, form, _of(version, SEGMENT_NAMESPACE))
 
     def fill(event_id: str, sequence: int, discard: DiscardRow) -> None:
         namespace, segment, person_id, code = discard
@@ -147,6 +153,11 @@ def _filler(document: dict[str, Any], form: Form) -> Callable[[str, int, Discard
         namespaces[namespace_key] = namespace
 
     return fill
+
+
+def _of(version: Version, key: str) -> str:
+    """What a key of our own is called in a version."""
+    return version.own + key.removeprefix(OWN)
 
 
 def _slot(document: dict[str, Any], form: Form, *path: str) -> tuple[dict[str, Any], str]:
@@ -175,7 +186,8 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abc
 def _refusal(
     row: OutboxRow, place: int, event: xdm.Document, discard: DiscardRow
 ) -> DiscardFileUnusable:
-    findings = [str(finding) for finding in violations(event, Contract.EMITTED)]
+    version = VERSIONS[row.contract]
+    findings = [str(finding) for finding in violations(event, Contract.EMITTED, version)]
     if discard[1] is not None and not findings:
         findings = ["it names a segment, but its job exports everybody"]
     return DiscardFileUnusable(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from segexport.events.versions import CURRENT
 from segexport.jobs.job import Scope
 from segexport.jobs.publication import DiscardFile
 
@@ -16,7 +17,8 @@ class OutboxRow:
     the sequence of its first event and takes up as many as the file has rows. `type` is
     the CloudEvents type. `value` is the event as it goes to Kafka, byte for byte; for a
     row of discards it is the event that all of them share, lacking only what the file says
-    (see `segexport.events.discards`).
+    (see `segexport.events.discards`). `contract` is the version of the contract `emitted` that
+    it keeps.
     """
 
     job_id: int
@@ -27,6 +29,7 @@ class OutboxRow:
     occurred_at: datetime
     value: bytes
     discards: DiscardFile | None = None
+    contract: int = CURRENT.number
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ The value is the event's document alone. What CloudEvents says about it stands i
 job's id, so a job's events share a partition and keep their order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Final, NamedTuple
@@ -15,6 +15,7 @@ from segexport.events import schema
 from segexport.events.compact_schema import compact_id
 from segexport.events.outbox import OutboxRow
 from segexport.events.service_event import timestamp
+from segexport.events.versions import VERSIONS, Version
 
 CONTENT_TYPE: Final = b"application/json"
 COMPACT_MARK: Final = b'{"_id"'
@@ -50,7 +51,7 @@ def record_of(row: OutboxRow, source: str) -> Record:
         *shared_headers(row, source),
         ("ce_id", str(row.event_id).encode()),
         ("ce_sequence", b"%012d" % row.sequence),
-        ("ce_dataschema", data_schema(compact=row.value.startswith(COMPACT_MARK))),
+        ("ce_dataschema", data_schema(row.contract, compact=row.value.startswith(COMPACT_MARK))),
     )
     return Record(job_key(row.job_id), row.value, headers, milliseconds(row.occurred_at))
 
@@ -80,10 +81,25 @@ def _constant_headers(
     )
 
 
+@lru_cache(maxsize=16)
+def data_schema(contract: int, *, compact: bool) -> bytes:
+    """The schema that a value keeps: a version of our contract, for the form it is written in."""
+    name = VERSIONS[contract].schema
+    return (compact_id(name) if compact else schema.pointer(name)).encode()
+
+
+def version_of(data_schema: str) -> Version | None:
+    """The version of our contract that such a header names; None for any other schema."""
+    return _versions_by_schema().get(data_schema)
+
+
 @cache
-def data_schema(*, compact: bool) -> bytes:
-    """The schema that a value keeps: our contract, for the form in which it is written."""
-    return (compact_id(schema.EMITTED) if compact else schema.pointer(schema.EMITTED)).encode()
+def _versions_by_schema() -> Mapping[str, Version]:
+    return {
+        named: version
+        for version in VERSIONS.values()
+        for named in (schema.pointer(version.schema), compact_id(version.schema))
+    }
 
 
 def job_key(job_id: int) -> bytes:

@@ -21,7 +21,7 @@ from referencing.jsonschema import DRAFT6, EMPTY_REGISTRY, Schema
 SERVICE_EVENT: Final = "service-event"
 """Name of the schema that puts the XDM field groups of one record together."""
 EMITTED: Final = "emitted"
-"""Name of the schema of what segexport emits."""
+"""Name of the schema of what segexport emits; those of earlier versions have a number."""
 
 _SUFFIX = ".schema.json"
 

@@ -19,8 +19,11 @@ SERVICE_EVENTS: Final = ORCHESTRATION + "serviceEvents/"
 """Prefix of the keys inside a service event object."""
 SEGMENT_EXPORT_JOB: Final = SERVICE_EVENTS + "segmentExportJob"
 """The property key of the event's object; the schema's `$id` is this with a slash behind it."""
-OWN: Final = "urn:segexport:"
-"""Prefix of the keys that this product adds; their compact home is `_segexport`."""
+OWN: Final = "https://segexport.example/"
+"""Prefix of the keys that this product adds; their compact home is `_segexport`.
+
+It has a `scheme://`, for XDM's classes admit no other keys of strangers at the root of an event.
+"""
 
 
 class EventCode(StrEnum):

@@ -18,8 +18,9 @@ from functools import cache
 from typing import Any, Final
 
 from segexport.errors import InvalidEvent
-from segexport.events.schema import EMITTED, properties
-from segexport.events.vocabulary import OWN, SEGMENT_EXPORT_JOB, Form
+from segexport.events.schema import properties
+from segexport.events.versions import CURRENT, VERSIONS, Version
+from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, Form
 
 Document = Mapping[str, Any]
 """A JSON object as a parser makes it: a dict, to be looked at and not changed."""
@@ -30,22 +31,26 @@ _NAMESPACE: Final = "https://ns.adobe.com/"
 @dataclass(frozen=True, slots=True)
 class Field:
     """A top-level key of the URI form, where its value stands in the compact form, and the
-    names of the keys inside it, each way."""
+    names of the keys inside it, each way. `version` is that of a key of our own, else None."""
 
     uri: str
     compact: tuple[str, ...]
     short: Mapping[str, str]
     long: Mapping[str, str]
+    version: Version | None = None
 
 
 @cache
 def table() -> Mapping[str, Field]:
-    """The fields that the schemas know, by their URI-form key."""
+    """The fields that the schemas know, by their URI-form key, in all versions."""
     fields = {}
-    for uri, inner in properties(EMITTED).items():
-        short = {key: key.rpartition("/")[2] for key in inner}
-        long = {name: key for key, name in short.items()}
-        fields[uri] = Field(uri, _home(uri), short, long)
+    for version in VERSIONS.values():
+        for uri, inner in properties(version.schema).items():
+            short = {key: key.rpartition("/")[2] for key in inner}
+            long = {name: key for key, name in short.items()}
+            ours = uri.startswith(version.own)
+            home = ("_segexport", uri.removeprefix(version.own)) if ours else _home(uri)
+            fields[uri] = Field(uri, home, short, long, version if ours else None)
     return fields
 
 
@@ -55,20 +60,24 @@ def _home(uri: str) -> tuple[str, ...]:
     if uri.startswith(_NAMESPACE):
         first, *rest = uri.removeprefix(_NAMESPACE).split("/")
         return ("_" + first, *rest)
-    if uri.startswith(OWN):
-        return ("_segexport", uri.removeprefix(OWN))
     return (uri.removeprefix("xdm:"),)
 
 
 @cache
-def _trie() -> Mapping[str, Any]:
+def _tries() -> Mapping[int, Mapping[str, Any]]:
+    """For each version, its fields by the steps of their compact path."""
+    return {number: _trie(version) for number, version in VERSIONS.items()}
+
+
+def _trie(version: Version) -> Mapping[str, Any]:
     root: dict[str, Any] = {}
     for field in table().values():
-        *parents, leaf = field.compact
-        branch = root
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = field
+        if field.version in (None, version):
+            *parents, leaf = field.compact
+            branch = root
+            for parent in parents:
+                branch = branch.setdefault(parent, {})
+            branch[leaf] = field
     return root
 
 
@@ -97,26 +106,34 @@ def _has(document: Any, path: Sequence[str]) -> bool:
 
 
 def to_compact(document: Document) -> dict[str, Any]:
-    """The compact form of a document in URI form.
+    """The compact form of a document in URI form, with keys of our own of one version.
 
-    Raises `InvalidEvent` where a key of the compact form is in the way.
+    Raises `InvalidEvent` where a key of the compact form is in the way, or of another version.
     """
     fields = table()
     result = {key: value for key, value in document.items() if key not in fields}
+    ours: Field | None = None
     for key, value in document.items():
         if key in fields:
             field = fields[key]
+            if field.version is not None:
+                if ours is not None and ours.version is not field.version:
+                    raise InvalidEvent(
+                        f"{ours.uri!r} and {key!r} are keys of two versions of the contract; "
+                        "keep those of one"
+                    )
+                ours = field
             _put(result, field.compact, _renamed(value, field.short), key)
     return result
 
 
-def to_uri(document: Document) -> dict[str, Any]:
-    """The URI form of a document in compact form.
+def to_uri(document: Document, version: Version = CURRENT) -> dict[str, Any]:
+    """The URI form of a document in compact form, with keys of our own of this version.
 
     Raises `InvalidEvent` where a key of the URI form is in the way.
     """
     result: dict[str, Any] = {}
-    for key, value in _lift(document, _trie(), result).items():
+    for key, value in _lift(document, _tries()[version.number], result).items():
         _put(result, (key,), value, key)
     return result
 
@@ -127,6 +144,22 @@ def compact_path(path: Sequence[str | int]) -> tuple[str | int, ...]:
         return tuple(path)
     inner = [field.short.get(str(step), step) for step in path[1:2]]
     return (*field.compact, *inner, *path[2:])
+
+
+def version_of(document: Document) -> Version | None:
+    """The version whose keys of our own a document in URI form has; None if it has none.
+
+    Of a document that mixes them, the latest: to it, the keys of the others are unknown.
+    """
+    fields = table()
+    found = None
+    for key in document:
+        field = fields.get(key)
+        if field is not None and field.version is not None:
+            if field.version is CURRENT:
+                return CURRENT
+            found = field.version
+    return found
 
 
 def mixed_keys(document: Document, form: Form) -> Iterator[tuple[str, ...]]:

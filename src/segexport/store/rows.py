@@ -14,8 +14,9 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
-from segexport.errors import StoreError
+from segexport.errors import StoreError, StoreTooNew
 from segexport.events.outbox import NumberedRow, OutboxRow
+from segexport.events.versions import CURRENT, VERSIONS
 from segexport.jobs.job import MAX_JOB_ID, Fault, FaultKind, Job, Scope, Transition
 from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
@@ -74,6 +75,7 @@ ROW_COLUMNS: Final = (
     "occurred_at",
     "value",
     "discards",
+    "contract",
 )
 
 SEGMENT_COLUMNS: Final = ("organization", "sandbox", "segment", "created_at", "job_id")
@@ -206,15 +208,25 @@ def event_values(row: OutboxRow) -> tuple[Any, ...]:
         (row.occurred_at - _EPOCH) // _MICROSECOND,
         row.value,
         None if row.discards is None else discards_text(row.discards),
+        row.contract,
     )
 
 
 def read_event(values: Sequence[Any]) -> NumberedRow:
-    """The event row of its number and `ROW_COLUMNS`."""
+    """The event row of its number and `ROW_COLUMNS`.
+
+    Raises `StoreTooNew` for a row of a version of the contract that is not known here.
+    """
     (
         number, job_id, organization, sandbox, sequence, event_id, event_type, occurred_at, value,
-        discards,
+        discards, contract,
     ) = values  # fmt: skip
+    if contract not in VERSIONS:
+        raise StoreTooNew(
+            f"event {sequence} of job {job_id} keeps version {contract} of the contract 'emitted', "
+            f"written by a later segexport; this one knows versions up to {CURRENT.number}. "
+            "Run the later segexport"
+        )
     return NumberedRow(
         number,
         OutboxRow(
@@ -226,6 +238,7 @@ def read_event(values: Sequence[Any]) -> NumberedRow:
             occurred_at=from_micros(occurred_at),
             value=value,
             discards=None if discards is None else read_discards(discards),
+            contract=contract,
         ),
     )
 

@@ -177,20 +177,35 @@ def test_schemas_are_listed_with_their_ids() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["emitted", "urn:segexport:schema:emitted"])
-def test_a_schema_is_printed_as_the_json_that_it_is(name: str) -> None:
-    result = CliRunner().invoke(app, ["schema", "print", name])
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("emitted", "emitted"),
+        ("urn:segexport:schema:emitted:2", "emitted"),
+        ("emitted-1", "emitted-1"),
+        ("urn:segexport:schema:emitted", "emitted-1"),
+    ],
+)
+def test_a_schema_is_printed_as_the_json_that_it_is(wanted: str, name: str) -> None:
+    result = CliRunner().invoke(app, ["schema", "print", wanted])
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == schema.schemas()["emitted"]
+    assert json.loads(result.stdout) == schema.schemas()[name]
 
 
 @pytest.mark.parametrize(
-    "arguments", [("emitted", "--form", "compact"), ("urn:segexport:schema:emitted:compact",)]
+    ("arguments", "name"),
+    [
+        (("emitted", "--form", "compact"), "emitted"),
+        (("urn:segexport:schema:emitted:2:compact",), "emitted"),
+        (("urn:segexport:schema:emitted:compact",), "emitted-1"),
+    ],
 )
-def test_a_schema_is_printed_for_the_compact_form_too(arguments: tuple[str, ...]) -> None:
+def test_a_schema_is_printed_for_the_compact_form_too(
+    arguments: tuple[str, ...], name: str
+) -> None:
     result = CliRunner().invoke(app, ["schema", "print", *arguments])
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == compact_schema("emitted")
+    assert json.loads(result.stdout) == compact_schema(name)
 
 
 def test_an_unknown_schema_is_refused_with_a_way_on() -> None:

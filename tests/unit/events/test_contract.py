@@ -312,6 +312,6 @@ def test_timestamps_are_those_of_rfc_3339(text: str, exists: bool) -> None:
 
 
 def test_a_path_is_one_readable_word() -> None:
-    assert short_path((OWN + "segments", 3, "namespace")) == "urn:segexport:segments[3].namespace"
+    assert short_path((OWN + "segments", 3, "namespace")) == "segments[3].namespace"
     assert short_path((JOB, ID)) == "segmentExportJob.ID"
     assert short_path(()) == "(document)"

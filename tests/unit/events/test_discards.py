@@ -84,7 +84,7 @@ def test_a_job_that_exports_everybody_discards_without_a_segment(form: Form) -> 
     assert record.value == built_anew(life, row, 3)
     document = orjson.loads(record.value)
     uri = to_uri(document) if form is Form.COMPACT else document
-    assert uri["urn:segexport:segments"] == []
+    assert uri["https://segexport.example/segments"] == []
     assert b"exportSegmentID" not in record.value
 
 
@@ -104,13 +104,13 @@ def test_a_record_carries_the_event_id_its_sequence_and_the_keys_of_its_job() ->
         "ce_type": b"segexport.segmentExportJob.discarded",
         "ce_time": document["xdm:timestamp"].encode(),
         "ce_subject": str(JOB_ID).encode(),
-        "ce_dataschema": b"urn:segexport:schema:emitted",
+        "ce_dataschema": b"urn:segexport:schema:emitted:2",
         "ce_organization": SCOPE.organization.encode(),
         "ce_sandbox": SCOPE.sandbox.encode(),
         "ce_sequence": b"000000000004",
     }
     assert dict(first.headers)["ce_sequence"] == b"000000000003"
-    assert document["urn:segexport:sequence"] == 4
+    assert document["https://segexport.example/sequence"] == 4
 
 
 def test_beginning_in_the_middle_gives_the_rest_of_the_same_records() -> None:

@@ -34,7 +34,7 @@ def test_the_headers_are_those_of_cloudevents_in_binary_mode() -> None:
         "ce_type": b"segexport.segmentExportJob.queued",
         "ce_time": b"2026-03-01T12:00:00.123456Z",
         "ce_subject": str(JOB_ID).encode(),
-        "ce_dataschema": b"urn:segexport:schema:emitted",
+        "ce_dataschema": b"urn:segexport:schema:emitted:2",
         "ce_organization": b"acme",
         "ce_sandbox": b"prod",
         "ce_sequence": b"000000000001",
@@ -46,7 +46,7 @@ def test_the_headers_are_those_of_cloudevents_in_binary_mode() -> None:
 def test_a_compact_value_names_the_compact_schema() -> None:
     row = Life(request("gold"), voice(form=Form.COMPACT)).rows[0]
     headers = dict(record_of(row, SOURCE).headers)
-    assert headers["ce_dataschema"] == b"urn:segexport:schema:emitted:compact"
+    assert headers["ce_dataschema"] == b"urn:segexport:schema:emitted:2:compact"
 
 
 def test_names_beyond_ascii_travel_as_utf_8() -> None:

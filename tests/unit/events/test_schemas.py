@@ -90,7 +90,9 @@ def test_the_words_of_the_contract_are_those_of_the_code() -> None:
     }
     assert codes == set(EventCode) - {EventCode.ERROR_TOPIC_CREATION}
     assert statuses == set(Milestone)
-    assert set(kinds["failed"]["properties"]["urn:segexport:fault"]["enum"]) == set(FaultKind)
+    assert set(kinds["failed"]["properties"]["https://segexport.example/fault"]["enum"]) == set(
+        FaultKind
+    )
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))
@@ -175,7 +177,8 @@ def test_the_compact_schema_says_no_where_the_uri_schema_would_pass_anything() -
 def test_every_compact_schema_is_valid_and_stands_alone(name: str) -> None:
     compact = compact_schema(name)
     jsonschema.Draft6Validator.check_schema(compact)
-    assert compact["$id"] == f"urn:segexport:schema:{name}:compact"
+    identifiers = {"emitted": "emitted:2", "emitted-1": "emitted"}
+    assert compact["$id"] == f"urn:segexport:schema:{identifiers.get(name, name)}:compact"
     assert '"$ref"' not in json.dumps(compact)
     assert "https://ns.adobe.com/experience/journeyOrchestration/ID" not in json.dumps(compact)
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexport.errors import InvalidEvent
+from segexport.events.versions import CURRENT, FIRST, VERSIONS, Version
 from segexport.events.vocabulary import ORCHESTRATION, SEGMENT_EXPORT_JOB, SERVICE_EVENTS, Form
-from segexport.events.xdm import compact_path, form_of, mixed_keys, table, to_compact, to_uri
+from segexport.events.xdm import Field, compact_path, form_of, mixed_keys, table, to_compact, to_uri
 from support.events import EVENTS
 from support.examples import examples
 
@@ -36,25 +37,42 @@ def field_values(uri: str) -> st.SearchStrategy[Any]:
     return JSON.filter(lambda value: not isinstance(value, dict)) | st.dictionaries(keys, JSON)
 
 
-uri_documents = st.builds(
-    lambda known, unknown: known | unknown,
-    st.fixed_dictionaries({}, optional={uri: field_values(uri) for uri in table()}),
-    st.dictionaries(UNKNOWN, JSON, max_size=3),
+def uri_documents(version: Version) -> st.SearchStrategy[dict[str, Any]]:
+    """Any values at keys of this version, and of none."""
+    return st.builds(
+        lambda known, unknown: known | unknown,
+        st.fixed_dictionaries(
+            {}, optional={field.uri: field_values(field.uri) for field in fields_of(version)}
+        ),
+        st.dictionaries(UNKNOWN, JSON, max_size=3),
+    )
+
+
+def fields_of(version: Version) -> list[Field]:
+    return [field for field in table().values() if field.version in (None, version)]
+
+
+versioned_documents = st.sampled_from([FIRST, CURRENT]).flatmap(
+    lambda version: st.tuples(st.just(version), uri_documents(version))
 )
 
 
 @settings(max_examples=examples(500), deadline=None)
-@given(uri_documents)
-def test_a_document_survives_the_way_to_compact_form_and_back(document: dict[str, Any]) -> None:
+@given(versioned_documents)
+def test_a_document_survives_the_way_to_compact_form_and_back(
+    versioned: tuple[Version, dict[str, Any]],
+) -> None:
+    version, document = versioned
     before = copy.deepcopy(document)
     compact = to_compact(document)
-    assert to_uri(compact) == document
+    assert to_uri(compact, version) == document
+    assert to_compact(to_uri(compact, version)) == compact
     assert to_compact(to_uri(compact)) == compact
     assert document == before
 
 
 @settings(max_examples=examples(200), deadline=None)
-@given(uri_documents)
+@given(uri_documents(CURRENT))
 def test_unknown_keys_stay_beside_the_known_ones_on_every_level(document: dict[str, Any]) -> None:
     compact = to_compact(document)
     home = compact.setdefault("_experience", {}).setdefault("journeyOrchestration", {})
@@ -90,7 +108,7 @@ def test_the_compact_form_nests_short_names() -> None:
         ORCHESTRATION + "journey": {ORCHESTRATION + "versionID": "v1"},
         ORCHESTRATION + "profile": {ORCHESTRATION + "ID": "5"},
         ORCHESTRATION + "stepEvents": {ORCHESTRATION + "journeyVersionID": "v1"},
-        "urn:segexport:sequence": 1,
+        "https://segexport.example/sequence": 1,
     }
     assert to_compact(document) == {
         "_id": "e1",
@@ -109,9 +127,11 @@ def test_the_compact_form_nests_short_names() -> None:
 
 
 def test_no_two_fields_share_a_home_and_no_home_lies_inside_another() -> None:
-    homes = [field.compact for field in table().values()]
-    for home in homes:
-        assert not [other for other in homes if other is not home and other[: len(home)] == home]
+    for version in VERSIONS.values():
+        homes = [field.compact for field in fields_of(version)]
+        for home in homes:
+            others = [other for other in homes if other is not home]
+            assert not [other for other in others if other[: len(home)] == home]
     for field in table().values():
         assert len(set(field.short.values())) == len(field.short)
 
@@ -133,6 +153,8 @@ def test_the_form_is_told_by_where_the_job_stands() -> None:
         {"_experience": 5, SEGMENT_EXPORT_JOB: {}},
         {"_experience": {"journeyOrchestration": []}, SEGMENT_EXPORT_JOB: {}},
         {SEGMENT_EXPORT_JOB: {SERVICE_EVENTS + "ID": "1", "ID": "2"}},
+        {FIRST.own + "sequence": 1, CURRENT.own + "sequence": 1},
+        {CURRENT.own + "sequence": 1, FIRST.own + "segmentNamespace": "ups"},
     ],
 )
 def test_a_document_that_mixes_the_forms_is_not_converted(document: dict[str, Any]) -> None:
@@ -154,7 +176,7 @@ def test_paths_are_converted_like_the_values_they_lead_to() -> None:
     home = ("_experience", "journeyOrchestration", "serviceEvents", "segmentExportJob")
     assert compact_path((SEGMENT_EXPORT_JOB,)) == home
     assert compact_path((SEGMENT_EXPORT_JOB, SERVICE_EVENTS + "ID")) == (*home, "ID")
-    assert compact_path(("urn:segexport:segments", 3, "segment")) == (
+    assert compact_path(("https://segexport.example/segments", 3, "segment")) == (
         *("_segexport", "segments", 3),
         "segment",
     )

@@ -7,7 +7,7 @@ store is created or brought up to date.
 
 from typing import Final
 
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """All schema versions, oldest first. A new script under `versions/` adds its name here."""
 
 HEAD: Final = REVISIONS[-1]

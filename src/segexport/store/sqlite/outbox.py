@@ -20,8 +20,8 @@ _ROW = ", ".join(("number", *columns.ROW_COLUMNS))
 
 _LEAD = """
     UPDATE relay SET
-        epoch = epoch + (owner IS NOT :owner), owner = :owner, lease_until = :until
-    WHERE owner IS NULL OR owner = :owner OR lease_until <= :now
+        epoch = epoch + (leader IS NOT :leader), leader = :leader, lease_until = :until
+    WHERE leader IS NULL OR leader = :leader OR lease_until <= :now
     RETURNING epoch
 """
 _PARK = """
@@ -51,7 +51,7 @@ def lead(
     found = connection.execute(
         _LEAD,
         {
-            "owner": owner,
+            "leader": owner,
             "until": columns.to_micros(now + duration),
             "now": columns.to_micros(now),
         },
@@ -62,7 +62,7 @@ def lead(
 def resign(connection: sqlite3.Connection, owner: str) -> None:
     """Give the leadership up, if it is held."""
     connection.execute(
-        "UPDATE relay SET owner = NULL, lease_until = NULL WHERE owner = ?", (owner,)
+        "UPDATE relay SET leader = NULL, lease_until = NULL WHERE leader = ?", (owner,)
     )
 
 
@@ -239,7 +239,7 @@ def _events(found: Iterable[Sequence[Any]]) -> Sequence[NumberedRow]:
 
 def _require_leader(connection: sqlite3.Connection, owner: str, epoch: int) -> None:
     leads = connection.execute(
-        "SELECT 1 FROM relay WHERE owner = ? AND epoch = ?", (owner, epoch)
+        "SELECT 1 FROM relay WHERE leader = ? AND epoch = ?", (owner, epoch)
     ).fetchone()
     if leads is None:
         raise RelayFenced(
