@@ -54,6 +54,40 @@ def test_options_say_the_same_as_a_request(run: Any) -> None:
     assert deadline - created == timedelta(seconds=90)
 
 
+def test_the_journey_is_named_in_options(run: Any) -> None:
+    status, job = run(
+        *("submit", "--dataset", "spring", "--segment", "gold", "--journey-version", "v3"),
+        *("--namespace", "Email", "--journey-id", "j-7", "--journey-name", "Grüße im Mai"),
+    )
+    assert status == 0
+    assert job["request"]["journey"] == {
+        "versionId": "v3",
+        "namespace": "Email",
+        "testMode": False,
+        "id": "j-7",
+        "name": "Grüße im Mai",
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--journey-id", "j-7"],
+        ["--journey-name", "Spring sale"],
+        ["--journey-id", "j-7", "--namespace", "Email"],
+        ["--journey-name", "Spring sale", "--journey-version", "v3"],
+        ["--test-mode"],
+        ["--test-mode", "--namespace", "Email"],
+        ["--journey-name", "", "--journey-version", "v3", "--namespace", "Email"],
+    ],
+)
+def test_a_journey_without_its_version_or_its_namespace_is_refused(
+    run: Any, options: list[str]
+) -> None:
+    assert run("submit", "--dataset", "d", *options)[0] == 2
+    assert run("list") == (0, None)
+
+
 def test_without_options_a_job_has_the_defaults_and_its_policy_is_decided(run: Any) -> None:
     _, job = run("submit", "--dataset", "all")
     assert job["request"]["destination"]["segmentPerBatch"] is False
@@ -71,6 +105,8 @@ def test_without_options_a_job_has_the_defaults_and_its_policy_is_decided(run: A
         ["--file-format", "parquet"],
         ["--merge-policy", "none-none-mp"],
         ["--test-mode"],
+        ["--journey-id", "spring"],
+        ["--journey-name", "Spring sale"],
     ],
 )
 def test_a_request_file_and_options_are_not_both_taken(

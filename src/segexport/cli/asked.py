@@ -30,6 +30,8 @@ class RequestOptions:
     file_format: FileFormat | None
     journey_version: str | None
     namespace: str | None
+    journey_id: str | None
+    journey_name: str | None
     test_mode: bool
 
     @property
@@ -41,10 +43,9 @@ class RequestOptions:
         """What they ask for. Raises BadParameter."""
         if self.dataset is None:
             raise typer.BadParameter("give a request file, or at least --dataset")
-        is_for_a_journey = self.journey_version is not None
-        if is_for_a_journey != (self.namespace is not None) or (
-            self.test_mode and not self.journey_version
-        ):
+        journey = (self.journey_version, self.namespace, self.journey_id, self.journey_name)
+        is_for_a_journey = self.test_mode or any(word is not None for word in journey)
+        if is_for_a_journey and None in (self.journey_version, self.namespace):
             raise typer.BadParameter("a journey needs both --journey-version and --namespace")
         if not self.segments and (self.segment_namespace or self.statuses):
             raise typer.BadParameter("--segment-namespace and --status need a --segment")
@@ -73,6 +74,8 @@ class RequestOptions:
                 "versionId": self.journey_version,
                 "namespace": self.namespace,
                 "testMode": self.test_mode,
+                "id": self.journey_id,
+                "name": self.journey_name,
             }
         if self.merge_policy is not None:
             document["mergePolicy"] = {"id": self.merge_policy}

@@ -85,6 +85,10 @@ def submit(
     namespace: Annotated[
         str | None, typer.Option(help="The journey's identity namespace, such as Email.")
     ] = None,
+    journey_id: Annotated[
+        str | None, typer.Option(help="The journey's id, which its versions share.")
+    ] = None,
+    journey_name: Annotated[str | None, typer.Option(help="What people call the journey.")] = None,
     test_mode: Annotated[bool, typer.Option(help="The journey takes test profiles only.")] = False,
     request_id: RequestId = None,
     deadline: Annotated[
@@ -103,7 +107,7 @@ def submit(
 
     For a journey, whose undeliverable profiles become discard events:
 
-        segexport submit --dataset spring --segment loyalty-gold --journey-version v12 --namespace Email
+        segexport submit --dataset spring --segment loyalty-gold --journey-version v12 --namespace Email --journey-name "Spring sale"
 
     A batch for each of two segments, evaluated just before, as gzipped NDJSON:
 
@@ -130,6 +134,8 @@ def submit(
         file_format=file_format,
         journey_version=journey_version,
         namespace=namespace,
+        journey_id=journey_id,
+        journey_name=journey_name,
         test_mode=test_mode,
     )
     if request is not None and options.are_given:

@@ -77,6 +77,16 @@ _REQUEST: Final[Mapping[str, Any]] = {
     "schema": {"name": "_xdm.context.profile"},
     "evaluationInfo": {"segmentation": False},
 }
+_FOR_A_JOURNEY: Final[Mapping[str, Any]] = {
+    **_REQUEST,
+    "journey": {
+        "versionId": "f3485959-0a9e-4004-82d9-f11bd6c4585b",
+        "namespace": "Email",
+        "testMode": False,
+        "id": "fc0b645e-b3e3-4441-99e1-faf3f9c7064f",
+        "name": "Spring sale",
+    },
+}
 _NEW: Final[Mapping[str, Any]] = {
     "id": 4711081512342323,
     "jobType": "BATCH",
@@ -260,7 +270,7 @@ CREATE: Final = _operation(
         **_wrong("is required", "destination.datasetId"),
     },
     parameters=(_REQUEST_ID,),
-    **openapi.body(ExportRequest, {"a segment": _REQUEST}),
+    **openapi.body(ExportRequest, {"a segment": _REQUEST, "for a journey": _FOR_A_JOURNEY}),
 )
 LIST: Final = _operation(
     "listExportJobs",

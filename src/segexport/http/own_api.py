@@ -49,6 +49,16 @@ _REQUEST: Final[Mapping[str, Any]] = {
     "filter": {"segments": [{"segmentId": "loyalty-gold"}]},
     "destination": {"datasetId": "gold-members"},
 }
+_FOR_A_JOURNEY: Final[Mapping[str, Any]] = {
+    **_REQUEST,
+    "journey": {
+        "versionId": "spring-v3",
+        "namespace": "Email",
+        "testMode": False,
+        "id": "spring",
+        "name": "Spring sale",
+    },
+}
 _ACCEPTED: Final[Mapping[str, Any]] = {
     "fields": "person.name,personalEmail.address",
     "mergePolicy": {"id": "timestampOrdered-none-mp", "version": 1},
@@ -201,7 +211,7 @@ SUBMIT: Final = _operation(
         409: _CONFLICT,
         **_BODY,
     },
-    **openapi.body(ExportRequest, {"a segment": _REQUEST}),
+    **openapi.body(ExportRequest, {"a segment": _REQUEST, "for a journey": _FOR_A_JOURNEY}),
 )
 GET: Final = _operation(
     "getJob",

@@ -211,7 +211,8 @@ class Journey(Part):
 
     With it, profiles that the journey could not take become discards: those without an
     identity in `namespace`, those whose identity there is exported already and, in test
-    mode, those that are not test profiles.
+    mode, those that are not test profiles. All events of the job name the journey:
+    `version_id`, and where they are given `id`, which its versions share, and `name`.
     """
 
     version_id: Name
