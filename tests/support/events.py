@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -73,14 +74,18 @@ class Life:
     """A job that takes its steps, and the rows that it has announced on its way."""
 
     def __init__(
-        self, wanted: ExportRequest, speaking: Voice | None = None, retry_of: int | None = None
+        self,
+        wanted: ExportRequest,
+        speaking: Voice | None = None,
+        retry_of: int | None = None,
+        job_id: int = JOB_ID,
     ) -> None:
         self.voice = speaking or voice()
         self.rows: list[OutboxRow] = []
         self._take(
             steps.submit(
                 wanted,
-                job_id=JOB_ID,
+                job_id=job_id,
                 scope=SCOPE,
                 request_id="r",
                 now=NOW,
@@ -103,14 +108,23 @@ class Life:
         self.step(steps.claim).step(steps.initialize, snapshot="s1")
         return self.step(steps.start, pieces=4, estimate=estimate)
 
+    def later(self, wait: timedelta) -> "Life":
+        """Nothing happens for so long."""
+        self.job = replace(self.job, updated_at=self.job.updated_at + wait)
+        return self
+
     def completed(self, total: int = 100, discarded: int = 40) -> "Life":
         """As far as `finished`."""
+        return self.started().published(total, discarded)
+
+    def published(self, total: int, discarded: int) -> "Life":
+        """From `started` as far as `finished`."""
         counts = Counts(total=total, realized=total - discarded, failed=discarded)
         outcome = Publication(
             batches=(PublishedBatch(id="b1", files=(), counts=counts),),
             discards=discard_file(discarded),
         )
-        return self.started().step(steps.publish, outcome).step(steps.complete)
+        return self.step(steps.publish, outcome).step(steps.complete)
 
     def failed(
         self, kind: FaultKind = FaultKind.FAILED, message: str = "the disk is full"

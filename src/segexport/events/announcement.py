@@ -18,11 +18,11 @@ from segexport.events.discards import DISCARDED, template_of
 from segexport.events.outbox import OutboxRow
 from segexport.events.service_event import Segment, ServiceEvent
 from segexport.events.vocabulary import (
-    CODE_OF_FAULT,
     EVENT_TYPES,
     Dialect,
     EventCode,
     Form,
+    code_of,
 )
 from segexport.events.xdm import to_compact
 from segexport.jobs.job import Fault, FaultKind, Job, Transition
@@ -113,7 +113,7 @@ def _outcome(job: Job, dialect: Dialect) -> Mapping[str, Any]:
     return {
         **facts,
         "event_type": types.error,
-        "event_code": CODE_OF_FAULT[fault.kind],
+        "event_code": code_of(fault.kind, dialect, started=job.started_at is not None),
         "fault": replace(fault, message=_writable(fault.message)),
     }
 
@@ -122,7 +122,7 @@ def _discard(job: Job, dialect: Dialect) -> Mapping[str, Any]:
     """What any one discard of the job says; only what it shares with all others counts."""
     segments = job.request.filter.segments
     return {
-        "event_type": EVENT_TYPES[dialect].error,
+        "event_type": EVENT_TYPES[dialect].discard,
         "event_code": EventCode.ERROR_INSTANCE_INTERNAL,
         "profile_id": 1,
         "segment": _segment(segments[0]) if segments else None,

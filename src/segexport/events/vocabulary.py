@@ -52,7 +52,7 @@ CODE_OF_FAULT: Mapping[FaultKind, EventCode] = MappingProxyType(
 
 
 class Dialect(StrEnum):
-    """How eventType is spoken, and whether success carries a code."""
+    """How eventType is spoken, which code success carries, and which a job that ran and failed."""
 
     XDM = "xdm"  # info and error, as in the schema's examples
     JOURNEY_OPTIMIZER = "journey-optimizer"  # what the published dashboard queries filter on
@@ -65,19 +65,34 @@ class Form(StrEnum):
     COMPACT = "compact"
 
 
+def code_of(fault: FaultKind, dialect: Dialect, *, started: bool) -> EventCode:
+    """The code of a job that has published nothing; `started`: its event `started` was told.
+
+    The published queries take a job that started for running until its code is one of
+    INFO_EXPORTJOB_SUCCEEDED and ERROR_EXPORTJOB_FAILED.
+    """
+    if started and dialect is Dialect.JOURNEY_OPTIMIZER:
+        return EventCode.ERROR_EXPORTJOB_FAILED
+    return CODE_OF_FAULT[fault]
+
+
 @dataclass(frozen=True, slots=True)
 class EventTypes:
-    """The two values of eventType in one dialect."""
+    """The values of eventType in one dialect: of events about a job, and of a discard."""
 
     info: str
     error: str
+    discard: str
 
 
 EVENT_TYPES: Mapping[Dialect, EventTypes] = MappingProxyType(
     {
-        Dialect.XDM: EventTypes("info", "error"),
+        Dialect.XDM: EventTypes("info", "error", "error"),
         Dialect.JOURNEY_OPTIMIZER: EventTypes(
-            "segmenttrigger-orchestrator", "segmenttrigger-orchestrator"
+            # What the published queries take for a row about a job; discards must not be any.
+            "segmenttrigger-orchestrator",
+            "segmenttrigger-orchestrator",
+            "error",
         ),
     }
 )

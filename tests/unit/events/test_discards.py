@@ -13,7 +13,14 @@ from segexport.errors import DiscardFileUnusable
 from segexport.events.contract import Contract, Verdict, judge
 from segexport.events.discards import Discard, DiscardRow, discard_event_id, expand
 from segexport.events.service_event import Segment, ServiceEvent
-from segexport.events.vocabulary import EVENT_TYPES, Dialect, EventCode, Form
+from segexport.events.vocabulary import (
+    EVENT_TYPES,
+    SEGMENT_EXPORT_JOB,
+    SERVICE_EVENTS,
+    Dialect,
+    EventCode,
+    Form,
+)
 from segexport.events.xdm import to_compact, to_uri
 from support.events import (
     CODES,
@@ -45,7 +52,7 @@ def built_anew(life: Life, discard: DiscardRow, sequence: int) -> bytes:
         job_id=JOB_ID,
         sequence=sequence,
         occurred_at=life.discards.occurred_at,
-        event_type=EVENT_TYPES[life.voice.dialect].error,
+        event_type=EVENT_TYPES[life.voice.dialect].discard,
         event_code=EventCode(code),
         segment=Segment(namespace or "", segment or "") if named else None,
         segments=None if named else (),
@@ -160,7 +167,8 @@ def test_the_template_alone_decides_so_later_settings_change_nothing() -> None:
     stored = orjson.loads(life.discards.value)
     assert stored["form"] == "compact"
     assert UUID(stored["namespace"]) == life.voice.namespace
-    assert "segmenttrigger-orchestrator" in life.discards.value.decode()
+    assert stored["event"][SEGMENT_EXPORT_JOB][SERVICE_EVENTS + "eventType"] == "error"
+    assert "segmenttrigger-orchestrator" in life.last.value.decode()
 
 
 @pytest.mark.parametrize(
