@@ -14,7 +14,9 @@ import pytest
 from segexport.events.contract import Contract, Verdict, judge
 from segexport.events.record import data_schema
 from segexport.events.versions import CURRENT
+from segexport.events.xdm import compact_path
 from segexport.settings import KafkaSettings
+from support.events import EVENTS
 from support.kafka import Kafka
 from support.told import told
 
@@ -98,6 +100,21 @@ def test_the_events_in_the_guide_are_ones_that_are_emitted() -> None:
     for document in shown:
         assert document in emitted
         assert judge(document, Contract.EMITTED).verdict is Verdict.VALID
+
+
+def test_every_field_is_in_the_guide_and_no_other() -> None:
+    table = GUIDE.partition("| field | in which events | holds |")[2].partition("\n\n")[0]
+    first_columns = [line.split("|")[1] for line in table.splitlines()[2:]]
+    named = [name for column in first_columns for name in re.findall(r"`([^`]+)`", column)]
+    fields = {
+        ".".join(map(str, compact_path((key, *inner))))
+        for document in EVENTS.values()
+        for key, value in document.items()
+        for inner in ([(each,) for each in value] if isinstance(value, dict) else [()])
+    }
+    assert sorted(name.replace("…", "_experience.journeyOrchestration") for name in named) == (
+        sorted(fields)
+    )
 
 
 def test_every_header_is_in_the_guide_and_no_other() -> None:

@@ -9,6 +9,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from segexport.errors import EngineError, InvalidRequest
+from segexport.events.vocabulary import OWN
 from segexport.exports.location import Location
 from segexport.exports.outlets import Outlets
 from segexport.jobs.job import FaultKind, Job, Scope
@@ -122,6 +123,17 @@ async def outlet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     outlet = await open_outlet(tmp_path, bucket, tmp_path / "mapped", {})
     yield outlet
     await outlet.place.store.close()
+
+
+async def test_the_rows_and_bytes_of_the_last_event_are_those_of_the_batch(outlet: Outlet) -> None:
+    async with outlet.place.working():
+        job = await outlet.place.ended(await outlet.submit())
+    (batch,) = outlet.place.dataset.batches()
+    told = await outlet.place.last_event(job)
+    files = batch.manifest.files
+    assert told[OWN + "rows"] == sum(file.rows for file in files) == 6
+    assert told[OWN + "bytes"] == sum(file.size for file in files)
+    assert told[OWN + "batches"] == [batch.manifest.batch]
 
 
 async def test_endpoints_lie_under_the_prefix_once_the_job_is_complete(outlet: Outlet) -> None:

@@ -18,6 +18,8 @@ from segexport.clerk import JobDocument
 from segexport.cli.present import print_status
 from segexport.commands import Checked, advance
 from segexport.errors import EngineError, StoreUnavailable, TooLateToCancel
+from segexport.events.service_event import STEP_EVENTS, STEP_PROCESSING_TIME
+from segexport.events.vocabulary import OWN
 from segexport.exports.publishing import DiscardFolder
 from segexport.exports.workbench import Workbench
 from segexport.exports.worker import Worker
@@ -32,7 +34,7 @@ from segexport.store.store import JobStore
 from support.people import Person, write_crowd, write_snapshot
 from support.stuck import Blind, Failing, Gate, Through, gated, is_reached
 from support.waiting import until, wait_until
-from support.workplace import GOLD, JOURNEY, PEOPLE, SCOPE, Workplace, request_for
+from support.workplace import DATASET, GOLD, JOURNEY, PEOPLE, SCOPE, Workplace, request_for
 
 ELSEWHERE = Scope("elsewhere", "prod")
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -106,6 +108,32 @@ async def test_an_export_ends_as_a_batch_with_exact_counts(place: Workplace) -> 
         "tags",
         "identityMap",
     ]
+
+
+async def test_the_end_of_a_job_tells_what_lies_in_the_dataset(place: Workplace) -> None:
+    blue = ("ups", "blue")
+    people = [*PEOPLE, Person(41, memberships={GOLD: "realized", blue: "realized"})]
+    write_snapshot(place.settings.profiles_folder, people, buckets=4, snapshot_id=NEWER)
+    asked = request_for(blue, GOLD)
+    per_batch = asked.destination.model_copy(update={"segment_per_batch": True})
+    started = datetime.now(UTC)
+    async with place.working():
+        job = await place.submit(asked.model_copy(update={"destination": per_batch}))
+        job = await place.ended(job)
+    took = datetime.now(UTC) - started
+    batches = {batch.manifest.batch: batch for batch in place.dataset.batches()}
+    told = await place.last_event(job)
+    assert told[OWN + "dataset"] == DATASET
+    first, second = (batches[name] for name in told[OWN + "batches"])
+    segments = [batch.manifest.segment or {} for batch in (first, second)]
+    assert [segment["segmentId"] for segment in segments] == ["blue", "gold"]
+    files = [file for batch in (first, second) for file in batch.manifest.files]
+    assert told[OWN + "rows"] == sum(file.rows for file in files) == 1 + 21
+    on_disk = [path.stat().st_size for path in place.settings.datasets_folder.glob("**/*.parquet")]
+    assert told[OWN + "bytes"] == sum(on_disk)
+    assert told[OWN + "attempt"] == 1
+    processing = told[STEP_EVENTS][STEP_PROCESSING_TIME]
+    assert 0 <= processing <= told[OWN + "duration"] <= took / timedelta(milliseconds=1)
 
 
 async def test_a_journey_leaves_a_discard_for_each_profile_that_it_cannot_take(
@@ -298,6 +326,8 @@ async def test_a_profile_store_that_is_not_there_fails_the_job_after_its_attempt
         job = await place.ended(await place.submit(request_for(GOLD)))
     job = await assert_ended_without_a_trace(place, job, FaultKind.UNREACHABLE)
     assert job.attempts == 2
+    told = await place.last_event(job)
+    assert (told[OWN + "attempt"], told[OWN + "fault"]) == (2, "unreachable")
     assert job.fault is not None
     assert "segexport profiles load" in job.fault.message
     await place.store.close()

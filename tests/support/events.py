@@ -48,7 +48,7 @@ def voice(dialect: Dialect = Dialect.XDM, form: Form = Form.URI) -> Voice:
     return Voice.of(STORE, 1, dialect=dialect, form=form)
 
 
-def request(*segments: str, journey: bool = False) -> ExportRequest:
+def request(*segments: str, journey: bool = False, test_mode: bool = False) -> ExportRequest:
     """An export request for these segments, named `namespace/id` or just `id`."""
     named = [segment.rpartition("/") for segment in segments]
     body: dict[str, Any] = {
@@ -61,7 +61,13 @@ def request(*segments: str, journey: bool = False) -> ExportRequest:
         },
     }
     if journey:
-        body["journey"] = {"versionId": "v12", "namespace": "Email", "id": "j1", "name": "Grüße"}
+        body["journey"] = {
+            "versionId": "v12",
+            "namespace": "Email",
+            "id": "j1",
+            "name": "Grüße",
+            "testMode": test_mode,
+        }
     return parse_request(body)
 
 
@@ -202,13 +208,17 @@ PATHS: Sequence[tuple[str, ...]] = [
     *((SEGMENT_EXPORT_JOB, key) for key in [*_JOB_KEYS, "ID", "unknown"]),
     *((ORCHESTRATION + "journey", ORCHESTRATION + key) for key in ("ID", "versionID", "version")),
     *((ORCHESTRATION + "profile", ORCHESTRATION + key) for key in ("ID", "namespace")),
-    (ORCHESTRATION + "stepEvents", ORCHESTRATION + "journeyVersionID"),
+    *(
+        (ORCHESTRATION + "stepEvents", ORCHESTRATION + key)
+        for key in ("journeyVersionID", "exportJobID", "inTest", "processingTime")
+    ),
     *((key,) for key in ("@id", "xdm:timestamp", SEGMENT_EXPORT_JOB, "unknown")),
     *((ORCHESTRATION + key,) for key in ("journey", "profile", "stepEvents", "serviceType")),
     *(
         (OWN + key,)
         for key in ("sequence", "segments", "segmentNamespace", "fault", "reason", "retryOf")
     ),
+    *((OWN + key,) for key in ("dataset", "batches", "rows", "bytes", "duration", "attempt")),
 ]
 ODD_VALUES: Sequence[Any] = [
     *(None, True, False, {}, []),

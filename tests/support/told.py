@@ -21,7 +21,12 @@ _REQUEST = parse_request(
     {
         "filter": {"segments": [{"segmentId": "spring-sale"}]},
         "destination": {"datasetId": "audience"},
-        "journey": {"versionId": "8a1f-v3", "namespace": "ECID", "name": "Spring sale"},
+        "journey": {
+            "versionId": "8a1f-v3",
+            "namespace": "ECID",
+            "id": "8a1f",
+            "name": "Spring sale",
+        },
     }
 )
 _DISCARDS = (

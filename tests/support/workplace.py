@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+import orjson
+
 from segexport.commands import Commands
 from segexport.events.announcement import Voice
 from segexport.events.outbox import OutboxRow
@@ -184,6 +186,13 @@ class Workplace:
         mine = [one.row for one in rows if one.row.job_id == job.id]
         assert [row.sequence for row in mine] == sequences(mine)
         return ["discards" if row.discards else row.type.rpartition(".")[2] for row in mine]
+
+    async def last_event(self, job: Job) -> Mapping[str, Any]:
+        """The document of the job's last event."""
+        rows = await self.store.rows_after(0, limit=10_000, max_bytes=2**30)
+        value = [one.row.value for one in rows if one.row.job_id == job.id][-1]
+        document: Mapping[str, Any] = orjson.loads(value)
+        return document
 
     def left_behind(self) -> Sequence[str]:
         """Files that no reader should ever see, and that should be gone by now."""

@@ -7,6 +7,7 @@ be stored.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -16,7 +17,7 @@ from segexport.errors import InvalidEvent
 from segexport.events import contract
 from segexport.events.discards import DISCARDED, template_of
 from segexport.events.outbox import OutboxRow
-from segexport.events.service_event import Segment, ServiceEvent
+from segexport.events.service_event import End, Output, Segment, ServiceEvent
 from segexport.events.vocabulary import (
     EVENT_TYPES,
     Dialect,
@@ -33,6 +34,7 @@ from segexport.jobs.request import SegmentFilter
 TYPE_OF_STATUS: Final = "segexport.segmentExportJob."
 """The CloudEvents type of an event about the whole job is this and its status."""
 
+_MILLISECOND: Final = timedelta(milliseconds=1)
 MAX_REASON: Final = 2000
 """Characters of a fault's message that an event carries."""
 
@@ -104,7 +106,12 @@ def _outcome(job: Job, dialect: Dialect) -> Mapping[str, Any]:
     if counts is None:
         started = job.state is JobState.PROCESSING
         return {"event_type": types.info, "total": job.estimate if started else None}
-    facts = {"total": counts.total, "realized": counts.realized, "failed": counts.failed}
+    facts = {
+        "total": counts.total,
+        "realized": counts.realized,
+        "failed": counts.failed,
+        "end": _end(job),
+    }
     if job.state is JobState.COMPLETED:
         coded = dialect is Dialect.JOURNEY_OPTIMIZER
         code = EventCode.INFO_EXPORTJOB_SUCCEEDED if coded else None
@@ -116,6 +123,26 @@ def _outcome(job: Job, dialect: Dialect) -> Mapping[str, Any]:
         "event_code": code_of(fault.kind, dialect, started=job.started_at is not None),
         "fault": replace(fault, message=_writable(fault.message)),
     }
+
+
+def _end(job: Job) -> End:
+    """The way of a job that has ended, and what it has published."""
+    published = job.publication if job.state is JobState.COMPLETED else None
+    return End(
+        dataset=job.request.destination.dataset_id,
+        attempt=job.attempts,
+        duration=(job.updated_at - job.created_at) // _MILLISECOND,
+        processing=(
+            None if job.started_at is None else (job.updated_at - job.started_at) // _MILLISECOND
+        ),
+        output=None
+        if published is None
+        else Output(
+            batches=tuple(batch.id for batch in published.batches),
+            rows=published.rows,
+            size=published.size,
+        ),
+    )
 
 
 def _discard(job: Job, dialect: Dialect) -> Mapping[str, Any]:

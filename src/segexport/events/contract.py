@@ -239,6 +239,14 @@ def _journey_versions_agree(document: xdm.Document) -> Iterator[Finding]:
             yield Finding(path, "same version", step, f"is not the journey's version {version!r}")
 
 
+def _job_ids_agree(document: xdm.Document) -> Iterator[Finding]:
+    step = document.get(ORCHESTRATION + "stepEvents", {}).get(ORCHESTRATION + "exportJobID")
+    job = document[SEGMENT_EXPORT_JOB][SERVICE_EVENTS + "ID"]
+    if step is not None and step != job:
+        path = (ORCHESTRATION + "stepEvents", ORCHESTRATION + "exportJobID")
+        yield Finding(path, "same job", step, f"is not the job's ID {job!r}")
+
+
 Rule = Callable[[xdm.Document], Iterator[Finding]]
 
 RULES: Mapping[Contract, Sequence[Rule]] = MappingProxyType(
@@ -249,6 +257,7 @@ RULES: Mapping[Contract, Sequence[Rule]] = MappingProxyType(
             _timestamp_is_utc,
             _counts_add_up,
             _journey_versions_agree,
+            _job_ids_agree,
         ),
     }
 )

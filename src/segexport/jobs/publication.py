@@ -87,6 +87,16 @@ class Publication:
         )
 
     @property
+    def rows(self) -> int:
+        """The rows of all files of all batches."""
+        return sum(file.rows for batch in self.batches for file in batch.files)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files of all batches."""
+        return sum(file.size for batch in self.batches for file in batch.files)
+
+    @property
     def namespaces(self) -> Mapping[str, int]:
         """The sums over the batches."""
         sums: Counter[str] = Counter()

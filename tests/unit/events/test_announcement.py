@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from segexport.errors import InvalidEvent
 from segexport.events.announcement import MAX_REASON, Voice, announce
 from segexport.events.contract import Contract, Verdict, judge
+from segexport.events.record import record_of
 from segexport.events.vocabulary import (
     ORCHESTRATION,
     OWN,
@@ -24,12 +25,16 @@ from segexport.events.vocabulary import (
 from segexport.events.xdm import to_uri
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind
-from segexport.jobs.publication import Counts, Publication, PublishedBatch
+from segexport.jobs.publication import Counts, DataFile, Publication, PublishedBatch
+from segexport.jobs.reading import parse_request
+from segexport.jobs.request import MAX_SEGMENTS
+from segexport.kafka.topics import BROKER_DEFAULT_MAX_BYTES
 from support.events import (
     EVERY_VOICE,
     JOB_ID,
     NOW,
     SCOPE,
+    SOURCE,
     STORE,
     Life,
     discard_file,
@@ -45,6 +50,16 @@ def job_of(document: dict[str, Any]) -> dict[str, Any]:
     """The event's object with short keys."""
     job = document[SEGMENT_EXPORT_JOB]
     return {key.removeprefix(SERVICE_EVENTS): value for key, value in job.items()}
+
+
+def own_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Our own keys, without their prefix."""
+    return {key.removeprefix(OWN): it for key, it in document.items() if key.startswith(OWN)}
+
+
+def data_file(rows: int, size: int) -> DataFile:
+    """A file that nobody reads."""
+    return DataFile(name="part.parquet", rows=rows, size=size, sha256="ab" * 32)
 
 
 @pytest.mark.parametrize(("dialect", "form"), EVERY_VOICE)
@@ -189,7 +204,125 @@ def test_the_journey_stands_in_both_places_where_dashboards_look() -> None:
         ORCHESTRATION + "ID": "j1",
         ORCHESTRATION + "name": "Grüße",
     }
-    assert document[ORCHESTRATION + "stepEvents"] == {ORCHESTRATION + "journeyVersionID": "v12"}
+    assert document[ORCHESTRATION + "stepEvents"] == {
+        ORCHESTRATION + "exportJobID": str(JOB_ID),
+        ORCHESTRATION + "journeyVersionID": "v12",
+        ORCHESTRATION + "inTest": False,
+    }
+
+
+def test_every_event_names_its_job_where_step_events_do_and_says_whether_it_is_a_test() -> None:
+    tried = request("gold", journey=True, test_mode=True)
+    for document in Life(tried).completed().documents:
+        step = document[ORCHESTRATION + "stepEvents"]
+        assert step[ORCHESTRATION + "exportJobID"] == job_of(document)["ID"] == str(JOB_ID)
+        assert step[ORCHESTRATION + "inTest"] is True
+    for document in Life(request("gold")).completed().documents:
+        step = document[ORCHESTRATION + "stepEvents"]
+        assert step[ORCHESTRATION + "exportJobID"] == str(JOB_ID)
+        assert ORCHESTRATION + "inTest" not in step
+
+
+def test_the_end_says_what_was_published_where_and_how_long_it_took() -> None:
+    life = Life(request("gold", "crm/new")).started()
+    life.step(steps.postpone, until=life.job.updated_at).later(timedelta(minutes=1))
+    life.step(steps.claim).step(steps.initialize, snapshot="s").step(
+        steps.start, pieces=1, estimate=100
+    )
+    life.step(
+        steps.publish,
+        Publication(
+            batches=(
+                PublishedBatch(
+                    id="b2",
+                    files=(data_file(30, 1_000), data_file(20, 500)),
+                    counts=Counts(total=50, realized=50, failed=0),
+                    segment=0,
+                ),
+                PublishedBatch(
+                    id="b1",
+                    files=(data_file(7, 3),),
+                    counts=Counts(total=7, realized=7, failed=0),
+                    segment=1,
+                ),
+            ),
+            endpoints=(data_file(99, 99_999),),
+        ),
+    ).step(steps.complete)
+    finished = life.documents[-1]
+    assert own_of(finished) == {
+        "sequence": 3,
+        "segments": [
+            {"namespace": "ups", "segment": "gold"},
+            {"namespace": "crm", "segment": "new"},
+        ],
+        "dataset": "audience",
+        "attempt": 2,
+        "duration": 69_000,
+        "batches": ["b2", "b1"],
+        "rows": 57,
+        "bytes": 1_503,
+    }
+    step = finished[ORCHESTRATION + "stepEvents"]
+    assert step[ORCHESTRATION + "processingTime"] == 66_000
+    for earlier in life.documents[:-1]:
+        assert own_of(earlier).keys() == {"sequence", "segments"}
+        assert ORCHESTRATION + "processingTime" not in earlier[ORCHESTRATION + "stepEvents"]
+
+
+def test_an_end_without_success_names_its_dataset_and_nothing_that_was_published() -> None:
+    never = Life(request("gold")).later(timedelta(hours=1))
+    never.step(steps.cancel, Fault(FaultKind.CANCELLED, "not needed"))
+    ran = Life(request("gold")).failed()
+    for life, attempt, duration, processing in (
+        (never, 0, 3_601_000, None),
+        (ran, 1, 5_000, 2_000),
+    ):
+        finished = life.documents[-1]
+        told = own_of(finished)
+        assert (told["dataset"], told["attempt"], told["duration"]) == (
+            "audience",
+            attempt,
+            duration,
+        )
+        assert told.keys().isdisjoint({"batches", "rows", "bytes"})
+        step = finished[ORCHESTRATION + "stepEvents"]
+        assert step.get(ORCHESTRATION + "processingTime") == processing
+
+
+@pytest.mark.parametrize(("dialect", "form"), EVERY_VOICE)
+def test_the_largest_events_fit_into_a_record_of_a_broker_that_nobody_has_configured(
+    dialect: Dialect, form: Form
+) -> None:
+    widest = "\U0001f600"
+    segments = [
+        {"segmentId": f"{number:03}" + 125 * widest, "segmentNs": 128 * widest}
+        for number in range(MAX_SEGMENTS)
+    ]
+    names = dict.fromkeys(("versionId", "namespace", "id", "name"), 128 * widest)
+    largest = parse_request(
+        {
+            "destination": {"datasetId": "d" * 128, "segmentPerBatch": True},
+            "filter": {"segments": segments},
+            "journey": names,
+        }
+    )
+    batches = tuple(
+        PublishedBatch(
+            id=f"{number:032}",
+            files=(data_file(10**9, 10**12),),
+            counts=Counts(total=10**8, realized=10**8, failed=0),
+            segment=number,
+        )
+        for number in range(MAX_SEGMENTS)
+    )
+    done = Life(largest, voice(dialect, form), retry_of=2**53 - 1).started()
+    done.step(steps.publish, Publication(batches=batches)).step(steps.complete)
+    failed = Life(largest, voice(dialect, form), retry_of=2**53 - 1).failed(message=2_000 * widest)
+    for row in (*done.rows, *failed.rows):
+        record = record_of(row, SOURCE)
+        headers = sum(len(name) + len(value) for name, value in record.headers)
+        assert len(record.value) + headers < BROKER_DEFAULT_MAX_BYTES * 0.6
 
 
 def test_a_retry_names_the_job_that_it_repeats() -> None:

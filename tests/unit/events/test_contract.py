@@ -128,6 +128,7 @@ def test_every_event_keeps_the_contract_in_both_forms(name: str) -> None:
     demand(EVENTS[name])
 
 
+EXPORT_JOB, PROCESSING_TIME = ORCHESTRATION + "exportJobID", ORCHESTRATION + "processingTime"
 QUEUED = EVENTS["queued (xdm, one segment)"]
 STARTED = EVENTS["started (xdm, one segment)"]
 DONE = EVENTS["succeeded (xdm, one segment)"]
@@ -202,18 +203,54 @@ JOURNEYED = EVENTS["discarded (xdm, everybody)"]
         # discards
         (DISCARD, (PROFILE,), GONE, "required"),
         (DISCARD, (PROFILE, ORCHESTRATION + "ID"), "somebody@example.com", "pattern"),
-        (DISCARD, (PROFILE, ORCHESTRATION + "namespace"), "Email", "additionalProperties"),
+        (DISCARD, (PROFILE, ORCHESTRATION + "namespace"), "Email", "const"),
+        (DISCARD, (PROFILE, ORCHESTRATION + "namespace"), GONE, "required"),
+        (DISCARD, (PROFILE, ORCHESTRATION + "supplementalID"), "1", "additionalProperties"),
         (DISCARD, (JOB, CODE), GONE, "required"),
         (DISCARD, (JOB, CODE), "ERROR_EXPORTJOB_FAILED", "enum"),
         (DISCARD, (JOB, TYPE), "info", "enum"),
+        (DISCARD, (JOB, TYPE), "segmenttrigger-orchestrator", "enum"),
         (DISCARD, (JOB, FAILED), 1, "additionalProperties"),
         (DISCARD, (JOB, SEGMENT), GONE, "oneOf"),
         (JOURNEYED, (OWN + "segments",), LIST[OWN + "segments"], "maxItems"),
         # journeys
-        (JOURNEYED, (STEP,), GONE, "oneOf"),
+        (JOURNEYED, (STEP, ORCHESTRATION + "journeyVersionID"), GONE, "oneOf"),
+        (JOURNEYED, (STEP, ORCHESTRATION + "inTest"), GONE, "oneOf"),
+        (JOURNEYED, (STEP, ORCHESTRATION + "inTest"), "false", "type"),
+        (JOURNEYED, (STEP,), GONE, "required"),
+        (QUEUED, (STEP, ORCHESTRATION + "inTest"), False, "oneOf"),
+        (QUEUED, (STEP, ORCHESTRATION + "journeyVersionID"), "v12", "oneOf"),
         (JOURNEYED, (JOURNEY,), GONE, "oneOf"),
         (JOURNEYED, (JOURNEY, ORCHESTRATION + "versionID"), GONE, "required"),
         (JOURNEYED, (STEP, ORCHESTRATION + "journeyVersionID"), "v13", "same version"),
+        # the step that a job is
+        (QUEUED, (STEP,), GONE, "required"),
+        (QUEUED, (STEP, EXPORT_JOB), GONE, "required"),
+        (QUEUED, (STEP, EXPORT_JOB), "17", "same job"),
+        (DISCARD, (STEP, EXPORT_JOB), "17", "same job"),
+        (QUEUED, (STEP, PROCESSING_TIME), 1, "additionalProperties"),
+        (DONE, (STEP, PROCESSING_TIME), GONE, "required"),
+        (DONE, (STEP, PROCESSING_TIME), -1, "minimum"),
+        (BROKEN, (STEP, PROCESSING_TIME), 0.5, "type"),
+        # the end
+        *(
+            (event, (OWN + key,), GONE, "required")
+            for event in (DONE, BROKEN)
+            for key in ("dataset", "attempt", "duration")
+        ),
+        *((DONE, (OWN + key,), GONE, "required") for key in ("batches", "rows", "bytes")),
+        *((BROKEN, (OWN + key,), 0, "additionalProperties") for key in ("rows", "bytes")),
+        (BROKEN, (OWN + "batches",), ["b1"], "additionalProperties"),
+        (STARTED, (OWN + "dataset",), "audience", "additionalProperties"),
+        (DISCARD, (OWN + "attempt",), 1, "additionalProperties"),
+        (DONE, (OWN + "dataset",), "", "minLength"),
+        (DONE, (OWN + "batches",), [], "minItems"),
+        (DONE, (OWN + "batches",), ["b"] * 501, "maxItems"),
+        (DONE, (OWN + "batches",), [""], "minLength"),
+        (DONE, (OWN + "rows",), -1, "minimum"),
+        (DONE, (OWN + "bytes",), "9", "type"),
+        (DONE, (OWN + "duration",), -1, "minimum"),
+        (DONE, (OWN + "attempt",), -1, "minimum"),
     ],
 )
 def test_the_contract_refuses(
