@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from segexport.commands import Commands
+from segexport.events.service_event import JOURNEY, JOURNEY_VERSION, ORCHESTRATION_ID
+from segexport.events.vocabulary import ORCHESTRATION
 from segexport.http.experience_platform_api import CANCELLING, ENDED
 from segexport.jobs import job as steps
 from segexport.jobs.job import Job
@@ -94,6 +96,20 @@ async def test_a_new_job_is_shown_as_the_documents_show_it(open_house: Interface
     }
     assert job["metrics"] == {"totalTime": {"startTimeInMs": job["creationTime"]}}
     assert job["creationTime"] == job["updateTime"] > 1_700_000_000_000
+
+
+async def test_a_journey_is_shown_and_told_as_it_was_named(open_house: Interfaces) -> None:
+    journey = {"versionId": "v3", "namespace": "Email", "id": "j-7", "name": "Grüße im Mai"}
+    async with open_house.client() as client:
+        job = await created(client, journey=journey)
+        shown = (await client.get(f"{JOBS}/{job['id']}")).json()
+    assert job["journey"] == shown["journey"] == {**journey, "testMode": False}
+    event = await open_house.place.last_event(await open_house.place.store.get(SCOPE, job["id"]))
+    assert event[JOURNEY] == {
+        ORCHESTRATION_ID: "j-7",
+        JOURNEY_VERSION: "v3",
+        ORCHESTRATION + "name": "Grüße im Mai",
+    }
 
 
 async def test_a_creation_that_is_sent_again_answers_with_the_same_job(

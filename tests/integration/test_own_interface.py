@@ -8,6 +8,8 @@ import jsonschema
 import pytest
 
 from segexport.clerk import JobDocument
+from segexport.events.service_event import JOURNEY, JOURNEY_VERSION, ORCHESTRATION_ID
+from segexport.events.vocabulary import ORCHESTRATION
 from segexport.jobs import job as steps
 from segexport.jobs.lifecycle import JobState
 from support.interfaces import BODY, Interfaces
@@ -34,6 +36,21 @@ async def test_a_creation_is_repeatable_by_query_or_header(open_house: Interface
     assert again.json() == job
     assert other.json()["code"] == "request.conflict"
     assert len({job["id"], *(one["id"] for one in free)}) == 3
+
+
+async def test_a_journey_is_shown_and_told_as_it_was_named(open_house: Interfaces) -> None:
+    journey = {"versionId": "v3", "namespace": "Email", "id": "j-7", "name": "Grüße im Mai"}
+    async with open_house.client() as client:
+        job = (await client.post("/jobs", json={**BODY, "journey": journey})).json()
+        again = (await client.post(f"/jobs/{job['id']}/retry")).json()
+    for one in (job, again):
+        assert one["request"]["journey"] == {**journey, "testMode": False}
+    event = await open_house.place.last_event(await open_house.place.store.get(SCOPE, job["id"]))
+    assert event[JOURNEY] == {
+        ORCHESTRATION_ID: "j-7",
+        JOURNEY_VERSION: "v3",
+        ORCHESTRATION + "name": "Grüße im Mai",
+    }
 
 
 async def test_what_is_wrong_is_told_at_once_with_paths(open_house: Interfaces) -> None:

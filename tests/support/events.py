@@ -25,7 +25,7 @@ from segexport.events.vocabulary import (
 )
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Scope, Transition
-from segexport.jobs.publication import Counts, DiscardFile, Publication, PublishedBatch
+from segexport.jobs.publication import Counts, DataFile, DiscardFile, Publication, PublishedBatch
 from segexport.jobs.reading import parse_request
 from segexport.jobs.request import ExportRequest
 
@@ -74,6 +74,11 @@ def request(*segments: str, journey: bool = False, test_mode: bool = False) -> E
 def discard_file(rows: int) -> DiscardFile:
     """A file that nobody reads."""
     return DiscardFile(path="/discards/1.parquet", sha256="ab" * 32, rows=rows)
+
+
+def _file(rows: int) -> DataFile:
+    """A file that nobody reads, of ten bytes a row."""
+    return DataFile(name="part-00000.parquet", rows=rows, size=10 * rows, sha256="ab" * 32)
 
 
 class Life:
@@ -127,7 +132,7 @@ class Life:
         """From `started` as far as `finished`."""
         counts = Counts(total=total, realized=total - discarded, failed=discarded)
         outcome = Publication(
-            batches=(PublishedBatch(id="b1", files=(), counts=counts),),
+            batches=(PublishedBatch(id="b1", files=(_file(counts.realized),), counts=counts),),
             discards=discard_file(discarded),
         )
         return self.step(steps.publish, outcome).step(steps.complete)

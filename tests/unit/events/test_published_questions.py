@@ -212,6 +212,40 @@ def test_discards_are_counted_by_code(in_each_dialect: StepEvents) -> None:
     }
 
 
+def test_all_events_of_a_job_are_found_by_its_id_among_step_events(
+    in_each_dialect: StepEvents,
+) -> None:
+    found = in_each_dialect.rows(
+        """select distinct job.ID, step.exportJobID, journey.ID, journey.name, step.inTest
+           from events order by 1"""
+    )
+    assert found == [(number, number, "j1", "Grüße", False) for number in sorted(ALL)]
+
+
+def test_what_was_exported_is_asked_by_dataset_without_joining_anything(
+    in_each_dialect: StepEvents,
+) -> None:
+    found = in_each_dialect.table(
+        """select own.dataset, count(*), count(own.batches), sum(own.rows), sum(own.bytes)
+           from events where job.status = 'finished' group by all"""
+    )
+    assert found == {"audience": (10, 3, 156, 1_560)}
+    times = in_each_dialect.table(
+        """select job.ID, own.attempt, own.duration, step.processingTime
+           from events where job.status = 'finished'"""
+    )
+    assert times[PLAIN] == (1, 422_000, 419_000)
+    assert times[LOST] == (2, 7_000, 4_000)
+    assert times[WITHDRAWN] == (0, 1_000, None)
+
+
+def test_discards_name_the_namespace_of_their_profile(in_each_dialect: StepEvents) -> None:
+    namespaces = in_each_dialect.rows(
+        "select distinct profile.namespace from events where job.status is null"
+    )
+    assert namespaces == [("SegexportPerson",)]
+
+
 def test_discards_are_told_from_events_about_jobs_by_their_type(asked: StepEvents) -> None:
     types = asked.table(
         "select job.eventType, bool_and(profile.ID is not null), bool_or(profile.ID is not null) "
