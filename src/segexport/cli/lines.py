@@ -21,6 +21,7 @@ from segexport.events.service_event import (
     STATUS,
     TOTAL,
 )
+from segexport.events.versions import VERSIONS
 from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, Form
 from segexport.events.xdm import form_of, to_uri
 
@@ -28,9 +29,9 @@ _COLOURS: Final = {"queued": "cyan", "started": "blue", "finished": "green", "di
 
 
 def event_line(received: Received) -> Text:
-    """Time, job, what happened, code, counts, and the verdict on the record.
+    """Time, job, what happened, code and fault, counts, and the verdict on the record.
 
-    09:30:00.120  4711  finished   error  ERROR_EXPORTJOB_FAILED  8349/0/8349  gold  ✓ valid
+    09:30:00.120  4711  finished   error  ERROR_EXPORTJOB_FAILED (cancelled)  9/0/9  gold  ✓ valid
     """
     document = _in_uri_form(received.document)
     event = _object(document, SEGMENT_EXPORT_JOB)
@@ -45,7 +46,9 @@ def event_line(received: Received) -> Text:
         f"{escape(str(event.get(EVENT_TYPE, '')))}",
     ]
     if EVENT_CODE in event:
-        parts.append(escape(str(event[EVENT_CODE])))
+        fault = _fault(document)
+        code = str(event[EVENT_CODE])
+        parts.append(escape(code if fault is None else f"{code} ({fault})"))
     if TOTAL in event:
         counts = (event.get(name) for name in (TOTAL, REALIZED, FAILED))
         parts.append(escape("/".join(str(count) for count in counts if count is not None)))
@@ -62,6 +65,12 @@ def _verdict(received: Received) -> str:
         return "[green]✓ valid[/]"
     findings = "; ".join(str(finding) for finding in judgement.findings)
     return f"[bold red]✗ {judgement.verdict}[/] {escape(findings)}".rstrip()
+
+
+def _fault(document: Mapping[str, Any]) -> Any:
+    """What the code does not tell: a cancelled job has that of a failed one."""
+    keys = (version.own + "fault" for version in VERSIONS.values())
+    return next((document[key] for key in keys if key in document), None)
 
 
 def _in_uri_form(document: Any) -> Mapping[str, Any]:
