@@ -32,9 +32,13 @@
     │   └── FragmentsUnreadable
     ├── DatasetError
     │   ├── DatasetFull
-    │   └── DatasetUnreachable
+    │   ├── DatasetUnreachable
+    │   │   └── OutletUnreachable
+    │   └── OutletMissing
     ├── InstancesUnusable
     ├── EngineError
+    │   ├── EngineOutOfMemory
+    │   └── EngineUnreachable
     ├── PieceFailed               a piece is out of tries, and its job with it
     ├── ExportCancelled           a running query was told to stop
     ├── KeysError                 the file of API keys, or the master key
@@ -63,7 +67,8 @@
         └── PositionMismatch
 
 Each message says what was wrong, where, and what to do. `code` is stable: machines may
-match on it, and it does not change when the wording does.
+match on it, and it does not change when the wording does. A message is for whoever runs the
+service, and may name its files and addresses; `disclosure` says what others are told instead.
 """
 
 from collections.abc import Sequence
@@ -317,6 +322,18 @@ class DatasetUnreachable(DatasetError):
     code = "dataset.unreachable"
 
 
+class OutletUnreachable(DatasetUnreachable):
+    """Nothing can be written to where a Pinpoint job's prefix leads; it may be possible later."""
+
+    code = "dataset.outlet_unreachable"
+
+
+class OutletMissing(DatasetError):
+    """The settings no longer say where a Pinpoint job's prefix leads."""
+
+    code = "dataset.outlet_missing"
+
+
 class InstancesUnusable(SegexportError):
     """Keys that are to be live instances of a journey cannot be taken."""
 
@@ -329,10 +346,28 @@ class EngineError(SegexportError):
     code = "engine"
 
 
+class EngineOutOfMemory(EngineError):
+    """A query of an export needs more memory than it may have."""
+
+    code = "engine.memory"
+
+
+class EngineUnreachable(EngineError):
+    """The cluster that exports run on does not answer."""
+
+    code = "engine.unreachable"
+
+
 class PieceFailed(SegexportError):
     """A piece of an export has failed as often as it may; the job fails with it."""
 
     code = "export.piece"
+
+    def __init__(self, piece: int, tries: int, cause: SegexportError) -> None:
+        self.piece = piece
+        self.tries = tries
+        self.cause = cause
+        super().__init__(f"piece {piece} has failed {tries} times, at last because: {cause}")
 
 
 class ExportCancelled(SegexportError):

@@ -188,7 +188,9 @@ async def test_a_job_that_would_exceed_the_budget_fails_and_leaves_nothing(
     job, batches = await exported(place)
     assert job.state is JobState.FAILED
     assert job.fault is not None
-    assert "exports.disk_budget" in job.fault.message
+    assert "no room left" in job.fault.message
+    assert job.fault.detail is not None
+    assert "exports.disk_budget" in job.fault.detail
     assert job.attempts == 1
     assert not batches
     assert not place.left_behind()

@@ -112,8 +112,10 @@ def require_unreachable(job: Job, url: str, why: str) -> None:
     assert (job.state, job.attempts) == (JobState.FAILED, 2)
     assert job.fault is not None
     assert job.fault.kind is FaultKind.UNREACHABLE
-    assert f"cannot be written to {url}" in job.fault.message
-    assert why in job.fault.message
+    assert "nothing can be written below the S3 prefix" in job.fault.message
+    assert job.fault.detail is not None
+    assert f"cannot be written to {url}" in job.fault.detail
+    assert why in job.fault.detail
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -249,7 +251,9 @@ async def test_a_destination_that_is_withdrawn_fails_the_job_at_once(outlet: Out
         job = await outlet.place.ended(job)
     assert (job.state, job.attempts) == (JobState.FAILED, 1)
     assert job.fault is not None
-    assert "no place to go" in job.fault.message
+    assert "leads nowhere any more" in job.fault.message
+    assert job.fault.detail is not None
+    assert "no place to go" in job.fault.detail
     outlet.require_nothing()
 
 

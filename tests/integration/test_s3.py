@@ -304,24 +304,27 @@ async def test_a_store_that_is_away_while_pieces_run_is_a_failure_that_passes(
 ) -> None:
     place = mortal_place
     gate = Gate("run_piece", nth=2)
-    async with place.working(place.new_worker(change=gated(gate))):
-        job = await place.submit(request_for(GOLD))
-        await is_reached(gate)
-        mortal_bucket.server.go_away()
-        gate.opened.set()
+    with capture_logs() as logged:
+        async with place.working(place.new_worker(change=gated(gate))):
+            job = await place.submit(request_for(GOLD))
+            await is_reached(gate)
+            mortal_bucket.server.go_away()
+            gate.opened.set()
 
-        async def has_failed() -> bool:
-            return bool(await place.store.failures([job.id]))
+            async def has_failed() -> bool:
+                return bool(await place.store.failures([job.id]))
 
-        await until(has_failed, 20, "a piece has failed")
-        mortal_bucket.server.come_back()
-        job = await place.ended(job)
+            await until(has_failed, 20, "a piece has failed")
+            mortal_bucket.server.come_back()
+            job = await place.ended(job)
     failure = (await place.store.failures([job.id]))[job.id][0]
     assert failure.piece == 1
-    assert f"s3://{mortal_bucket.name}/exports/acme/prod/audience" in failure.message
-    assert "cannot be reached" in failure.message
-    assert "check that the object store runs" in failure.message
-    assert SECRET not in failure.message
+    assert failure.message == "the place of the dataset does not answer, or takes nothing"
+    told = next(line for line in logged if line["event"] == "a piece has failed")["error"]
+    assert f"s3://{mortal_bucket.name}/exports/acme/prod/audience" in told
+    assert "cannot be reached" in told
+    assert "check that the object store runs" in told
+    assert SECRET not in told
     assert job.attempts == 1
     await assert_published_once(place, mortal_bucket, job)
 
@@ -341,8 +344,11 @@ async def test_a_store_that_stays_away_fails_the_job_with_the_reason(
         job = await place.ended(job)
     assert job.fault is not None
     assert job.fault.kind is FaultKind.FAILED
+    assert job.fault.detail is not None
     assert "piece 0 has failed 2 times" in job.fault.message
-    assert "cannot be reached" in job.fault.message
+    assert "does not answer" in job.fault.message
+    assert "piece 0 has failed 2 times" in job.fault.detail
+    assert "cannot be reached" in job.fault.detail
     mortal_bucket.server.come_back()
     assert mortal_bucket.keys  # what could not be swept then
     async with place.working(place.new_worker("two")):

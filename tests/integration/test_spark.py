@@ -180,7 +180,9 @@ async def test_a_job_fails_at_its_beginning_when_no_cluster_can_be_reached(
         job = await place.ended(await place.submit(request_for()))
     assert job.fault is not None
     assert job.fault.kind is FaultKind.UNREACHABLE
-    assert "Spark at local[2] cannot be reached (nobody answers)" in job.fault.message
+    assert "the engine that exports run on does not answer" in job.fault.message
+    assert job.fault.detail is not None
+    assert "Spark at local[2] cannot be reached (nobody answers)" in job.fault.detail
     assert await place.told(job) == ["queued", "finished"]
 
 

@@ -329,7 +329,9 @@ async def test_a_profile_store_that_is_not_there_fails_the_job_after_its_attempt
     told = await place.last_event(job)
     assert (told[OWN + "attempt"], told[OWN + "fault"]) == (2, "unreachable")
     assert job.fault is not None
-    assert "segexport profiles load" in job.fault.message
+    assert "profiles that the export is to read are missing" in job.fault.message
+    assert job.fault.detail is not None
+    assert "segexport profiles load" in job.fault.detail
     await place.store.close()
 
 
@@ -374,7 +376,9 @@ async def test_a_dataset_that_cannot_be_written_fails_the_job_at_once(place: Wor
     assert job.attempts == 1
     assert job.fault is not None
     assert "cannot be written" in job.fault.message
-    assert "permissions" in job.fault.message
+    assert job.fault.detail is not None
+    assert "cannot be written" in job.fault.detail
+    assert "permissions" in job.fault.detail
 
 
 async def test_a_piece_that_fails_for_a_moment_is_run_again(place: Workplace) -> None:
@@ -411,13 +415,17 @@ async def test_a_piece_out_of_tries_fails_its_job_with_the_reason(
         job = await place.ended(await place.submit(request_for(GOLD)))
     job = await assert_ended_without_a_trace(place, job, FaultKind.FAILED)
     assert job.fault is not None
-    assert job.fault.message == "piece 0 has failed 3 times, at last because: it hurts"
+    assert job.fault.detail == "piece 0 has failed 3 times, at last because: it hurts"
+    public = "a query of the export went wrong"
+    assert job.fault.message.startswith(f"piece 0 has failed 3 times, at last because: {public};")
     assert job.attempts == 1
     status = await place.commands.status(SCOPE, job.id)
     document = JobDocument.of(status)
-    assert [failure.message for failure in status.failures] == ["it hurts"] * 3
-    print_status(document)
-    assert "try 3: it hurts" in capsys.readouterr().out
+    assert [failure.message for failure in status.failures] == [public] * 3
+    print_status(document, job.fault.detail)
+    shown = capsys.readouterr().out
+    assert f"try 3: {public}" in shown
+    assert "at last because: it hurts" in shown
     ended, *met = document.document()["errors"]
     assert ended == {"code": "failed", "message": job.fault.message}
     assert [(one["code"], one["piece"], one["attempt"]) for one in met] == [

@@ -49,7 +49,11 @@ def test_the_last_attempt_decides_how_the_job_ends(state: JobState, kind: FaultK
     assert after.state is JobState.FAILING
     assert after.fault is not None
     assert after.fault.kind is kind
-    assert after.fault.message == "the disk is away (attempt 5, the last)"
+    assert after.fault.message == (
+        "the profiles that the export is to read are missing (attempt 5, the last); "
+        f"whoever runs the service finds the cause in its log, under job {after.id}"
+    )
+    assert after.fault.detail == "the disk is away (attempt 5, the last)"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ def test_what_stays_as_it_is_ends_the_job_at_once(
     assert after.state is JobState.FAILING
     assert after.fault is not None
     assert after.fault.kind is kind
-    assert str(error) in after.fault.message
+    assert str(error) in (after.fault.detail or after.fault.message)
 
 
 def test_the_delay_doubles_up_to_a_limit() -> None:

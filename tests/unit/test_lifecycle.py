@@ -85,6 +85,15 @@ def test_cancel_during_publication_comes_too_late_and_says_so() -> None:
         next_state(JobState.COMPLETING, Trigger.CANCEL)
 
 
+def test_the_message_of_a_failed_job_loses_places_and_the_reason_of_a_cancel_stays() -> None:
+    words = "/srv/data/persons.parquet is gone"
+    job = steps.submit(REQUEST, job_id=1, scope=Scope("o", "s"), request_id="r", now=START).after
+    failed = steps.fail(job, START, Fault(FaultKind.FAILED, words, words))
+    assert failed.after.fault == Fault(FaultKind.FAILED, "(left out) is gone", words)
+    cancelled = steps.cancel(job, START, Fault(FaultKind.CANCELLED, words))
+    assert cancelled.after.fault == Fault(FaultKind.CANCELLED, words)
+
+
 def test_a_step_that_the_table_does_not_hold_names_state_and_trigger() -> None:
     with pytest.raises(IllegalTransition, match="COMPLETED cannot start"):
         next_state(JobState.COMPLETED, Trigger.START)

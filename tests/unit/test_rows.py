@@ -5,12 +5,16 @@ import tracemalloc
 from dataclasses import replace
 
 import orjson
+import pytest
 
+from segexport.disclosure import may_name_a_place
+from segexport.jobs.job import Fault, FaultKind, Job
 from segexport.store.rows import (
     CHANGING_COLUMNS,
     FIXED_COLUMNS,
     PIECE_COLUMNS,
     changing_values,
+    failure_words,
     fixed_values,
     piece_values,
     read_job,
@@ -55,6 +59,46 @@ def test_a_piece_of_before_there_were_endpoints_has_none() -> None:
     values[place] = orjson.dumps(parts).decode()
     (part,) = PIECE.parts
     assert read_piece(values) == replace(PIECE, parts=(replace(part, endpoints=None),))
+
+
+def stored_with(fault: dict[str, str | None]) -> Job:
+    """A job as it is read when its fault is stored so."""
+    job = new_job()[0].after
+    values = [*fixed_values(job), *changing_values(job), None, 0, None]
+    values[len(FIXED_COLUMNS) + CHANGING_COLUMNS.index("fault")] = orjson.dumps(fault).decode()
+    return read_job(values)
+
+
+def test_a_fault_is_read_as_it_was_stored() -> None:
+    fault = Fault(FaultKind.FAILED, "the dataset is full", "/srv/data has no room")
+    job = replace(new_job()[0].after, fault=fault)
+    assert read_job([*fixed_values(job), *changing_values(job), None, 0, None]).fault == fault
+
+
+@pytest.mark.parametrize("kind", [FaultKind.FAILED, FaultKind.UNREACHABLE, FaultKind.DEADLINE])
+def test_words_of_before_there_were_two_kinds_are_for_everybody_only_without_a_place(
+    kind: FaultKind,
+) -> None:
+    harmless = "not finished by 2026-03-01 12:00:00+00:00"
+    assert stored_with({"kind": kind, "message": harmless}).fault == Fault(kind, harmless)
+    for place in ("/srv/data/persons.parquet", "my data/bucket=1", "master:7077", "jobs.sqlite"):
+        job = stored_with({"kind": kind, "message": f"no {place}"})
+        assert job.fault is not None
+        assert not may_name_a_place(job.fault.message)
+        assert f"segexport status {job.id}" in job.fault.message
+        assert job.fault.detail == f"no {place}"
+
+
+def test_the_reason_of_a_cancel_is_whatever_was_given() -> None:
+    fault = stored_with({"kind": "cancelled", "message": "see https://acme.example/7"}).fault
+    assert fault == Fault(FaultKind.CANCELLED, "see https://acme.example/7")
+
+
+def test_a_failure_of_before_there_were_two_kinds_of_words_names_no_place() -> None:
+    assert failure_words("a query of the export went wrong") == "a query of the export went wrong"
+    told = failure_words("/srv/data/persons.parquet cannot be read")
+    assert told
+    assert not may_name_a_place(told)
 
 
 def test_a_publication_of_before_there_were_endpoints_has_none() -> None:

@@ -45,6 +45,10 @@ class Clerk(Protocol):
         """A job as it stands."""
         ...
 
+    async def fault_detail(self, job_id: int) -> str | None:
+        """What only whoever runs the service is told of a job's fault, if there is more."""
+        ...
+
     async def list(
         self, *, states: Collection[JobState] | None = None, limit: int
     ) -> Sequence[JobDocument]:

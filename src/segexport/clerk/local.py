@@ -55,6 +55,11 @@ class LocalClerk:
         """A job as it stands."""
         return JobDocument.of(await self.commands.status(self.scope, job_id))
 
+    async def fault_detail(self, job_id: int) -> str | None:
+        """What the store has of a fault beside what is for everybody. Not for answers."""
+        fault = (await self.commands.status(self.scope, job_id)).job.fault
+        return None if fault is None else fault.detail
+
     async def list(
         self, *, states: Collection[JobState] | None = None, limit: int
     ) -> Sequence[JobDocument]:

@@ -161,7 +161,9 @@ def status(
 ) -> None:
     """Show a job: its state, its progress, its counts.
 
-    With --wait, exit status 1 if it failed or was cancelled.
+    Of a job of the store here, the detail of an error names the files and addresses that were
+    meant; a service elsewhere tells them to nobody. With --wait, exit status 1 if it failed or
+    was cancelled.
 
     For example:
 
@@ -173,7 +175,7 @@ def status(
     async def act(clerk: Clerk) -> int:
         if wait:
             return await _follow(clerk, job_id, output)
-        _show(await clerk.status(job_id), output)
+        await _show(clerk, await clerk.status(job_id), output)
         return 0
 
     _run(url, act)
@@ -314,15 +316,19 @@ async def _follow(clerk: Clerk, job_id: int, output: OutputFormat) -> int:
         task = bar.add_task("waiting", total=1.0)
         async for job in clerk.follow(job_id):
             bar.update(task, completed=job.progress, description=f"{job.state}{pace_of(job)}")
-    _show(job, output)
+    await _show(clerk, job, output)
     return 0 if job.has_succeeded else EXIT_JOB_FAILED
 
 
-def _show(job: JobDocument, output: OutputFormat) -> None:
-    if output is OutputFormat.JSON:
-        print_json(job.document())
-    else:
-        print_status(job)
+async def _show(clerk: Clerk, job: JobDocument, output: OutputFormat) -> None:
+    detail = await clerk.fault_detail(job.id) if job.error else None
+    if output is OutputFormat.TEXT:
+        print_status(job, detail)
+        return
+    document = job.document()
+    if detail:
+        document["error"]["detail"] = detail
+    print_json(document)
 
 
 def _states(names: list[str] | None) -> set[JobState] | None:

@@ -72,8 +72,8 @@ def json_text(document: object) -> str:
     return printable_json(text)
 
 
-def print_status(job: JobDocument) -> None:
-    """A job in a few lines."""
+def print_status(job: JobDocument, fault_detail: str | None = None) -> None:
+    """A job in a few lines, with what only whoever runs the service may see of its fault."""
     facts = [
         ("job", str(job.id)),
         ("state", coloured(job.state)),
@@ -93,15 +93,7 @@ def print_status(job: JobDocument) -> None:
         facts += [("batch", escape(told)) for told in _told_batches(job)]
     if job.counts:
         facts.append(("counts", counts_of(job)))
-    if job.error:
-        facts.append(("error", escape(job.error.message)))
-    failures = [error for error in job.errors if error.piece is not None]
-    facts += [
-        (f"piece {failure.piece}", escape(f"try {failure.attempt}: {failure.message}"))
-        for failure in failures[:SHOWN_FAILURES]
-    ]
-    if len(failures) > SHOWN_FAILURES:
-        facts.append(("", f"and {len(failures) - SHOWN_FAILURES} more failures"))
+    facts += _errors_of(job, fault_detail)
     if job.retry_of:
         facts.append(("retry of", str(job.retry_of)))
     table = Table.grid(padding=(0, 2))
@@ -110,6 +102,21 @@ def print_status(job: JobDocument) -> None:
     for name, value in facts:
         table.add_row(f"[dim]{name}[/]", value)
     print_table(table)
+
+
+def _errors_of(job: JobDocument, fault_detail: str | None) -> list[tuple[str, str]]:
+    """Why it has failed, and what its pieces have met."""
+    facts = [("error", escape(job.error.message))] if job.error else []
+    if fault_detail:
+        facts.append(("detail", escape(fault_detail)))
+    failures = [error for error in job.errors if error.piece is not None]
+    facts += [
+        (f"piece {failure.piece}", escape(f"try {failure.attempt}: {failure.message}"))
+        for failure in failures[:SHOWN_FAILURES]
+    ]
+    if len(failures) > SHOWN_FAILURES:
+        facts.append(("", f"and {len(failures) - SHOWN_FAILURES} more failures"))
+    return facts
 
 
 def _told_batches(job: JobDocument) -> list[str]:

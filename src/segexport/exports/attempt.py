@@ -10,7 +10,7 @@ import structlog
 
 from segexport.commands import advance
 from segexport.errors import DatasetError, LeaseLost, StoreReplaced, StoreUnavailable
-from segexport.exports.faults import after_fault
+from segexport.exports.faults import after_fault, seek_cause
 from segexport.exports.hold import End, Hold
 from segexport.exports.instances import Instances
 from segexport.exports.plan import ExportPlan, plan_export, resolve_policy, upper_bound
@@ -19,6 +19,7 @@ from segexport.exports.publishing import publish
 from segexport.exports.segmentation import evaluation_for
 from segexport.exports.staging import LIVE_INSTANCES
 from segexport.exports.workbench import Workbench
+from segexport.faults import translated
 from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job, Step
 from segexport.jobs.lifecycle import JobState
@@ -111,7 +112,8 @@ class Attempt:
         if self._winding_down:
             return None
         if job.epoch - job.attempts > TAKEOVERS:
-            return _failing(FaultKind.FAILED, f"{TAKEOVERS} workers have left it unfinished")
+            words = f"{TAKEOVERS} workers have left it unfinished; {seek_cause(job)}"
+            return _failing(FaultKind.FAILED, words)
         return await self._until(set(End), job)
 
     async def _until(self, ends: set[End], job: Job) -> Step | None:
@@ -125,7 +127,8 @@ class Attempt:
         except (LeaseLost, StoreReplaced, StoreUnavailable):
             raise
         except Exception as error:
-            log.warning("a fault", state=job.state.value, error=str(error), exc_info=_bug(error))
+            words = str(translated(error) or error)
+            log.warning("a fault", state=job.state.value, error=words, exc_info=_bug(error))
             return after_fault(error, job, self._bench.settings)
         finally:
             work.cancel()

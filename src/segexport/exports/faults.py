@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from segexport.disclosure import has_own_words, public_words
 from segexport.errors import (
     DatasetUnreachable,
     DependencyFailed,
@@ -45,7 +46,7 @@ def after_fault(error: Exception, job: Job, settings: ExportSettings) -> Step:
     error = translated(error) or error
     if _may_pass(error) and job.attempts < settings.attempts:
         return partial(_postpone, delay=_delay(job, settings))
-    return partial(steps.fail, fault=Fault(_kind(error, job), _words(error, job)))
+    return partial(steps.fail, fault=_fault(error, job))
 
 
 def _may_pass(error: Exception) -> bool:
@@ -61,16 +62,23 @@ def _kind(error: Exception, job: Job) -> FaultKind:
     return FaultKind.FAILED
 
 
-def _words(error: Exception, job: Job) -> str:
+def _fault(error: Exception, job: Job) -> Fault:
+    """The end of the job, in words for everybody and in those for whoever runs the service."""
+    kind, words = _kind(error, job), public_words(error)
     if isinstance(error, InvalidRequest):
-        return f"the request no longer fits snapshot {job.snapshot}: {error}"
-    if isinstance(error, SegexportError):
-        words = str(error)
-    else:
-        words = f"an unexpected error: {type(error).__name__}: {error}"
-    if _may_pass(error):
-        return f"{words} (attempt {job.attempts}, the last)"
-    return words
+        return Fault(kind, f"the request no longer fits snapshot {job.snapshot}: {words}")
+    last = f" (attempt {job.attempts}, the last)" if _may_pass(error) else ""
+    if has_own_words(error):
+        return Fault(kind, f"{words}{last}")
+    told = str(error)
+    if not isinstance(error, SegexportError):
+        told = f"an unexpected error: {type(error).__name__}: {error}"
+    return Fault(kind, f"{words}{last}; {seek_cause(job)}", detail=f"{told}{last}")
+
+
+def seek_cause(job: Job) -> str:
+    """What everybody is told instead of a cause that names places of the service."""
+    return f"whoever runs the service finds the cause in its log, under job {job.id}"
 
 
 def _delay(job: Job, settings: ExportSettings) -> timedelta:

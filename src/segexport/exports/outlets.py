@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from segexport.errors import DatasetError, DatasetUnreachable, Problem
+from segexport.errors import DatasetError, OutletMissing, OutletUnreachable, Problem
 from segexport.exports.in_bucket import InBucket
 from segexport.exports.location import Location
 from segexport.exports.object_store import ObjectStore, open_store
@@ -59,23 +59,23 @@ class Outlets:
         return (found,) if isinstance(found, Problem) else ()
 
     def location(self, scope: Scope, asked: Pinpoint) -> Location:
-        """The folder behind a prefix. Raises `DatasetError` if there is none any more."""
+        """The folder behind a prefix. Raises `OutletMissing` if there is none any more."""
         found = self._resolved(scope, asked)
         if isinstance(found, Problem):
-            raise DatasetError(f"endpoint definitions have no place to go: {found.message}")
+            raise OutletMissing(f"endpoint definitions have no place to go: {found.message}")
         return found
 
     def probe(self, scope: Scope, asked: Pinpoint, job_id: int) -> None:
         """See that a job can write below its prefix; nothing stays there.
 
-        Raises `DatasetError` if nobody has said where that is, and `DatasetUnreachable` for
+        Raises `OutletMissing` if nobody has said where that is, and `OutletUnreachable` for
         whatever is wrong there: it is often somebody else's, and may be put right meanwhile.
         """
         location = self.location(scope, asked)
         try:
             location.probe(PROBE.format(job_id=job_id))
         except DatasetError as error:
-            raise DatasetUnreachable(
+            raise OutletUnreachable(
                 f"endpoint definitions cannot be written to {asked.s3_url_prefix}: {error}"
             ) from error
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from segexport.disclosure import public_words
 from segexport.errors import (
     DatasetError,
     DatasetUnreachable,
@@ -35,8 +36,6 @@ log: Final = structlog.stdlib.get_logger(__name__)
 
 LONGEST_DELAY: Final = 60.0
 """Seconds between two tries of a piece, at most."""
-MAX_MESSAGE: Final = 2_000
-"""Characters of a failure's message that are kept."""
 
 
 class Processing:
@@ -119,9 +118,7 @@ class Processing:
             except (ProfileStoreError, EngineError, DatasetUnreachable) as error:
                 await self._note(index, tried, error)
                 if tried == settings.piece_tries:
-                    raise PieceFailed(
-                        f"piece {index} has failed {tried} times, at last because: {error}"
-                    ) from error
+                    raise PieceFailed(index, tried, error) from error
                 delay = settings.piece_delay.total_seconds() * 2 ** (tried - 1)
                 await asyncio.sleep(min(delay, LONGEST_DELAY) * (1 + self._bench.jitter() / 2))
 
@@ -132,7 +129,7 @@ class Processing:
             piece=index,
             attempt=tried,
             failed_at=await self._bench.store.now(),
-            message=str(error)[:MAX_MESSAGE],
+            message=public_words(error),
         )
         await self._bench.store.save_failure(self._lease, failure)
 

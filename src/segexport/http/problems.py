@@ -14,6 +14,7 @@ from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from segexport.disclosure import has_own_words
 from segexport.errors import (
     AccessFault,
     AccessRefused,
@@ -193,8 +194,7 @@ def _explained(error: SegexportError) -> Refusal:
 
 
 def _told(error: SegexportError, status: HTTPStatus) -> str:
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        # Its words are for those who run the service: they name files and addresses.
+    if status is HTTPStatus.SERVICE_UNAVAILABLE or not has_own_words(error):
         log.warning("a request cannot be served", error=str(error))
         return _NO_PART
     return str(error)

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from segexport.disclosure import without_places
 from segexport.jobs.lifecycle import (
     STATES,
     JobState,
@@ -43,15 +44,21 @@ class FaultKind(StrEnum):
 class Fault:
     """A reason in words, with the kind that decides the event's code.
 
+    `message` is for everybody: the job's owner, and each reader of the topic. `detail` is only
+    for whoever runs the service: it names files and addresses. Without one, there is no more to
+    tell.
+
     Words that come from a file's name or a terminal may hold bytes that are no text (lone
     surrogates, to Python); they become question marks, so that a reason can be stored.
     """
 
     kind: FaultKind
     message: str
+    detail: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", self.message.encode(errors="replace").decode())
+        object.__setattr__(self, "message", _writable(self.message))
+        object.__setattr__(self, "detail", self.detail and _writable(self.detail))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,12 +191,16 @@ def postpone(job: Job, now: datetime, *, until: datetime) -> Transition:
 
 
 def fail(job: Job, now: datetime, fault: Fault) -> Transition:
-    """A fault that stays; cleaning up begins."""
+    """A fault that stays; cleaning up begins.
+
+    Its message loses what looks like a place of the service, whoever has worded it.
+    """
+    fault = replace(fault, message=without_places(fault.message))
     return _step(job, Trigger.FAIL, now, fault=fault)
 
 
 def cancel(job: Job, now: datetime, fault: Fault) -> Transition:
-    """Somebody asked for it to stop."""
+    """Somebody asked for it to stop, and why in words of his own, which stay as they are."""
     return _step(job, Trigger.CANCEL, now, fault=fault)
 
 
@@ -199,6 +210,10 @@ def clean_up(job: Job, now: datetime) -> Transition:
         Trigger.CLEAN_UP_CANCELLED if job.state is JobState.CANCELLING else Trigger.CLEAN_UP_FAILED
     )
     return _step(job, trigger, now)
+
+
+def _writable(words: str) -> str:
+    return words.encode(errors="replace").decode()
 
 
 def _step(job: Job, trigger: Trigger, now: datetime, **facts: Any) -> Transition:

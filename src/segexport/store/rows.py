@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
+from segexport.disclosure import may_name_a_place
 from segexport.errors import StoreError, StoreTooNew
 from segexport.events.outbox import NumberedRow, OutboxRow
 from segexport.events.versions import CURRENT, VERSIONS
@@ -31,6 +32,12 @@ _SHORT: Final = 4096
 """Characters of a request that is kept, at most: parsed it takes up to 32 kB."""
 KEPT_REQUESTS: Final = 256
 """As many as two pages of a list have; 8 MB at most, and 1.6 MB of the usual ones."""
+
+_EARLIER_FAULT: Final = (
+    "the export could not be done; whoever runs the service sees the cause with "
+    "`segexport status {job_id}`"
+)
+_EARLIER_FAILURE: Final = "it could not be run; whoever runs the service finds the cause in its log"
 
 FIXED_COLUMNS: Final = (
     "id",
@@ -135,9 +142,7 @@ def changing_values(job: Job) -> tuple[Any, ...]:
         job.pieces,
         job.estimate,
         None if job.publication is None else _publication_text(job.publication),
-        None
-        if job.fault is None
-        else _text({"kind": job.fault.kind, "message": job.fault.message}),
+        None if job.fault is None else _fault_text(job.fault),
     )
 
 
@@ -182,7 +187,7 @@ def read_job(values: Sequence[Any]) -> Job:
             pieces=pieces,
             estimate=estimate,
             publication=None if publication is None else _publication(publication),
-            fault=None if fault is None else _fault(fault),
+            fault=None if fault is None else _fault(fault, job_id),
         )
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
@@ -404,6 +409,24 @@ def _batch(document: Mapping[str, Any]) -> PublishedBatch:
     )
 
 
-def _fault(text: str) -> Fault:
+def failure_words(stored: str) -> str:
+    """Why a piece has failed, as everybody is told.
+
+    Earlier versions stored what was for whoever runs the service.
+    """
+    return _EARLIER_FAILURE if may_name_a_place(stored) else stored
+
+
+def _fault_text(fault: Fault) -> str:
+    return _text({"kind": fault.kind, "message": fault.message, "detail": fault.detail})
+
+
+def _fault(text: str, job_id: int) -> Fault:
     document = orjson.loads(text)
-    return Fault(FaultKind(document["kind"]), document["message"])
+    kind, message = FaultKind(document["kind"]), document["message"]
+    if "detail" in document:
+        return Fault(kind, message, document["detail"])
+    # Of an earlier version, which had the same words for everybody.
+    if kind is FaultKind.CANCELLED or not may_name_a_place(message):
+        return Fault(kind, message)
+    return Fault(kind, _EARLIER_FAULT.format(job_id=job_id), message)

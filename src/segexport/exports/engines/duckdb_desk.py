@@ -10,6 +10,7 @@ import duckdb
 
 from segexport.errors import (
     EngineError,
+    EngineOutOfMemory,
     ExportCancelled,
     ProfileStoreCorrupt,
     ProfileStoreError,
@@ -142,7 +143,7 @@ class DuckDBDesk:
         """DuckDB's error in the words of an engine's contract."""
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         if isinstance(error, duckdb.OutOfMemoryException):
-            return EngineError(
+            return EngineOutOfMemory(
                 f"the export does not fit into memory ({said}); raise exports.memory_limit, "
                 "or lower exports.pieces_in_flight"
             )

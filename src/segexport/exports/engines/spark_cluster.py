@@ -12,7 +12,7 @@ from pyspark.core.context import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from segexport.errors import EngineError, ExportCancelled
+from segexport.errors import EngineUnreachable, ExportCancelled
 from segexport.settings import SparkSettings
 
 FOR_CONTEXT: Mapping[str, str] = MappingProxyType(
@@ -63,7 +63,7 @@ class SparkCluster:
     def session(self, options: Mapping[str, str], is_stopped: Callable[[], bool]) -> SparkSession:
         """A session of its own: views and `options` of others are not seen in it.
 
-        The first one takes some seconds. Raises `EngineError` if there is no cluster, and
+        The first one takes some seconds. Raises `EngineUnreachable` if there is no cluster, and
         `ExportCancelled` if there is none yet and `is_stopped`.
         """
         connection = self._connected()
@@ -76,7 +76,7 @@ class SparkCluster:
                 if self._connection is connection:
                     self._connection = None
             connection.close()
-            raise EngineError(
+            raise EngineUnreachable(
                 f"Spark at {self._settings.master} cannot be reached ({first_line(error)}); "
                 "check that it runs, that its version is PySpark's, and that Java 17 or newer "
                 "is installed here"

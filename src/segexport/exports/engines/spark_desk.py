@@ -11,6 +11,7 @@ from pyspark.sql.types import StructType
 
 from segexport.errors import (
     EngineError,
+    EngineOutOfMemory,
     ExportCancelled,
     ProfileStoreCorrupt,
     ProfileStoreError,
@@ -173,11 +174,13 @@ class SparkDesk:
             )
         if target is not None and _UNWRITABLE.search(whole):
             return unwritable(target, said)
-        hint = "; raise spark.executor.memory, or spark.driver.memory where the master is local"
-        return EngineError(
-            f"a query of the export went wrong ({type(error).__name__}: {said})"
-            f"{hint if _MEMORY.search(whole) else ''}"
-        )
+        words = f"a query of the export went wrong ({type(error).__name__}: {said})"
+        if _MEMORY.search(whole):
+            return EngineOutOfMemory(
+                f"{words}; raise spark.executor.memory, or spark.driver.memory where the master is "
+                "local"
+            )
+        return EngineError(words)
 
 
 def forget(frame: DataFrame) -> None:

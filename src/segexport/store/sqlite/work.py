@@ -95,7 +95,7 @@ def failures(
                 piece=piece,
                 attempt=attempt,
                 failed_at=columns.from_micros(failed_at),
-                message=message,
+                message=columns.failure_words(message),
             )
         )
     return dict(found)
