@@ -3,12 +3,17 @@
 import gc
 import tracemalloc
 from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
 
 import orjson
 import pytest
 
 from segexport.disclosure import may_name_a_place
+from segexport.events.announcement import Voice, announce
+from segexport.jobs import job as steps
 from segexport.jobs.job import Fault, FaultKind, Job
+from segexport.jobs.lifecycle import JobState
 from segexport.store.rows import (
     CHANGING_COLUMNS,
     FIXED_COLUMNS,
@@ -110,6 +115,42 @@ def test_a_publication_of_before_there_were_endpoints_has_none() -> None:
     del publication["endpoints"]
     values[place] = orjson.dumps(publication).decode()
     assert read_job(values).publication == replace(PUBLICATION, endpoints=())
+
+
+def test_a_job_that_an_earlier_version_was_publishing_is_finished_with_an_event_of_today() -> None:
+    job = new_job()[0].after
+    moment = NOON + timedelta(seconds=5)
+    job = replace(
+        job,
+        state=JobState.COMPLETING,
+        updated_at=moment,
+        started_at=NOON,
+        attempts=3,
+        events=2,
+        publication=PUBLICATION,
+    )
+    values = [*fixed_values(job), *changing_values(job), None, 0, None]
+    request = orjson.loads(values[FIXED_COLUMNS.index("request")])
+    request["journey"] = {"versionId": "v1", "namespace": "ECID"}
+    values[FIXED_COLUMNS.index("request")] = orjson.dumps(request).decode()
+    place = len(FIXED_COLUMNS) + CHANGING_COLUMNS.index("publication")
+    publication = orjson.loads(values[place])
+    del publication["endpoints"]
+    values[place] = orjson.dumps(publication).decode()
+    transition = steps.complete(read_job(values), moment)
+    *_, finished = announce(transition, Voice.of(uuid4(), 1, dialect="xdm", form="compact"))[1]
+    document = orjson.loads(finished.value)
+    orchestration = document["_experience"]["journeyOrchestration"]
+    assert orchestration["journey"] == {"versionID": "v1"}
+    assert orchestration["stepEvents"] == {
+        "exportJobID": str(job.id),
+        "journeyVersionID": "v1",
+        "inTest": False,
+        "processingTime": 5_000,
+    }
+    told = document["_segexport"]
+    assert (told["batches"], told["rows"], told["bytes"]) == (["b-1"], 90, 4_000_000_001)
+    assert (told["dataset"], told["attempt"], told["duration"]) == ("audience", 3, 5_000)
 
 
 def test_of_the_requests_of_jobs_that_are_read_some_megabytes_are_kept() -> None:
