@@ -9,7 +9,8 @@ same compression to new topics of the same broker; connecting is part of each ru
 The broker is the tests' (docs/testing.md), one node on this machine, or the one that
 `--bootstrap-servers` names. On this machine it takes its share of the same cores.
 
-    python benchmarks/relay.py [--events N] [--discards N] [--runs N] [--bootstrap-servers …]
+    python benchmarks/relay.py [--events N] [--discards N] [--runs N] [--compression lz4]
+        [--bootstrap-servers …]
 """
 
 import argparse
@@ -70,8 +71,8 @@ SAMPLE: Final = 50_000
 """Records that the peers hold in memory; they send them over and over."""
 PATIENCE: Final = timedelta(seconds=1)
 CALLERS: Final = 500
-LZ4: Final = 3
-"""Kafka's number of the compression."""
+ATTRIBUTES: Final = {"none": 0, "gzip": 1, "lz4": 3}
+"""Kafka's number of each compression."""
 
 NOWHERE: Final = NumberedRow(
     0,
@@ -90,23 +91,23 @@ NOWHERE: Final = NumberedRow(
 _numbers = itertools.count(1)
 
 
-def new_settings(servers: str) -> KafkaSettings:
-    """Settings with a topic that nobody has used."""
+def new_settings(base: KafkaSettings) -> KafkaSettings:
+    """The same settings with a topic that nobody has used."""
     topic = f"bench-{next(_numbers)}-{uuid4().hex[:8]}"
-    return KafkaSettings(bootstrap_servers=servers, topic=topic, replication_factor=1)
+    return base.model_copy(update={"topic": topic})
 
 
 class Ours:
     """The relay, over a store that is full already."""
 
-    def __init__(self, path: Path, servers: str, records: int) -> None:
+    def __init__(self, path: Path, kafka: KafkaSettings, records: int) -> None:
         self._path = path
-        self._servers = servers
+        self._kafka = kafka
         self._records = records
 
     async def before(self) -> None:
         """A new topic, and a store that thinks it has delivered nothing."""
-        self._settings = new_settings(self._servers)
+        self._settings = new_settings(self._kafka)
         await ensure_topics(self._settings)
         connection = sqlite3.connect(self._path)
         with connection:
@@ -142,16 +143,16 @@ class Bare:
     """aiokafka alone."""
 
     def __init__(
-        self, sample: Sequence[Record], servers: str, records: int, *, transactions: bool
+        self, sample: Sequence[Record], kafka: KafkaSettings, records: int, *, transactions: bool
     ) -> None:
         self._sample = sample
-        self._servers = servers
+        self._kafka = kafka
         self._records = records
         self._transactions = transactions
 
     async def before(self) -> None:
         """A new topic."""
-        self._settings = new_settings(self._servers)
+        self._settings = new_settings(self._kafka)
         self._topics = await ensure_topics(self._settings)
 
     async def run(self) -> int:
@@ -165,7 +166,7 @@ class Bare:
         producer = AIOKafkaProducer(
             **client_arguments(settings, role="bench"),
             **kind,
-            compression_type=settings.compression,
+            compression_type=None if settings.compression == "none" else settings.compression,
             max_batch_size=self._topics.max_message_bytes,
         )
         await producer.start()
@@ -257,10 +258,10 @@ async def fill_with_discards(path: Path, discards: int) -> list[Record]:
         return list(expand(row, reader.read(SAMPLE), 0, source))
 
 
-def stages(path: Path, sample: Sequence[Record]) -> str:
+def stages(path: Path, sample: Sequence[Record], attributes: int) -> str:
     """CPU time of the stages that a stored event passes, one after the other, in µs."""
     connection = file.connect(path, PATIENCE)
-    parcel = Parcel(partial(BatchBuilder, 1_000_000, LZ4), partitions=6)
+    parcel = Parcel(partial(BatchBuilder, 1_000_000, attributes), partitions=6)
     spent: dict[str, float] = defaultdict(float)
     number = done = 0
     while done < len(sample):
@@ -283,14 +284,20 @@ def _clocked(spent: dict[str, float], stage: str, work: Callable[..., Any], *arg
 
 
 async def measure(
-    name: str, path: Path, servers: str, sample: Sequence[Record], *, records: int, runs: int
+    name: str,
+    path: Path,
+    kafka: KafkaSettings,
+    sample: Sequence[Record],
+    *,
+    records: int,
+    runs: int,
 ) -> Comparison:
     """The relay and both peers, in turns."""
     gc.collect()
     gc.freeze()  # the peers' sample is no part of what a relay's garbage collector looks at
-    ours = Ours(path, servers, records)
-    bare = Bare(sample, servers, records, transactions=True)
-    plain = Bare(sample, servers, records, transactions=False)
+    ours = Ours(path, kafka, records)
+    bare = Bare(sample, kafka, records, transactions=True)
+    plain = Bare(sample, kafka, records, transactions=False)
     comparison = await compare(
         name,
         {
@@ -327,18 +334,22 @@ async def main(arguments: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory() as folder,
         broker(arguments.bootstrap_servers, Path(folder, "kafka")) as servers,
     ):
+        kafka = KafkaSettings(
+            bootstrap_servers=servers, replication_factor=1, compression=arguments.compression
+        )
         path = Path(folder, "events.sqlite")
         events = arguments.events // EVENTS_OF_JOB // CALLERS * CALLERS * EVENTS_OF_JOB
         sample = await fill_with_events(path, events)
         title = f"{events:,} stored events of {len(sample[0].value)} bytes"
-        print(await measure(title, path, servers, sample, records=events, runs=arguments.runs))
-        print(f"CPU of one event in µs: {stages(path, sample)}\n")
+        print(await measure(title, path, kafka, sample, records=events, runs=arguments.runs))
+        spent = stages(path, sample, ATTRIBUTES[kafka.compression])
+        print(f"CPU of one event in µs: {spent}\n")
 
         path = Path(folder, "discards.sqlite")
         sample = await fill_with_discards(path, arguments.discards)
         title = f"an expansion of {arguments.discards:,} discards of {len(sample[0].value)} bytes"
         records = arguments.discards + EVENTS_OF_JOB
-        print(await measure(title, path, servers, sample, records=records, runs=arguments.runs))
+        print(await measure(title, path, kafka, sample, records=records, runs=arguments.runs))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -347,6 +358,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--discards", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--compression", choices=ATTRIBUTES, default="lz4")
     parser.add_argument("--bootstrap-servers")
     return parser.parse_args(arguments)
 

@@ -76,7 +76,7 @@ class Deliverer:
 async def deliverer(settings: Settings, servers: str) -> AsyncIterator[Deliverer]:
     """Delivers from the store of the settings to a new topic."""
     configure_logging(level="warning")
-    kafka = new_settings(servers)
+    kafka = new_settings(KafkaSettings(bootstrap_servers=servers, replication_factor=1))
     await ensure_topics(kafka)
     async with open_store(settings) as store:
         yield Deliverer(store, kafka)

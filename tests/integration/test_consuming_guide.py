@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
+from typing import get_args
 
 import pytest
 
@@ -26,6 +27,15 @@ TOPIC = KafkaSettings().topic
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_its_first_lines_say_how_records_are_compressed_and_what_else_can_be_set() -> None:
+    first = GUIDE.partition("## ")[0].partition("\n\n")[2].partition("\n\n")[0]
+    assert f"compressed with {KafkaSettings().compression.upper()}" in first
+    others = set(get_args(KafkaSettings.model_fields["compression"].annotation))
+    for offered in others - {KafkaSettings().compression}:
+        assert f"`{offered}`" in first
+    assert "(#what-a-client-needs)" in first
 
 
 def as_here(example: str, kafka: Kafka, topic: str) -> str:

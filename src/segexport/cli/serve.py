@@ -19,6 +19,11 @@ def serve() -> None:
         segexport serve
 
         SEGEXPORT_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 segexport serve
+
+    Records are compressed with LZ4. For consumers that do not read that, such as kafkajs without
+    its plugin, and at the price of a slower relay:
+
+        SEGEXPORT_KAFKA__COMPRESSION=gzip segexport serve
     """
     settings = load_settings()
     configure_logging(style=settings.log_format, level=settings.log_level)
