@@ -45,7 +45,12 @@ _OUTCOME = Publication(
     ),
     discards=DiscardFile(path=str(Path("discards")), sha256="0" * 64, rows=len(_DISCARDS)),
 )
-_FAULT = Fault(FaultKind.UNREACHABLE, "the profile store cannot be read: its disk is gone")
+_FAULT = Fault(
+    FaultKind.UNREACHABLE,
+    "the profile store cannot be used (attempt 5, the last); whoever runs the service finds the "
+    "cause in its log, under job 102",
+    detail="/srv/profiles cannot be read (Input/output error) (attempt 5, the last)",
+)
 
 
 def told(form: str = "uri", dialect: str = "xdm") -> list[Record]:
