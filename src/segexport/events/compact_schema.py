@@ -6,7 +6,8 @@ names it. It is the same schema with its keys moved to where the compact form ha
 with every reference resolved, so that it stands alone.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from segexport.events import schema, xdm
@@ -14,6 +15,8 @@ from segexport.events import schema, xdm
 _BESIDE: Final = ("$id", "$schema", "definitions", "examples")
 """What a schema says about itself, not about documents."""
 
+_NAMESPACE: Final = "^_(?!id$)"
+"""In compact form, names that stand for keys below `https://ns.adobe.com/`."""
 _OURS: Final = "urn:segexport:schema:"
 """How the `$id` of each schema of our own begins."""
 
@@ -58,10 +61,11 @@ def _of_document(part: Any, inside: str) -> _Schema:
             case "required":
                 for key in value:
                     _require(result, _home(key))
-            case "allOf" | "anyOf" | "oneOf":
-                result[keyword] = [_of_document(inner, inside) for inner in value]
-            case "not":
-                result[keyword] = _of_document(value, inside)
+            case "allOf" | "anyOf" | "oneOf" | "not":
+                result[keyword] = _in_each(value, lambda inner: _of_document(inner, inside))
+            case "patternProperties":
+                result[keyword] = {**value, _NAMESPACE: {}}
+                _admit(result, _root_names(), value)
             case "additionalProperties":
                 pass
             case _:
@@ -82,8 +86,8 @@ def _move(properties: Mapping[str, Any], result: _Schema, inside: str) -> list[_
             home = _child(home, step)
             made.append(home)
         field = xdm.table().get(key)
-        names = field.short if field else {}
-        home.setdefault("properties", {})[leaf] = _of_value(value, names, inside)
+        names, depth = (field.short, field.depth) if field else ({}, 0)
+        home.setdefault("properties", {})[leaf] = _of_value(value, names, depth, inside)
     return made
 
 
@@ -105,30 +109,55 @@ def _child(home: _Schema, step: str) -> _Schema:
     return child
 
 
-def _of_value(part: Any, names: Mapping[str, str], inside: str) -> Any:
-    """A schema about a field's value: the keys in it get their short names."""
+def _renamed(about: Mapping[str, Any], names: Mapping[str, str]) -> _Schema:
+    return {names.get(key, key): value for key, value in about.items()}
+
+
+def _admit(result: _Schema, names: Mapping[str, str], patterns: Iterable[str]) -> None:
+    """Name those short names whose keys match a pattern: the names themselves match none."""
+    for key, short in names.items():
+        if any(re.search(pattern, key) for pattern in patterns):
+            result.setdefault("properties", {}).setdefault(short, {})
+
+
+def _root_names() -> Mapping[str, str]:
+    """The short names at the root, by their keys, without those that `_NAMESPACE` admits."""
+    roots = {field.uri: field.compact[0] for field in xdm.table().values()}
+    return {key: name for key, name in roots.items() if not re.search(_NAMESPACE, name)}
+
+
+def _of_value(part: Any, names: Mapping[str, str], depth: int, inside: str) -> Any:
+    """A schema about a field's value: the keys `depth` maps and lists below get short names."""
     part, inside = _resolved(part, inside)
     if not isinstance(part, Mapping):
         return part
+    here = {} if depth else names
     result: _Schema = {}
     for keyword, value in part.items():
         match keyword:
             case "properties":
-                result[keyword] = {
-                    names.get(key, key): _of_value(below, {}, inside)
-                    for key, below in value.items()
-                }
+                about = {key: _of_value(below, {}, 0, inside) for key, below in value.items()}
+                result.setdefault(keyword, {}).update(_renamed(about, here))
             case "required":
-                result[keyword] = [names.get(key, key) for key in value]
-            case "allOf" | "anyOf" | "oneOf":
-                result[keyword] = [_of_value(inner, names, inside) for inner in value]
-            case "not":
-                result[keyword] = _of_value(value, names, inside)
-            case "items":
-                result[keyword] = _of_value(value, {}, inside)
+                result[keyword] = list(_renamed(dict.fromkeys(value), here))
+            case "patternProperties":
+                result[keyword] = value
+                _admit(result, here, value)
+            case "allOf" | "anyOf" | "oneOf" | "not":
+                result[keyword] = _in_each(
+                    value, lambda inner: _of_value(inner, names, depth, inside)
+                )
+            case "items" | "additionalProperties":
+                below = (names, depth - 1) if depth else ({}, 0)
+                result[keyword] = _of_value(value, *below, inside)
             case _:
                 result[keyword] = value
     return result
+
+
+def _in_each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The one schema, or all of a list, changed."""
+    return [change(inner) for inner in value] if isinstance(value, list) else change(value)
 
 
 def _resolved(part: Any, inside: str) -> tuple[Any, str]:

@@ -83,7 +83,9 @@ def judge(
         form = xdm.form_of(document)
         if form is None:
             return _NO_JOB
-        uri = xdm.to_uri(document, version or CURRENT) if form is Form.COMPACT else document
+        uri: xdm.Document = document
+        if form is Form.COMPACT:
+            uri = xdm.to_uri(document, version or CURRENT)
     except InvalidEvent as error:
         return Judgement(Verdict.INVALID, None, (Finding((), "form", None, str(error)),))
     findings = [
@@ -94,15 +96,31 @@ def judge(
         empty = Finding((), "segmentExportJob", None, "its segmentExportJob has no field at all")
         return Judgement(Verdict.SAYS_NOTHING, form, (empty,))
     try:
-        found = list(violations(uri, contract, version or xdm.version_of(uri) or CURRENT))
-        if found and form is Form.COMPACT and contract is Contract.EMITTED and version is None:
-            found = [] if _keeps_older(document) else found
+        found = _found(document, uri, form, contract, version)
     except RecursionError:
         found = [Finding((), "depth", None, "is nested more deeply than can be explained")]
     if form is Form.COMPACT:
         found = [finding.at(xdm.compact_path(finding.path)) for finding in found]
     findings += found
     return Judgement(Verdict.INVALID, form, tuple(findings)) if findings else _VALID[form]
+
+
+def _found(
+    document: xdm.Document,
+    uri: xdm.Document,
+    form: Form,
+    contract: Contract,
+    version: Version | None,
+) -> list[Finding]:
+    """In what a document, which `uri` is in URI form, breaks a contract."""
+    if contract is Contract.XDM:
+        return list(
+            violations(xdm.without_namespaces(uri) if form is Form.COMPACT else uri, contract)
+        )
+    found = list(violations(uri, contract, version or xdm.version_of(uri) or CURRENT))
+    if found and form is Form.COMPACT and version is None and _keeps_older(document):
+        return []
+    return found
 
 
 def _keeps_older(document: xdm.Document) -> bool:

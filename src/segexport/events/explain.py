@@ -1,7 +1,8 @@
 """What is wrong with a document, in lines that a person reads without knowing JSON Schema."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -81,13 +82,22 @@ def _findings(error: ValidationError, event: str) -> Iterator[Finding]:
             missing = next(key for key in wanted if error.message.startswith(repr(key)))
             yield Finding((*path, missing), rule, None, "is missing")
         case "additionalProperties":
-            for key in (key for key in value if key not in inside["properties"]):
-                yield Finding((*path, key), rule, value[key], f"has no place in a {event}")
+            words = f"breaks the rule: {inside['title']}" if "title" in inside else ""
+            for key in _additional(value, inside):
+                yield Finding((*path, key), rule, value[key], words or f"has no place in a {event}")
         case _:
             words = _words(rule, wanted, value) or (
                 f"breaks the rule: {inside['title']}" if "title" in inside else error.message
             )
             yield Finding(path, rule, value, words)
+
+
+def _additional(value: Mapping[str, Any], inside: Mapping[str, Any]) -> Iterator[str]:
+    """The keys that neither `properties` nor `patternProperties` of a schema speak of."""
+    named, patterns = inside.get("properties", ()), inside.get("patternProperties", ())
+    for key in value:
+        if key not in named and not any(re.search(pattern, key) for pattern in patterns):
+            yield key
 
 
 def _words(rule: str, wanted: Any, value: Any) -> str | None:

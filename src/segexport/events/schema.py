@@ -23,6 +23,9 @@ SERVICE_EVENT: Final = "service-event"
 EMITTED: Final = "emitted"
 """Name of the schema of what segexport emits; those of earlier versions have a number."""
 
+EACH: Final = "*"
+"""In a tree of properties: each entry of a list, or each value of a map whose keys are data."""
+
 _SUFFIX = ".schema.json"
 
 
@@ -107,6 +110,7 @@ def resolve(reference: str, inside: str) -> tuple[Any, str]:
 def properties(name: str) -> Mapping[str, Mapping[str, Any]]:
     """The keys that a schema knows, as a tree, however it nests what it says about them.
 
+    `EACH` stands for all entries of a list or a map.
     The conversion between the forms of keys is read from this tree.
     """
     tree: dict[str, dict[str, Any]] = {}
@@ -122,6 +126,9 @@ def _collect(schema: Any, inside: str, tree: dict[str, Any]) -> None:
         return
     for key, below in schema.get("properties", {}).items():
         _collect(below, inside, tree.setdefault(key, {}))
+    for keyword in ("items", "additionalProperties"):
+        if schema.get(keyword):
+            _collect(schema[keyword], inside, tree.setdefault(EACH, {}))
     for keyword in ("allOf", "anyOf", "oneOf"):
         for part in schema.get(keyword, ()):
             _collect(part, inside, tree)

@@ -12,13 +12,13 @@ the way back cannot be computed from the name: both ways go by a table that is r
 the schemas' properties. Keys that the schemas do not know stay as they are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 from segexport.errors import InvalidEvent
-from segexport.events.schema import properties
+from segexport.events.schema import EACH, properties
 from segexport.events.versions import CURRENT, VERSIONS, Version
 from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, Form
 
@@ -31,13 +31,17 @@ _NAMESPACE: Final = "https://ns.adobe.com/"
 @dataclass(frozen=True, slots=True)
 class Field:
     """A top-level key of the URI form, where its value stands in the compact form, and the
-    names of the keys inside it, each way. `version` is that of a key of our own, else None."""
+    names of the keys inside it, each way. `version` is that of a key of our own, else None.
+
+    The keys are those of the value, or with a `depth` those of what lies that many maps and
+    lists below it."""
 
     uri: str
     compact: tuple[str, ...]
     short: Mapping[str, str]
     long: Mapping[str, str]
     version: Version | None = None
+    depth: int = 0
 
 
 @cache
@@ -45,13 +49,20 @@ def table() -> Mapping[str, Field]:
     """The fields that the schemas know, by their URI-form key, in all versions."""
     fields = {}
     for version in VERSIONS.values():
-        for uri, inner in properties(version.schema).items():
-            short = {key: key.rpartition("/")[2] for key in inner}
+        for uri, tree in properties(version.schema).items():
+            inner, depth = tree, 0
+            while EACH in inner:
+                inner, depth = inner[EACH], depth + 1
+            short = {key: name for key in inner if (name := _short(key)) != key}
             long = {name: key for key, name in short.items()}
             ours = uri.startswith(version.own)
             home = ("_segexport", uri.removeprefix(version.own)) if ours else _home(uri)
-            fields[uri] = Field(uri, home, short, long, version if ours else None)
+            fields[uri] = Field(uri, home, short, long, version if ours else None, depth)
     return fields
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("xdm:").rpartition("/")[2]
 
 
 def _home(uri: str) -> tuple[str, ...]:
@@ -123,7 +134,7 @@ def to_compact(document: Document) -> dict[str, Any]:
                         "keep those of one"
                     )
                 ours = field
-            _put(result, field.compact, _renamed(value, field.short), key)
+            _put(result, field.compact, _renamed(value, field.short, field.depth), key)
     return result
 
 
@@ -142,8 +153,21 @@ def compact_path(path: Sequence[str | int]) -> tuple[str | int, ...]:
     """Where the value at a path of the URI form stands in the compact form."""
     if not path or (field := table().get(str(path[0]))) is None:
         return tuple(path)
-    inner = [field.short.get(str(step), step) for step in path[1:2]]
-    return (*field.compact, *inner, *path[2:])
+    inner = list(path[1:])
+    for step in inner[field.depth : field.depth + 1]:
+        inner[field.depth] = field.short.get(str(step), step)
+    return (*field.compact, *inner)
+
+
+def without_namespaces(document: Document) -> Document:
+    """What `to_uri` has made, without the compact names that it does not know and left.
+
+    A name with a `_` in front, such as a tenant's, stands for keys below
+    `https://ns.adobe.com/`: how they are cut is said by schemas that are not here.
+    """
+    if any(key.startswith("_") for key in document):
+        return {key: value for key, value in document.items() if not key.startswith("_")}
+    return document
 
 
 def version_of(document: Document) -> Version | None:
@@ -151,41 +175,70 @@ def version_of(document: Document) -> Version | None:
 
     Of a document that mixes them, the latest: to it, the keys of the others are unknown.
     """
-    fields = table()
-    found = None
-    for key in document:
-        field = fields.get(key)
-        if field is not None and field.version is not None:
-            if field.version is CURRENT:
-                return CURRENT
-            found = field.version
-    return found
+    for version, keys in _own_keys():
+        if not keys.isdisjoint(document):
+            return version
+    return None
 
 
-def mixed_keys(document: Document, form: Form) -> Iterator[tuple[str, ...]]:
+@cache
+def _own_keys() -> Sequence[tuple[Version, frozenset[str]]]:
+    """The keys of our own in each version, the latest first."""
+    return [
+        (version, frozenset(uri for uri, field in table().items() if field.version is version))
+        for version in reversed(tuple(VERSIONS.values()))
+    ]
+
+
+def mixed_keys(document: Document, form: Form) -> Iterator[tuple[str | int, ...]]:
     """Paths of keys inside the known objects that are written in the other form.
 
     A validator of either form takes such a key for an unknown one and passes whatever
     stands there, so a typing slip would go unnoticed.
     """
-    for field in _objects():
-        path = (field.uri,) if form is Form.URI else field.compact
-        right, wrong = field.short, field.long
-        if form is Form.COMPACT:
-            right, wrong = wrong, right
+    for path, depth, strange in _strange_keys()[form]:
         value: Any = document
         for step in path:
             value = value.get(step) if isinstance(value, dict) else None
-        if isinstance(value, dict):
-            for key in value:
-                if key in wrong and key not in right:
-                    yield (*path, key)
+        if depth == 0:
+            if isinstance(value, dict) and not strange.isdisjoint(value):
+                yield from ((*path, key) for key in value if key in strange)
+        elif value is not None:
+            for below, inner in _objects_in(value, depth):
+                yield from ((*path, *below, key) for key in inner if key in strange)
 
 
 @cache
-def _objects() -> Sequence[Field]:
-    """The fields that are objects with keys of their own."""
-    return [field for field in table().values() if field.short]
+def _strange_keys() -> Mapping[Form, Sequence[tuple[Sequence[str], int, frozenset[str]]]]:
+    """For each form, the paths of objects with known keys, and those of the other form in them."""
+    objects = [field for field in table().values() if field.short]
+    return {
+        Form.URI: [
+            ((field.uri,), field.depth, frozenset(field.long) - frozenset(field.short))
+            for field in objects
+        ],
+        Form.COMPACT: [
+            (field.compact, field.depth, frozenset(field.short) - frozenset(field.long))
+            for field in objects
+        ],
+    }
+
+
+def _objects_in(value: Any, depth: int) -> Sequence[tuple[tuple[str | int, ...], Document]]:
+    """The objects so many maps and lists below a value, and the steps that lead there."""
+    if depth == 0:
+        return (((), value),) if isinstance(value, dict) else ()
+    if isinstance(value, dict):
+        steps: Iterable[tuple[str | int, Any]] = value.items()
+    elif isinstance(value, list):
+        steps = enumerate(value)
+    else:
+        return ()
+    return [
+        ((step, *path), found)
+        for step, below in steps
+        for path, found in _objects_in(below, depth - 1)
+    ]
 
 
 def _lift(document: Document, trie: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +247,7 @@ def _lift(document: Document, trie: Mapping[str, Any], result: dict[str, Any]) -
     for key, value in document.items():
         branch = trie.get(key)
         if isinstance(branch, Field):
-            _put(result, (branch.uri,), _renamed(value, branch.long), key)
+            _put(result, (branch.uri,), _renamed(value, branch.long, branch.depth), key)
         elif branch is not None and isinstance(value, dict) and value:
             if left := _lift(value, branch, result):
                 rest[key] = left
@@ -203,7 +256,12 @@ def _lift(document: Document, trie: Mapping[str, Any], result: dict[str, Any]) -
     return rest
 
 
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+def _renamed(value: Any, names: Mapping[str, str], depth: int = 0) -> Any:
+    if names and depth:
+        if isinstance(value, dict):
+            return {key: _renamed(below, names, depth - 1) for key, below in value.items()}
+        if isinstance(value, list):
+            return [_renamed(below, names, depth - 1) for below in value]
     if not names or not isinstance(value, dict):
         return value
     renamed = {names.get(key, key): inner for key, inner in value.items()}

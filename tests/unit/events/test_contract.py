@@ -294,7 +294,8 @@ def test_a_document_is_valid_exactly_when_nothing_is_found_and_the_form_does_not
 def test_a_document_nested_as_deeply_as_a_parser_allows_is_judged(depth: int) -> None:
     nest = orjson.loads("[" * depth + "]" * depth)
     assert judge({JOB: {ID: nest}}).verdict is Verdict.INVALID
-    assert judge({JOB: {ID: "1"}, "unknown": nest}).verdict is Verdict.VALID
+    assert judge({JOB: {ID: "1"}, "https://example.com/unknown": nest}).verdict is Verdict.VALID
+    assert judge({JOB: {ID: "1"}, "unknown": nest}).verdict is Verdict.INVALID
     home = {"segmentExportJob": {"ID": "1", "unknown": nest}}
     compact = {"_experience": {"journeyOrchestration": {"serviceEvents": home, "unknown": nest}}}
     assert judge(compact).verdict is Verdict.VALID

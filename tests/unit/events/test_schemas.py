@@ -169,7 +169,8 @@ def test_the_compact_schema_judges_a_document_like_the_schema_it_is_made_from(
 def test_the_compact_schema_says_no_where_the_uri_schema_would_pass_anything() -> None:
     job = {"segmentExportJob": {"exportCountFailed": -5}}
     document = {"_experience": {"journeyOrchestration": {"serviceEvents": job}}}
-    assert schema.fast("service-event").is_valid(document)
+    assert schema.fast("segment-export-job").is_valid(document)
+    assert not schema.fast("service-event").is_valid(document)
     assert not COMPACT["service-event"].is_valid(document)
 
 
