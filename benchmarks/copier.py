@@ -9,7 +9,7 @@ import duckdb
 
 from segexport.database import open_database
 from segexport.settings import Settings
-from segexport.sql import literal
+from segexport.sql import file_to_write, parquet
 
 MARKED: Final = "marked"
 
@@ -32,15 +32,15 @@ class Copier:
                 SELECT * EXCLUDE place,
                     row_number() OVER (ORDER BY hash(place)) <= {rows} AS {MARKED}
                 FROM (SELECT *, row_number() OVER () AS place FROM {relation}) ORDER BY place
-            ) TO {literal(file)} (FORMAT parquet)"""
+            ) TO {file_to_write(file)} (FORMAT parquet)"""
         )
 
     def copy_marked(self, file: Path) -> int:
         """Scan everything, COPY what is marked; the rows."""
-        return self._copy(f"SELECT * EXCLUDE {MARKED} FROM {literal(file)} WHERE {MARKED}")
+        return self._copy(f"SELECT * EXCLUDE {MARKED} FROM {parquet([file])} WHERE {MARKED}")
 
     def _copy(self, query: str) -> int:
-        copying = f"COPY ({query}) TO {literal(self._target)} (FORMAT parquet)"
+        copying = f"COPY ({query}) TO {file_to_write(self._target)} (FORMAT parquet)"
         ((rows,),) = self._database.execute(copying).fetchall()
         return int(rows)
 

@@ -21,7 +21,7 @@ from segexport.database import open_database
 from segexport.exports.dataset import Datasets
 from segexport.profiles.snapshots import SegmentSize, Snapshot
 from segexport.settings import Settings
-from segexport.sql import identifier, literal
+from segexport.sql import identifier, parquet
 
 FULL: Final = 1.6
 MERGED_BEFORE: Final = 1.5
@@ -76,7 +76,7 @@ def _require_same(settings: Settings, snapshot: Snapshot, merged: Path) -> None:
             database.execute(
                 f"SELECT bit_xor(hash(person_id, {', '.join(values)})) FROM {relation}"
             ).fetchone()
-            for relation, values in ((batch.relation, nested), (literal(merged), flat))
+            for relation, values in ((batch.relation, nested), (parquet([merged]), flat))
         )
     if ours != theirs:
         raise RuntimeError("Polars has merged other values than the export")

@@ -30,7 +30,7 @@ from segexport.profiles.builder import Resources
 from segexport.profiles.loading import load
 from segexport.profiles.snapshots import Attribute, Snapshot
 from segexport.settings import Settings
-from segexport.sql import literal, ndjson, parquet
+from segexport.sql import file_to_write, ndjson, parquet
 
 MEMORY: Final = 1.0
 """GB that the process of a load should take at most."""
@@ -107,7 +107,8 @@ def _write(snapshot: Snapshot, folder: Path) -> Files:
         for bucket in range(snapshot.buckets):
             query = _fragments(snapshot, bucket)
             paths.append(folder / f"fragments-{bucket:05d}.ndjson")
-            database.execute(f"COPY ({query}) TO {literal(paths[-1])} (FORMAT json, ARRAY false)")
+            target = file_to_write(paths[-1])
+            database.execute(f"COPY ({query}) TO {target} (FORMAT json, ARRAY false)")
         described = database.execute(f"DESCRIBE {query}").fetchall()
     return Files(paths, {name: str(kind) for name, kind, *_ in described})
 

@@ -13,7 +13,7 @@ from segexport.profiles.builder import Resources, link_or_copy
 from segexport.profiles.sample import build_sample
 from segexport.profiles.snapshots import SegmentSize, Snapshot, write_manifest
 from segexport.settings import Settings
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, parquet
 
 LARGE_SHARE: Final = 0.6
 SMALL_SEGMENTS: Final = 10
@@ -124,7 +124,7 @@ def _changed(
     for source, target in zip(sampled.files(), snapshot.files(), strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target in other:
-            database.execute(f"COPY ({other[target]}) TO {literal(target)} (FORMAT parquet)")
+            database.execute(f"COPY ({other[target]}) TO {file_to_write(target)} (FORMAT parquet)")
         else:
             link_or_copy(source, target)
     write_manifest(snapshot)

@@ -51,6 +51,7 @@
     │   ├── ServiceUnreachable
     │   ├── ServiceFailed
     │   └── NotSegexport
+    ├── FileNameUnusable          a file that DuckDB cannot be told of
     ├── PartFailed                the service itself: a part of it has ended
     ├── SystemRefused             the operating system, where nobody nearer says what that means
     │   ├── OutputFailed          results that cannot be written to stdout
@@ -442,6 +443,12 @@ class NotSegexport(ServiceError):
     """What answers is no service of segexport, or one of another version."""
 
     code = "service.foreign"
+
+
+class FileNameUnusable(SegexportError):
+    """A file whose name DuckDB cannot be given: it would read another one, or none."""
+
+    code = "files.name"
 
 
 class PartFailed(SegexportError):

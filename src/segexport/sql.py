@@ -1,7 +1,23 @@
-"""SQL text for DuckDB: the one place where names and values are quoted."""
+"""SQL text for DuckDB: the one place where names, values and files are quoted.
 
+DuckDB takes the name of a file that it reads for a pattern (`*`, `?`, `[`), its beginning for a
+scheme (`s3:`, `file:`) or the home folder (`~`), what follows a `?` for the parameters of a URL,
+from which it guesses the compression, and a folder called `name=value` above it for a column.
+None of that is meant by whoever names a file here: it is that file.
+"""
+
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
+
+from segexport.errors import FileNameUnusable
+
+URL: Final = "s3://"
+"""How the address of an object begins. All else is the path of a file of this machine."""
+
+_PATTERN: Final = re.compile(r"[*?[]")
 
 
 def identifier(name: str) -> str:
@@ -9,32 +25,98 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(value: str | Path) -> str:
-    """`value` as a string literal."""
-    return "'" + str(value).replace("'", "''") + "'"
+def literal(value: str) -> str:
+    """`value` as a string literal; files have `file_to_read` and `file_to_write`."""
+    return "'" + value.replace("'", "''") + "'"
 
 
-def parquet(files: Sequence[str | Path]) -> str:
+def file_to_read(file: str | Path) -> str:
+    """A string literal by which a table function of DuckDB reads this file and no other.
+
+    `file` is a path, or the URL of an object. Raises `FileNameUnusable` for a name that DuckDB
+    cannot be given.
+    """
+    return literal(_PATTERN.sub(r"[\g<0>]", _name(file, is_pattern=True)))
+
+
+def file_to_write(file: Path) -> str:
+    """A string literal by which COPY writes this file, or this folder.
+
+    Raises `FileNameUnusable` for a name that DuckDB cannot be given.
+    """
+    return literal(_name(file))
+
+
+def tells_of(message: str, folder: Path) -> bool:
+    """Whether a message of DuckDB is about a file below this folder."""
+    path = str(folder.absolute())
+    return path in message or _PATTERN.sub(r"[\g<0>]", path) in message
+
+
+def parquet(files: Sequence[str | Path], *, numbered: bool = False) -> str:
     """A table function that reads these Parquet files, and nothing but what is in them.
 
     DuckDB would otherwise make a column of every folder called `name=value` above a file,
-    in place of a column of that name in the file.
+    in place of a column of that name in the file. If `numbered`, there is a column
+    file_row_number as well: a row's place in its file, from 0.
     """
-    return f"read_parquet([{', '.join(map(literal, files))}], hive_partitioning = false)"
+    number = ", file_row_number = true" if numbered else ""
+    return f"read_parquet({_listed(files)}, hive_partitioning = false{number})"
+
+
+def parquet_metadata(file: Path) -> str:
+    """A table function that gives one row about a Parquet file, `num_rows` among others."""
+    return f"parquet_file_metadata({_listed([file])})"
 
 
 def ndjson(files: Sequence[str | Path], columns: Mapping[str, str]) -> str:
-    """A table function that reads these NDJSON files, gzipped or not, as these columns.
+    """A table function that reads these NDJSON files, all gzipped or none, as these columns.
 
     `columns` maps names to DuckDB types.
     """
     types = ", ".join(f"{identifier(name)}: {literal(kind)}" for name, kind in columns.items())
     return (
-        f"read_json([{', '.join(map(literal, files))}], format = 'newline_delimited', "
+        f"read_json({_listed(files)}, format = 'newline_delimited', {_compression(files)}, "
         f"hive_partitioning = false, columns = {{{types}}})"
     )
 
 
 def lines(files: Sequence[Path]) -> str:
-    """A table function that gives a row for each line of JSON in these files."""
-    return f"read_ndjson_objects([{', '.join(map(literal, files))}], hive_partitioning = false)"
+    """A table function that gives a row for each line of JSON in files, all gzipped or none."""
+    return (
+        f"read_ndjson_objects({_listed(files)}, {_compression(files)}, hive_partitioning = false)"
+    )
+
+
+def text(file: Path) -> str:
+    """A table function that gives one row, with the text of this file as its `content`."""
+    return f"read_text({_listed([file])})"
+
+
+def _listed(files: Sequence[str | Path]) -> str:
+    return f"[{', '.join(map(file_to_read, files))}]"
+
+
+def _compression(files: Sequence[str | Path]) -> str:
+    gzipped = {str(file).endswith(".gz") for file in files}
+    assert len(gzipped) <= 1  # noqa: S101  (the files of a batch have one format)
+    return f"compression = '{'gzip' if True in gzipped else 'none'}'"
+
+
+def _name(file: str | Path, *, is_pattern: bool = False) -> str:
+    if isinstance(file, str) and file.startswith(URL):
+        return file
+    name = os.path.join(os.getcwd(), file)  # noqa: PTH109, PTH118  (`..` behind a link stays)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise FileNameUnusable(
+            f"{name!a} cannot be read or written: its name is not UTF-8; rename it, or the folder "
+            "that is called so"
+        ) from None
+    if is_pattern and "\\" in name and _PATTERN.search(name):
+        raise FileNameUnusable(
+            f"{name} cannot be read: a backslash and one of * ? [ are in its name; rename it, or "
+            "the folder that is called so"
+        )
+    return name

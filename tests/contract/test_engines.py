@@ -38,7 +38,7 @@ from segexport.profiles.catalogue import (
     PolicyDefinition,
 )
 from segexport.profiles.snapshots import Attribute, Snapshot
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, parquet
 from segexport.store.discards import COLUMNS
 from support.crowds import DATASETS, KEYS, MOMENTS, MOST_PEOPLE, NAMESPACES, SEGMENTS, some_people
 from support.endpoints import (
@@ -301,7 +301,7 @@ def write_instances(file: Path, keys: Collection[str]) -> Path:
         database.execute("CREATE TABLE keys (key VARCHAR)")
         for key in keys:
             database.execute("INSERT INTO keys VALUES (?)", [key])
-        database.execute(f"COPY keys TO {literal(file)} (FORMAT parquet)")
+        database.execute(f"COPY keys TO {file_to_write(file)} (FORMAT parquet)")
     return file
 
 

@@ -114,6 +114,23 @@ async def test_an_export_to_s3_has_the_rows_of_an_export_to_a_folder(
     await local.store.close()
 
 
+async def test_a_prefix_of_any_name_is_that_prefix(bucket: Bucket, tmp_path: Path) -> None:
+    prefix = "a*[1]{b,c} 100%2F+&'é=5"
+    settings = {**bucket.settings, "datasets": f"{bucket.root}/{prefix}"}
+    place = await Workplace.open(tmp_path, settings)
+    write_snapshot(place.settings.profiles_folder, PEOPLE)
+    for form in ("parquet", "ndjson.gz"):
+        document = {"destination": {"datasetId": DATASET, "format": form}}
+        async with place.working():
+            job = await place.ended(await place.submit(parse_request(document)))
+        assert (job.state, job.fault) == (JobState.COMPLETED, None)
+    for batch in place.dataset.batches():
+        batch.verify()
+        assert [row[-1] for row in rows(batch)] == list(range(1, 41))
+    assert {key.partition("/")[0] for key in bucket.keys} == {prefix}
+    await place.store.close()
+
+
 async def test_what_is_written_is_in_the_bucket_and_not_on_the_disk_once_a_piece_is_done(
     place: Workplace, bucket: Bucket
 ) -> None:

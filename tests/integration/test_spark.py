@@ -40,7 +40,9 @@ def _java() -> None:
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Workplace]:
-    place = await Workplace.open(tmp_path, **ON_SPARK)
+    folder = tmp_path / "a?*[b] {c,d} 100%20#é 'e=5"
+    folder.mkdir()
+    place = await Workplace.open(folder, **ON_SPARK)
     yield place
     await place.store.close()
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 
 from segexport.profiles.snapshots import GRAPH, Attribute, SegmentSize, Snapshot, write_manifest
-from segexport.sql import identifier, literal
+from segexport.sql import file_to_read, file_to_write, identifier, literal, parquet
 
 T = TypeVar("T")
 
@@ -176,9 +176,9 @@ def write_crowd(store: Path, *, count: int, snapshot_id: str = SNAPSHOT_ID) -> S
         for file in (snapshot.persons_file(0), snapshot.fragments_file(0)):
             database.execute(
                 "CREATE OR REPLACE TABLE crowd AS SELECT one.* REPLACE (number AS person_id) "
-                f"FROM read_parquet({literal(file)}) AS one, range({count}) AS numbers(number)"
+                f"FROM {parquet([file])} AS one, range({count}) AS numbers(number)"
             )
-            database.execute(f"COPY crowd TO {literal(file)} (FORMAT parquet)")
+            database.execute(f"COPY crowd TO {file_to_write(file)} (FORMAT parquet)")
     crowd = replace(snapshot, persons=count, fragments=count)
     write_manifest(crowd)
     return crowd
@@ -341,8 +341,8 @@ def _write(
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     types = ", ".join(f"{identifier(name)}: {literal(kind)}" for name, kind in columns.items())
     database.execute(
-        f"COPY (SELECT * FROM read_json({literal(lines)}, format='newline_delimited', "
+        f"COPY (SELECT * FROM read_json({file_to_read(lines)}, format='newline_delimited', "
         f"hive_partitioning=false, columns={{{types}}}) ORDER BY {order}) "
-        f"TO {literal(path)} (FORMAT parquet)"
+        f"TO {file_to_write(path)} (FORMAT parquet)"
     )
     lines.unlink()

@@ -135,6 +135,8 @@ def test_a_variable_that_names_no_setting_is_refused(
         ("[exports]\nlease = -1\n", "exports.lease"),
         ("[exports]\nlease = 'soon'\n", "exports.lease: give seconds"),
         ("log_level = 'loud'\n", "log_level"),
+        ("data = 's3://bucket/data'\n", "data: name a folder of this machine"),
+        ("profiles = 'file:///profiles'\n", "profiles: name a folder of this machine"),
         ("data = \n", "cannot be read"),
     ],
 )

@@ -22,7 +22,7 @@ from segexport.exports.disk import explaining
 from segexport.exports.fields import PERSON_ID
 from segexport.exports.layout import MANIFEST
 from segexport.jobs.request import FileFormat
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, parquet
 from segexport.store.discards import fingerprint
 
 
@@ -118,7 +118,7 @@ def _rewrite_parquet(source: Path, target: Path, persons: Collection[int]) -> in
             if theirs:
                 database.execute(
                     f"COPY (SELECT * FROM {parquet([source])} WHERE {PERSON_ID} NOT IN ({listed})) "
-                    f"TO {literal(target)} (FORMAT parquet)"
+                    f"TO {file_to_write(target)} (FORMAT parquet)"
                 )
             return every - theirs
     except duckdb.Error as error:

@@ -32,7 +32,7 @@ from segexport.jobs.job import Scope
 from segexport.jobs.values import unfit
 from segexport.modes import make_private
 from segexport.profiles.builder import Resources, link_or_copy
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, literal, parquet, parquet_metadata, text
 
 MAX_KEY: Final = 256
 """Characters in a key: as many as an identity of the profile store has."""
@@ -142,7 +142,7 @@ class Instances:
             except FileNotFoundError:
                 continue  # the next one has just taken its place
         with open_database() as database:
-            database.execute(f"COPY (FROM {_NOBODY}) TO {literal(target)} (FORMAT parquet)")
+            database.execute(f"COPY (FROM {_NOBODY}) TO {file_to_write(target)} (FORMAT parquet)")
         return None
 
     @property
@@ -185,7 +185,7 @@ class Instances:
             query = f"SELECT key FROM ({known} {how} ({named})) AS keys ORDER BY key"
             try:
                 _require_short(database, named)
-                database.execute(f"COPY ({query}) TO {literal(staged)} (FORMAT parquet)")
+                database.execute(f"COPY ({query}) TO {file_to_write(staged)} (FORMAT parquet)")
             except duckdb.Error as error:
                 staged.unlink(missing_ok=True)
                 said = str(error).partition("\n")[0]
@@ -220,9 +220,7 @@ def _sweep(folder: Path) -> None:
 
 def _rows(file: Path) -> int:
     with open_database() as database:
-        ((rows,),) = database.execute(
-            "SELECT num_rows FROM parquet_file_metadata(?)", [str(file)]
-        ).fetchall()
+        ((rows,),) = database.execute(f"SELECT num_rows FROM {parquet_metadata(file)}").fetchall()
     return int(rows)
 
 
@@ -232,7 +230,7 @@ def _keys(file: Path) -> str:
     return (
         "SELECT key FROM (SELECT trim(unnest(string_split("
         f"regexp_replace(content, '^{BOM}', ''), chr(10))), chr(13)) AS key "
-        f"FROM read_text({literal(file)})) AS lines WHERE trim(key) <> ''"
+        f"FROM {text(file)}) AS lines WHERE trim(key) <> ''"
     )
 
 

@@ -13,7 +13,7 @@ from segexport.database import open_database
 from segexport.errors import DiscardFileUnusable
 from segexport.exports.publishing import fixed
 from segexport.jobs.publication import DiscardFile
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, parquet
 from segexport.store.discards import require_no_link
 
 
@@ -45,8 +45,8 @@ def redacted(file: DiscardFile, persons: Collection[int]) -> DiscardFile:
                     SELECT segment_namespace, segment,
                            CASE WHEN {_one_of(persons)} THEN file_row_number + 1
                                 ELSE person_id END AS person_id, code
-                    FROM read_parquet({literal(path)}, file_row_number = true)
-                ) TO {literal(copy)} (FORMAT parquet)"""
+                    FROM {parquet([path], numbered=True)}
+                ) TO {file_to_write(copy)} (FORMAT parquet)"""
             )
         except duckdb.Error as error:
             raise _unreadable(file, error) from error

@@ -24,7 +24,7 @@ from segexport.profiles.builder import STAGING, Draft, Resources, draft, link_or
 from segexport.profiles.graph import rows_that_count
 from segexport.profiles.snapshots import ProfileStore, Snapshot
 from segexport.profiles.subjects import Identity, Subject, person_ids
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, literal, parquet
 
 _SIZES: Final = ("realized", "existing", "exited")
 
@@ -189,7 +189,8 @@ def _without(
             link_or_copy(old, new)
             continue
         successor.connection.execute(
-            f"COPY (SELECT * FROM {parquet([old])} WHERE {rest}) TO {literal(new)} (FORMAT parquet)"
+            f"COPY (SELECT * FROM {parquet([old])} WHERE {rest}) "
+            f"TO {file_to_write(new)} (FORMAT parquet)"
         )
     return successor.reveal(snapshot)
 

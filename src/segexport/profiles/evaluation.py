@@ -34,7 +34,7 @@ from segexport.profiles.precedence import merged_value
 from segexport.profiles.predicate import Predicate, parse_predicate
 from segexport.profiles.predicate_terms import MERGED
 from segexport.profiles.snapshots import ProfileStore, SegmentSize, Snapshot
-from segexport.sql import identifier, literal, parquet
+from segexport.sql import file_to_write, identifier, literal, parquet
 
 
 def evaluate(
@@ -231,7 +231,7 @@ def _copy_memberships(base: Snapshot, bucket: int, now: datetime, target: Path) 
           SELECT person_id, namespace, segment, status, qualified_at
           FROM standing JOIN evaluated USING (number)
           ORDER BY namespace, segment, person_id
-        ) TO {literal(target)} (FORMAT parquet)"""
+        ) TO {file_to_write(target)} (FORMAT parquet)"""
 
 
 def _count(memberships: Path) -> str:

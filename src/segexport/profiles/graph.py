@@ -19,7 +19,7 @@ from segexport.jobs.values import MAX_NAME
 from segexport.profiles.rules import MAX_ID, READABLE, Rule, first_broken, not_an_identity, parsed
 from segexport.profiles.snapshots import Snapshot
 from segexport.profiles.sources import place_of
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, parquet
 
 MAX_PERSON: Final = MAX_NAME + 1 + MAX_ID
 """Characters in a row's person: as many as in the longest key, `namespace:id`."""
@@ -85,7 +85,7 @@ def empty_graph(connection: duckdb.DuckDBPyConnection, file: Path) -> Graph:
     """A graph that knows nobody, written to `file`."""
     connection.execute(f"""
         COPY (SELECT '' AS namespace, '' AS id, '' AS person_key WHERE false)
-        TO {literal(file)} (FORMAT parquet)""")
+        TO {file_to_write(file)} (FORMAT parquet)""")
     return Graph(file, rows=0)
 
 
@@ -117,7 +117,7 @@ def grown(
               UNION SELECT {former("namespace")}, id, person_key
                     FROM {old} SEMI JOIN {CHANGES} USING (namespace, id)
               UNION FROM {CHANGES} ORDER BY namespace, id, person_key)
-        TO {literal(file)} (FORMAT parquet)""")
+        TO {file_to_write(file)} (FORMAT parquet)""")
     return Graph(file, rows_that_count(connection, parquet([file])), changed=True)
 
 

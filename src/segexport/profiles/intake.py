@@ -28,7 +28,7 @@ from segexport.profiles.sources import (
     records,
     unreadable,
 )
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, parquet
 
 _POLL: Final = 0.25  # seconds between two looks at a running query
 _SLICE: Final = 16_384  # fragments whose attributes are looked at together
@@ -170,7 +170,7 @@ class Intake:
 
     def _write(self, source: Source, refused: Refused) -> None:
         document = {
-            "source": str(source.path),
+            "source": str(source.path).encode(errors="backslashreplace").decode(),
             "record": refused.number,
             "reason": refused.reason,
             "explanation": EXPLANATIONS[refused.reason],
@@ -184,7 +184,8 @@ def _write(
 ) -> Tree:
     """Write the checked records into a part; they have no attributes."""
     cursor.execute(
-        f"COPY ({query}) TO {literal(part)} (FORMAT parquet, ROW_GROUP_SIZE {_SLICE})", parameters
+        f"COPY ({query}) TO {file_to_write(part)} (FORMAT parquet, ROW_GROUP_SIZE {_SLICE})",
+        parameters,
     )
     return {}
 

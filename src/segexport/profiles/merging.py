@@ -14,7 +14,7 @@ from segexport.profiles.fragments import EVENT_ID
 from segexport.profiles.graph import identities_of
 from segexport.profiles.moving import MOVED, Moved
 from segexport.profiles.snapshots import BUCKET_FILES, Attribute, Snapshot
-from segexport.sql import identifier, literal, parquet
+from segexport.sql import file_to_write, identifier, parquet
 
 TEST_PROFILE: Final = "testProfile"
 """The attribute that tells whether a profile is a test profile."""
@@ -187,7 +187,7 @@ def _refuse_collisions(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _write(connection: duckdb.DuckDBPyConnection, query: str, file: Path) -> None:
-    connection.execute(f"COPY ({query}) TO {literal(file)} (FORMAT parquet)")
+    connection.execute(f"COPY ({query}) TO {file_to_write(file)} (FORMAT parquet)")
 
 
 def _merged_fragments(attributes: Sequence[Attribute]) -> str:

@@ -14,7 +14,7 @@ import duckdb
 
 from segexport.profiles.graph import CHANGES, Graph, identities_of, persons_of
 from segexport.profiles.snapshots import RANKS, Snapshot
-from segexport.sql import identifier, literal, parquet
+from segexport.sql import file_to_write, identifier, parquet
 
 MOVED: Final = "moved"
 """The temporary table of those who move: old_id, person_id and person_key, the new ones."""
@@ -63,7 +63,7 @@ def moved(
         connection.execute(f"""
             COPY (SELECT {items}, {MOVED}.person_id % {buckets} AS {identifier(_BUCKET)}
                   FROM {parquet(files)} AS own JOIN {MOVED} ON own.person_id = {MOVED}.old_id)
-            TO {literal(folder / name)}
+            TO {file_to_write(folder / name)}
             (FORMAT parquet, PARTITION_BY ({identifier(_BUCKET)}))""")
     return Moved(folder, sum(persons for _, persons in sources))
 

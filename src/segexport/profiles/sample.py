@@ -24,7 +24,7 @@ from segexport.profiles.builder import Progress, Resources, buckets_for, draft, 
 from segexport.profiles.fragments import PERSON_ID
 from segexport.profiles.merging import TEST_PROFILE, Incoming
 from segexport.profiles.snapshots import Attribute, Snapshot
-from segexport.sql import literal, parquet
+from segexport.sql import file_to_write, literal, parquet
 
 SEGMENTS: Final = 200
 MEMBERSHIPS_PER_PROFILE: Final = 20.0
@@ -125,7 +125,7 @@ def build_sample(
     with draft(store, now=now, resources=resources, fresh=True) as snapshot:
         run = snapshot.connection.execute
         people = snapshot.staging / "people"
-        run(f"""COPY ({_people(profiles, seed, buckets)}) TO {literal(people)}
+        run(f"""COPY ({_people(profiles, seed, buckets)}) TO {file_to_write(people)}
                 (FORMAT parquet, PARTITION_BY (bucket))""")
         run(f"CREATE TEMP TABLE sample_segments AS {_segment_rows()}")
 

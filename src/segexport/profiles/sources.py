@@ -19,7 +19,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import FragmentsUnreadable
 from segexport.profiles.rules import NOT_UTF8, TOO_LARGE
-from segexport.sql import identifier, literal
+from segexport.sql import file_to_read, identifier, literal, parquet
 
 MAX_RECORD: Final = 16 * 2**20
 """Bytes in one record."""
@@ -134,7 +134,7 @@ def records(source: Source, connection: duckdb.DuckDBPyConnection) -> str:
     Parquet values become JSON as in XDM: timestamps are RFC 3339 strings in UTC.
     Raises `FragmentsUnreadable` if the file cannot be read.
     """
-    file = literal(source.path)
+    file = file_to_read(source.path)
     if source.kind is not Kind.PARQUET:
         form = "array" if source.kind is Kind.ARRAY else "unstructured"
         return f"""
@@ -143,12 +143,7 @@ def records(source: Source, connection: duckdb.DuckDBPyConnection) -> str:
                                    compression = '{"gzip" if source.gzipped else "none"}',
                                    maximum_object_size = {MAX_RECORD})"""
     try:
-        columns = (
-            connection.execute(
-                f"FROM read_parquet({file}, hive_partitioning = false) LIMIT 0"
-            ).description
-            or ()
-        )
+        columns = connection.execute(f"FROM {parquet([source.path])} LIMIT 0").description or ()
     except duckdb.Error as error:
         raise unreadable(source.path, error) from error
     members = ", ".join(
@@ -156,7 +151,7 @@ def records(source: Source, connection: duckdb.DuckDBPyConnection) -> str:
     )
     return f"""
         SELECT file_row_number + 1 AS position, json_object({members})::VARCHAR AS raw
-        FROM read_parquet({file}, file_row_number = true, hive_partitioning = false)"""
+        FROM {parquet([source.path], numbered=True)}"""
 
 
 def unreadable(path: Path, error: Exception) -> FragmentsUnreadable:

@@ -11,7 +11,7 @@ from segexport.profiles.attributes import column_in_document, flatten, join, str
 from segexport.profiles.graph import Graph, persons_of
 from segexport.profiles.intake import Taken
 from segexport.profiles.snapshots import Attribute
-from segexport.sql import identifier, literal, parquet
+from segexport.sql import file_to_write, identifier, literal, parquet
 
 _ROWS: Final = 16_384  # in a row group, which is what a thread reads: a bucket keeps several busy
 
@@ -72,7 +72,8 @@ def split(
         connection.execute(f"""
             COPY (SELECT * EXCLUDE (reason, raw, is_named), person_id % {buckets} AS bucket
                   FROM {records})
-            TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), ROW_GROUP_SIZE {_ROWS})""")
+            TO {file_to_write(folder)}
+            (FORMAT parquet, PARTITION_BY (bucket), ROW_GROUP_SIZE {_ROWS})""")
     for part in taken.parts:
         part.unlink()
     return Split(folder, flatten(join(tree_of(known), taken.attributes)))

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from segexport.errors import FileNameUnusable
+from segexport.sql import file_to_read
+
 FOLDER_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$"
 """Letters, digits, `_ . @ -`, not led by a dot."""
 MAX_FOLDER_NAME: Final = 128
@@ -41,10 +44,28 @@ def seconds(value: object) -> object:
     return value
 
 
+def _on_this_machine(value: object) -> object:
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("name a folder of this machine; only `datasets` may be an URL")
+    return value
+
+
+def _nameable(folder: Path) -> Path:
+    try:
+        file_to_read(folder)
+    except FileNameUnusable as error:
+        raise ValueError(str(error)) from error
+    return folder
+
+
+Folder = Annotated[Path, BeforeValidator(_on_this_machine), AfterValidator(_nameable)]
+"""A folder with files that DuckDB reads. Its name is taken as it is."""
+
+
 def _root(value: object) -> object:
     """Tell a URL from a folder, whose name may look like anything else."""
     if not isinstance(value, str) or "://" not in value:
-        return value if value is None else Path(str(value))
+        return value if value is None else _nameable(Path(str(value)))
     if not re.fullmatch(r"s3://[^/?#@]+(/[^?#]*)?", value):
         raise ValueError("name a folder, or s3://bucket/prefix")
     return value

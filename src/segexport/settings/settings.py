@@ -28,7 +28,7 @@ from segexport.settings.exports import ExportSettings, S3Settings
 from segexport.settings.file import CONFIG_VARIABLE, read_file
 from segexport.settings.http import HttpSettings, PinpointSettings
 from segexport.settings.kafka import EventSettings, KafkaSettings
-from segexport.settings.kinds import DatasetsRoot, FolderName
+from segexport.settings.kinds import DatasetsRoot, Folder, FolderName
 from segexport.validation import in_words, path_of
 
 _TESTS = "SEGEXPORT_TEST_"
@@ -42,8 +42,8 @@ class Settings(BaseSettings):
         env_prefix="SEGEXPORT_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
-    data: Path = Path(".segexport")
-    profiles: Path | None = None
+    data: Folder = Path(".segexport")
+    profiles: Folder | None = None
     datasets: DatasetsRoot | None = None
     s3: S3Settings = S3Settings()
     organization: FolderName = "local"

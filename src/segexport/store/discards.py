@@ -23,6 +23,7 @@ import duckdb
 from segexport.database import open_database
 from segexport.errors import DiscardFileUnusable
 from segexport.jobs.publication import DiscardFile
+from segexport.sql import parquet, parquet_metadata
 
 COLUMNS: Final = ("segment_namespace", "segment", "person_id", "code")
 """The columns, in order. `DiscardRow` has the same order."""
@@ -96,9 +97,9 @@ class DiscardReader:
         try:
             self._require_rows(file.rows)
             self._rows = self._database.execute(
-                f"SELECT {', '.join(COLUMNS)} FROM read_parquet(?, file_row_number=true)"
-                " WHERE file_row_number >= ?",
-                [str(path), start],
+                f"SELECT {', '.join(COLUMNS)} FROM {parquet([path], numbered=True)} "
+                "WHERE file_row_number >= ?",
+                [start],
             )
         except duckdb.Error as error:
             self._database.close()
@@ -133,8 +134,8 @@ class DiscardReader:
             )
 
     def _require_rows(self, expected: int) -> None:
-        query = "SELECT num_rows FROM parquet_file_metadata(?)"
-        found = self._database.execute(query, [str(self._path)]).fetchone()
+        query = f"SELECT num_rows FROM {parquet_metadata(self._path)}"
+        found = self._database.execute(query).fetchone()
         if found != (expected,):
             raise DiscardFileUnusable(
                 f"the discard file {self._path} holds {found and found[0]} rows, but its job has "

@@ -21,7 +21,7 @@ from segexport.exports.engine import Column, Written
 from segexport.exports.engines.beside import beside
 from segexport.exports.engines.queries import BATCH
 from segexport.jobs.request import MAX_SEGMENTS, FileFormat
-from segexport.sql import identifier, literal, parquet
+from segexport.sql import file_to_write, identifier, parquet, tells_of
 
 CONNECTION_SETTINGS: Final = (
     # Both are needed for `query_progress()`, on the connection that runs the query.
@@ -76,13 +76,15 @@ class DuckDBDesk:
 
     def write(self, query: str, target: Path, kind: FileFormat) -> Written:
         """Write the rows of a query to a file."""
-        copy = f"COPY ({query}) TO {literal(target)} ({COPY_OPTIONS[kind]})"
+        copy = f"COPY ({query}) TO {file_to_write(target)} ({COPY_OPTIONS[kind]})"
         ((rows,),) = self._run(copy, target)
         return Written(rows, target.stat().st_size)
 
     def write_lines(self, query: str, target: Path) -> Written:
         """Write the JSON texts that are the one column of a query to a gzipped file."""
-        ((rows,),) = self._run(f"COPY ({query}) TO {literal(target)} ({LINE_OPTIONS})", target)
+        ((rows,),) = self._run(
+            f"COPY ({query}) TO {file_to_write(target)} ({LINE_OPTIONS})", target
+        )
         return Written(rows, target.stat().st_size)
 
     def write_batches(
@@ -92,7 +94,7 @@ class DuckDBDesk:
         first = next(iter(targets.values()))
         options = f"{COPY_OPTIONS[kind]}, PARTITION_BY ({identifier(BATCH)})"
         with beside(first) as folder:
-            self._run(f"COPY ({query}) TO {literal(folder)} ({options})", first)
+            self._run(f"COPY ({query}) TO {file_to_write(folder)} ({options})", first)
             written = {}
             for batch, target in targets.items():
                 for file in folder.glob(f"*={batch}/*"):
@@ -147,7 +149,7 @@ class DuckDBDesk:
                 f"the export does not fit into memory ({said}); raise exports.memory_limit, "
                 "or lower exports.pieces_in_flight"
             )
-        if str(self._snapshot) in said:
+        if tells_of(said, self._snapshot):
             if isinstance(error, duckdb.IOException):
                 return ProfileStoreError(
                     f"a file of snapshot {self._snapshot} cannot be read ({said}); check that "

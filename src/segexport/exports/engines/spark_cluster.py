@@ -149,7 +149,8 @@ class _Connection:
         options = dict(FOR_CONTEXT)
         if self._settings.master.startswith("local"):
             options["spark.driver.bindAddress"] = options["spark.driver.host"] = "127.0.0.1"
-            options["spark.local.dir"] = str(self._scratch)
+            if "," not in str(self._scratch):  # a list to Spark, which then takes its own default
+                options["spark.local.dir"] = str(self._scratch.absolute())
         for name, value in (options | dict(self._settings.properties)).items():
             builder = builder.config(name, value)
         return builder.getOrCreate()
