@@ -1,6 +1,8 @@
-"""What pydantic finds wrong, in our words: nobody reads its own."""
+"""What is wrong with a document, in our words: nobody reads pydantic's own."""
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -82,6 +84,24 @@ def _step(step: str | int) -> str:
 def shown(text: str) -> str:
     """A text of somebody else's in plain ASCII, cut where it gets long."""
     return ascii(text[:_SHOWN])
+
+
+def repeated_name(text: str | bytes) -> str | None:
+    """A name that an object of a JSON text has twice; None for a text that is no JSON.
+
+    Of such a pair parsers take the one or the other, and nobody can tell which is meant.
+    """
+    repeated: list[str] = []
+
+    def note(pairs: Sequence[tuple[str, Any]]) -> None:
+        found = Counter(name for name, _ in pairs)
+        repeated.extend(name for name, times in found.items() if times > 1)
+
+    try:
+        json.loads(text, object_pairs_hook=note)
+    except (ValueError, RecursionError):
+        return None
+    return repeated[0] if repeated else None
 
 
 def words_of(error: ValidationError) -> list[str]:

@@ -115,6 +115,7 @@ def test_many_writers_at_once_lose_nothing(profiles: Path) -> None:
                 ],
             }
         ),
+        b'{"format": 1, "policies": [], "segments": [], "segments": []}',
     ],
 )
 def test_a_damaged_catalogue_says_what_to_do_and_stays_as_it_is(

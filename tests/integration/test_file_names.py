@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import duckdb
 import orjson
 import pytest
 
+import segexport
 from segexport.errors import FileNameUnusable, SettingsError
 from segexport.exports.instances import Instances
 from segexport.jobs.lifecycle import JobState
@@ -210,3 +212,19 @@ def test_names_are_absolute_for_duckdb_so_that_nothing_before_them_means_somethi
     monkeypatch.chdir(tmp_path)
     assert parquet(["~/a"]) == f"read_parquet(['{tmp_path}/~/a'], hive_partitioning = false)"
     assert text(Path("s3:/a")) == f"read_text(['{tmp_path}/s3:/a'])"
+
+
+def test_no_other_module_gives_duckdb_a_file() -> None:
+    root = Path(segexport.__file__).parent
+    raw = re.compile(
+        r"(?<![{\w])(read_(parquet|json|json_objects|ndjson|ndjson_objects|csv|text|blob)|glob"
+        r"|parquet_(metadata|file_metadata|schema|scan))\s*\([^)]|\bTO \{literal|\bTO '"
+    )
+    found = [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path in root.rglob("*.py")
+        if path.name != "sql.py"
+        for line in path.read_text().splitlines()
+        if raw.search(line) and not re.search(r"def |import |[.\w]*\.glob\(|await |rglob\(", line)
+    ]
+    assert found == []

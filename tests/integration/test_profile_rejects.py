@@ -8,7 +8,7 @@ from unittest import mock
 import orjson
 import pytest
 
-from segexport.profiles import graph, sources
+from segexport.profiles import cutting, graph
 from segexport.profiles.fragments import EVENT, FRAGMENT
 from segexport.profiles.refusals import EXPLANATIONS
 from segexport.profiles.rules import MAX_DEPTH, TOO_LARGE
@@ -64,8 +64,20 @@ BAD: Final[Mapping[str, Records]] = {
         fragment(**{"line\nbreak": 1}),
         fragment(**{"n" * 129: 1}),
     ],
-    "identity_map": [
+    "duplicate_name": [
+        f'{{"_id": "1", "_id": "2", "updatedAt": "{AT}"}}',
+        f'{{"_id": "1", "updatedAt": "{AT}", "updatedAt": "{AT}"}}',
+        f'{{"_id": "1", "updatedAt": "{AT}", "level": 1, "level": 1}}',
+        f'{{"_id": "1", "updatedAt": "{AT}", "l\\u0065vel": 1, "x": 0, "level": null}}',
+        f'{{"_id": "1", "updatedAt": "{AT}", "": 1, "": 1}}',
+        f'{{"_id": "1", "updatedAt": "{AT}", "deep": {{"a": 1, "b": 2, "a": {{}}}}}}',
+        f'{{"_id": "1", "updatedAt": "{AT}", "deep": [[1, {{"x": [{{"a": 1, "a": 1}}]}}]]}}',
+        f'{{"_id": "1", "updatedAt": "{AT}", "level": 1, "xdm:level": 1}}',
+        f'{{"_id": "1", "@id": "1", "updatedAt": "{AT}"}}',
         '{"_id": "1", "identityMap": {"E": [{"id": "a"}], "E": []}}',
+        '{"_id": "1", "identityMap": {"E": [{"id": "a", "id": "b"}]}}',
+    ],
+    "identity_map": [
         *with_identities(
             [],
             "x",
@@ -169,6 +181,7 @@ BAD_EVENTS: dict[str, Records] = {
     "timestamp": [event(timestamp=time) for time in ("yesterday", "2026-01-01", 5)],
     "no_person_key": [event(personID=None)],
     "person_key": [event(_id=5)],
+    "duplicate_name": [f'{{"personID": "p", "_id": "e", "timestamp": "{AT}", "_id": "e"}}'],
     "attribute_name": [event(happened_at="now"), event(ingested_at="now")],
 }
 
@@ -193,6 +206,10 @@ BAD_ROWS: dict[str, Records] = {
         {"namespace": "Email", "id": LONG, "person": "P"},
         {"namespace": "a:b", "id": "a", "person": "P"},
         {"namespace": "", "id": "a", "person": "P"},
+    ],
+    "duplicate_name": [
+        '{"namespace": "Email", "id": "a", "person": "P", "person": "Q"}',
+        '{"namespace": "Email", "id": "a", "person": "P", "more": [{"x": 1, "x": 2}]}',
     ],
     "graph_person": [
         {"namespace": "Email", "id": "a"},
@@ -252,7 +269,7 @@ def test_rejects_of_many_chunks_and_threads_stay_in_the_files_order(tmp_path: Pa
     records: Records = [
         fragment(f"p{n}") if n % 7 else b"\xff" if n % 2 else f"bad {n}" for n in range(2_000)
     ]
-    with mock.patch.object(sources, "CHUNK", 4_096):
+    with mock.patch.object(cutting, "BLOCK", 4_096):
         report = load_records(tmp_path / "profiles", records)
     assert report.read == len(records)
     assert report.rejects is not None
@@ -265,13 +282,20 @@ def test_a_record_that_is_too_large_is_skipped_and_what_follows_is_read(
     length: int, tmp_path: Path
 ) -> None:
     records: Records = [fragment("a"), fragment("b", filler="x" * length), "broken", fragment("c")]
-    with mock.patch.multiple(sources, CHUNK=1_024, MAX_RECORD=2_048):
+    with mock.patch.multiple(cutting, BLOCK=1_024, MAX_RECORD=2_048):
         report = load_records(tmp_path / "profiles", records)
     assert (report.accepted, report.refused) == (2, {"too_large": 1, "not_json": 1})
     assert report.rejects is not None
     first, second = (orjson.loads(line) for line in report.rejects.read_bytes().splitlines())
     assert (first["record"], first["reason"], second["record"]) == (2, "too_large", 3)
     assert first["raw"].startswith('{"personID":"b"')
+
+
+def test_a_name_that_is_there_twice_in_different_objects_is_no_duplicate(tmp_path: Path) -> None:
+    same = {"id": "a", "Id": "b", "xdm": "c"}
+    record = fragment(one=same, other=[same, {"other": same}], person={"one": 1})
+    report = load_records(tmp_path / "profiles", [record])
+    assert (report.accepted, report.refused) == (1, {})
 
 
 def test_when_all_records_are_refused_the_newest_snapshot_stays(tmp_path: Path) -> None:

@@ -1,18 +1,23 @@
 """The files that fragments come in."""
 
 import gzip
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from unittest import mock
 
 import duckdb
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from segexport.errors import FragmentsUnreadable
-from segexport.profiles import sources
+from segexport.profiles import cutting
 from segexport.profiles.loading import load
+from segexport.profiles.rules import MAX_RECORD
 from segexport.profiles.snapshots import ProfileStore
 from support.fragments import (
     NOW,
@@ -26,6 +31,7 @@ from support.fragments import (
     write_lines,
 )
 
+AT: Final = "2026-01-01T00:00:00Z"
 DOCUMENTS: Final = [
     fragment(
         f"p{number % 7}",
@@ -161,8 +167,12 @@ def test_a_fragment_in_a_later_file_wins_over_an_equally_old_one(tmp_path: Path)
     ("name", "content", "why"),
     [
         ("missing.ndjson", None, "No such file"),
-        ("broken.json", b'[{"_id": "1"}, {"_id"', "JSON"),
-        ("half.json", b'{\n "_id": "1"', "JSON"),
+        ("broken.json", b'[{"_id": "1"}, {"_id"', "a JSON array breaks off"),
+        ("text.json", b'[{"_id": "1"}, "x', "a JSON array breaks off"),
+        ("brace.json", b'[{"_id": "1"}}', "closed by a brace"),
+        ("more.json", b'[{"_id": "1"}] {"_id": "2"}', "something follows"),
+        ("half.json", b'{\n "_id": "1"', "a JSON object breaks off"),
+        ("quote.json", b'{\n "_id": "1"}\n{"_id": "2}', "a JSON object breaks off"),
         ("broken.parquet", b"PAR1 and nothing else", "cannot be read"),
         (
             "broken.ndjson.gz",
@@ -188,6 +198,131 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it_and_nothing_is_loa
     assert not list(store.glob(".staging-*"))
 
 
+@pytest.mark.parametrize("write", [lines, array, pretty])
+def test_a_damaged_gzip_file_is_an_error_in_every_form(write: Write, tmp_path: Path) -> None:
+    plain = write(tmp_path, DOCUMENTS)
+    whole = gzip.compress(plain.read_bytes(), compresslevel=0)
+    digit = whole.index(b'"L33"') + 2
+    for damaged in (
+        whole[:digit] + b"4" + whole[digit + 1 :],
+        whole[:-8] + b"\0\0\0\0" + whole[-4:],
+        whole[:-4] + b"\1\0\0\0",
+        whole[:-1],
+        whole[:-8],
+        whole[:-100],
+        whole + b"more",
+        whole + b"\0\0more",
+        whole + whole[: len(whole) // 2],
+    ):
+        file = tmp_path / f"{plain.name}.gz"
+        file.write_bytes(damaged)
+        with pytest.raises(FragmentsUnreadable, match=re.escape(str(file))):
+            load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+    assert not ProfileStore(tmp_path / "profiles").ids()
+
+
+@pytest.mark.parametrize("write", [lines, array, pretty])
+def test_a_gzip_file_of_several_members_and_padding_is_whole(write: Write, tmp_path: Path) -> None:
+    plain = write(tmp_path, DOCUMENTS)
+    content = plain.read_bytes()
+    file = tmp_path / f"{plain.name}.gz"
+    file.write_bytes(gzip.compress(content[:999]) + gzip.compress(content[999:]) + bytes(512))
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+    assert (report.accepted, report.refused) == (len(DOCUMENTS), {})
+
+
+@pytest.mark.parametrize("write", [lines, array, gzipped_array, pretty, parquet])
+def test_a_record_may_have_16_mib_in_every_form(write: Write, tmp_path: Path) -> None:
+    def sized(key: str, size: int) -> Document:
+        record = fragment(key, "2026-01-01T00:00:00.000000Z", person={"name": {"lastName": ""}})
+        record["person"]["name"]["lastName"] = "x" * (size - len(orjson.dumps(record)))
+        return record
+
+    small = fragment("small", person={"name": {"lastName": "y"}})
+    large = [sized(f"large {size}", size) for size in (MAX_RECORD + 64, 17 * 2**20)]
+    file = write(tmp_path, [*large, small])
+    resources = replace(RESOURCES, memory_limit="1GB")
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=resources)
+    assert (report.accepted, report.refused) == (1, {"too_large": 2})
+    assert report.rejects is not None
+    rejects = [orjson.loads(line) for line in report.rejects.read_bytes().splitlines()]
+    assert [one["record"] for one in rejects] == [1, 2]
+    assert all("large" in one["raw"] and len(one["raw"]) < 2_000 for one in rejects)
+
+
+def test_a_broken_record_of_an_array_harms_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    good = [orjson.dumps(fragment(f"p{number}")) for number in range(2)]
+    bad = (b"", b'{"a": [1}, 2}', b"{'a'}", b'{"a": 1} {"b": 2}', b"nul", b'{"a": "\xff"}', b"5")
+    file.write_bytes(b"[" + b",\n".join((good[0], *bad, good[1])) + b",\n]")
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+    assert report.accepted == 2
+    assert report.refused == {"not_json": 5, "not_utf8": 1, "not_an_object": 1}
+    assert report.rejects is not None
+    rejects = [orjson.loads(line) for line in report.rejects.read_bytes().splitlines()]
+    assert [one["record"] for one in rejects] == list(range(2, 9))
+
+
+def test_a_map_of_parquet_with_a_key_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "f.parquet"
+    kind = pa.map_(pa.string(), pa.int64())
+    columns = {
+        "personID": ["p1", "p2"],
+        "updatedAt": ["2026-01-01T00:00:00Z"] * 2,
+        "points": pa.array([[("a", 1), ("a", 2)], [("a", 1), ("b", 2)]], kind),
+    }
+    pq.write_table(pa.table(columns), file)
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+    assert (report.accepted, report.refused) == (1, {"duplicate_name": 1})
+
+
+def test_names_of_xdms_uri_form_are_those_of_its_compact_form(tmp_path: Path) -> None:
+    uri = {
+        "@id": "https://crm.example/people/1",
+        "xdm:identityMap": {"Email": [{"xdm:id": "ines@example.com", "xdm:primary": True}]},
+        "xdm:segmentMembership": {
+            "ups": {"gold": {"xdm:status": "realized", "xdm:lastQualificationTime": AT}}
+        },
+        "xdm:testProfile": True,
+        "xdm:person": {"xdm:name": {"xdm:lastName": 'a "xdm:b": c, "@id": d'}},
+        "xdm:homeAddress": {"@id": "https://crm.example/1", "schema:latitude": 37.5},
+        "xdm:said": ["xdm:text", {"xdm:at": "@id"}],
+        "repo:modifyDate": AT,
+    }
+    compact = {
+        "_id": "https://crm.example/people/1",
+        "identityMap": {"Email": [{"id": "ines@example.com", "primary": True}]},
+        "segmentMembership": {"ups": {"gold": {"status": "realized", "lastQualificationTime": AT}}},
+        "testProfile": True,
+        "person": {"name": {"lastName": 'a "xdm:b": c, "@id": d'}},
+        "homeAddress": {"_id": "https://crm.example/1", "schema:latitude": 37.5},
+        "said": ["xdm:text", {"at": "@id"}],
+        "repo:modifyDate": AT,
+    }
+    held = []
+    for number, document in enumerate((uri, compact)):
+        for option in (None, orjson.OPT_INDENT_2):
+            file = tmp_path / "f.json"
+            file.write_bytes(orjson.dumps(document, option=option))
+            report = load(tmp_path / f"{number}-{option}", [file], now=NOW, resources=RESOURCES)
+            snapshot = snapshot_of(report)
+            held.append((contents(snapshot), snapshot.attributes))
+    assert held[1:] == held[:-1]
+    assert [key for _, key, *_ in held[0][0].persons] == ["Email:ines@example.com"]
+
+
+def test_an_event_of_xdms_uri_form_is_one(tmp_path: Path) -> None:
+    document = {
+        "@id": "e1",
+        "xdm:timestamp": AT,
+        "xdm:identityMap": {"Email": [{"xdm:id": "a@example.com"}]},
+        "xdm:eventType": "web.webpagedetails.pageViews",
+    }
+    report = load_records(tmp_path / "profiles", [fragment()], happened=[document])
+    attributes = [attribute.path for attribute in snapshot_of(report).event_attributes]
+    assert (report.events, attributes) == (1, ["_id", "eventType", "timestamp"])
+
+
 def test_a_missing_file_is_noticed_before_the_store_is_touched(tmp_path: Path) -> None:
     with pytest.raises(FragmentsUnreadable):
         load(tmp_path / "profiles", [tmp_path / "no.json"], now=NOW, resources=RESOURCES)
@@ -196,7 +331,7 @@ def test_a_missing_file_is_noticed_before_the_store_is_touched(tmp_path: Path) -
 
 def test_files_larger_than_a_chunk_are_read_whole(tmp_path: Path) -> None:
     documents = [fragment(f"p{number}", text="é" * (number % 90)) for number in range(500)]
-    with mock.patch.object(sources, "CHUNK", 1_000):
+    with mock.patch.object(cutting, "BLOCK", 1_000):
         report = load_records(tmp_path / "profiles", documents)
     snapshot = snapshot_of(report)
     assert contents(snapshot) == expected(documents, snapshot)

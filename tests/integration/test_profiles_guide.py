@@ -13,8 +13,7 @@ from segexport.profiles.fragments import RESERVED, STATUSES, UPDATE_TIMES
 from segexport.profiles.graph import MAX_PERSON
 from segexport.profiles.loading import load
 from segexport.profiles.refusals import EXPLANATIONS
-from segexport.profiles.rules import MAX_ID
-from segexport.profiles.sources import MAX_RECORD
+from segexport.profiles.rules import MAX_ID, MAX_RECORD
 from support.fragments import NOW, RESOURCES, contents, snapshot_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text()

@@ -13,7 +13,25 @@ from segexport.http.own_api import Cancellation
 from segexport.http.pinpoint_job import ExportJobRequest
 from segexport.jobs.request import ExportRequest
 from segexport.settings import Settings
-from segexport.validation import all_words, in_words, path_of
+from segexport.validation import all_words, in_words, path_of, repeated_name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"a": 1, "b": {"a": 1}, "c": [{"a": 1}, {"a": 1}]}', None),
+        ('{"a": 1, "a": 1}', "a"),
+        ('{"a": 1, "\\u0061": 2}', "a"),
+        ('[[{"x": {"b": 1, "a": 2, "b": 3}}]]', "b"),
+        ("[]", None),
+        ("no json", None),
+        ("[" * 100_000, None),
+    ],
+)
+def test_a_name_that_an_object_has_twice_is_found_at_any_depth(text: str, name: str | None) -> None:
+    assert repeated_name(text) == name
+    assert repeated_name(text.encode()) == name
+
 
 THEIRS = re.compile(r"Input should|should be|should have|should match|Value error|pydantic|ctx")
 

@@ -37,7 +37,7 @@ from segexport.modes import AS_USUAL, Modes
 from segexport.settings import Settings
 from segexport.sql import lines, ndjson, parquet
 from segexport.store.discards import fingerprint
-from segexport.validation import all_words
+from segexport.validation import all_words, repeated_name
 
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@=-]*")
 """No step that leads elsewhere, nothing hidden, and no pattern that would stand for other files."""
@@ -253,6 +253,8 @@ class Dataset:
         if content is None:
             return None
         try:
+            if repeated_name(content) is not None:
+                raise ValueError("a name is there twice")  # noqa: TRY301
             return str(orjson.loads(content)["schema"])
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(

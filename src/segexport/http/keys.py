@@ -27,7 +27,7 @@ from segexport.jobs.job import Scope
 from segexport.jobs.values import Name, unfit
 from segexport.settings import Settings
 from segexport.settings.kinds import FolderName
-from segexport.validation import all_words, words_of
+from segexport.validation import all_words, repeated_name, shown, words_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -221,6 +221,8 @@ class KeyFile:
                 return key
 
     def _parse(self, text: str) -> tuple[Key, ...]:
+        if (name := repeated_name(text)) is not None:
+            raise self._damaged(f"an object has the name {shown(name)} twice")
         try:
             keys = _documents.validate_json(text).keys
         except ValidationError as error:

@@ -22,6 +22,7 @@ from segexport.errors import (
     UnknownSegment,
 )
 from segexport.faults import explaining
+from segexport.validation import repeated_name, shown
 
 CATALOGUE: Final = "catalogue.json"
 FORMAT: Final = 1
@@ -138,6 +139,8 @@ def open_catalogue(store: Path) -> Catalogue:
         except (FileNotFoundError, NotADirectoryError):
             return Catalogue()
     try:
+        if (name := repeated_name(written)) is not None:
+            raise ValueError(f"an object has the name {shown(name)} twice")  # noqa: TRY301
         document = orjson.loads(written)
         form = int(document["format"])
         if form > FORMAT:

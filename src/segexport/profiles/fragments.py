@@ -25,6 +25,7 @@ from segexport.profiles.rules import (
     first_broken,
     not_an_identity,
     parsed,
+    refused_text,
 )
 from segexport.sql import literal
 
@@ -231,7 +232,7 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
       WITH parts AS (
         SELECT *, json_extract(document, [{pointers}]) AS parts FROM ({parsed(records)})
       ), named AS (
-        SELECT position, raw, too_deep, document, is_object,
+        SELECT position, raw, too_large, too_deep, document, is_object,
                nullif(parts[1], 'null') AS identity_json,
                {memberships} AS membership_json,
                nullif(parts[3], 'null') AS person_json,
@@ -275,7 +276,7 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
       ), judged AS (
         SELECT *, {first_broken(kind.rules)} AS reason FROM keyed
       )
-      SELECT position, reason, CASE WHEN reason IS NOT NULL THEN raw END AS raw,
+      SELECT position, reason, CASE WHEN reason IS NOT NULL THEN {refused_text()} END AS raw,
              {person_id} AS person_id, person_key, person_json IS NOT NULL AS is_named,
              updated_at, identities, memberships, attributes
       FROM judged"""

@@ -16,7 +16,15 @@ import duckdb
 
 from segexport.errors import GraphContradiction
 from segexport.jobs.values import MAX_NAME
-from segexport.profiles.rules import MAX_ID, READABLE, Rule, first_broken, not_an_identity, parsed
+from segexport.profiles.rules import (
+    MAX_ID,
+    READABLE,
+    Rule,
+    first_broken,
+    not_an_identity,
+    parsed,
+    refused_text,
+)
 from segexport.profiles.snapshots import Snapshot
 from segexport.profiles.sources import place_of
 from segexport.sql import file_to_write, parquet
@@ -57,7 +65,8 @@ def rows_checked(records: str) -> str:
     )
     return f"""
       SELECT position, {first_broken(RULES)} AS reason,
-             CASE WHEN reason IS NOT NULL THEN raw END AS raw, namespace, id, person_key
+             CASE WHEN reason IS NOT NULL THEN {refused_text()} END AS raw,
+             namespace, id, person_key
       FROM (SELECT *, {named}
             FROM (SELECT *, json_extract(document, ['/namespace', '/id', '/person']) AS parts
                   FROM ({parsed(records)})))"""

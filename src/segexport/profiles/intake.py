@@ -1,7 +1,7 @@
 """Takes records in: good ones into Parquet parts, the others into a file of rejects.
 
-Chunks of NDJSON are checked side by side, one to a thread; other files by one query that
-DuckDB spreads over its threads.
+Chunks of text are checked side by side, one to a thread; Parquet by one query that DuckDB spreads
+over its threads.
 """
 
 from collections import Counter, deque
@@ -81,14 +81,14 @@ class Intake:
         total, before = sum(source.size for source in sources), 0
         with ThreadPoolExecutor(self._threads) as pool:
             for index, source in enumerate(sources):
-                take = self._take_lines if source.kind is Kind.LINES else self._take_whole
+                take = self._take_whole if source.kind is Kind.PARQUET else self._take_chunks
                 for done in take(pool, index, source):
                     progress("reading", before + done, total)
                 before += source.size
         return Taken(self._accepted, self._refused, tuple(self._parts), self._attributes)
 
-    def _take_lines(self, pool: ThreadPoolExecutor, index: int, source: Source) -> Iterator[int]:
-        """Take an NDJSON file; gives the bytes done, again and again."""
+    def _take_chunks(self, pool: ThreadPoolExecutor, index: int, source: Source) -> Iterator[int]:
+        """Take a file of text; gives the bytes done, again and again."""
         running: deque[tuple[Chunk, Path, Future[Tree]]] = deque()
 
         def settle() -> int:
@@ -101,18 +101,20 @@ class Intake:
             offset = position_of(index, chunk.first) - 1
             query = self._check(f"""
                 SELECT {offset} + number AS position, raw
-                FROM (SELECT unnest(lines) AS raw, generate_subscripts(lines, 1) AS number
-                      FROM (SELECT string_split(?, chr(10)) AS lines))
+                FROM (SELECT unnest(texts) AS raw, generate_subscripts(texts, 1) AS number
+                      FROM (SELECT ?::VARCHAR[] AS texts))
                 WHERE trim(raw, chr(32) || chr(9) || chr(13)) <> ''""")
             cursor = self._connection.cursor()
-            running.append((chunk, part, pool.submit(self._run, cursor, query, part, [chunk.text])))
+            running.append(
+                (chunk, part, pool.submit(self._run, cursor, query, part, [chunk.texts]))
+            )
             if len(running) > self._threads:
                 yield settle()
         while running:
             yield settle()
 
     def _take_whole(self, pool: ThreadPoolExecutor, index: int, source: Source) -> Iterator[int]:
-        """Take a file that DuckDB reads by itself; gives the bytes done, again and again."""
+        """Take a Parquet file; gives the bytes done, again and again."""
         part, cursor = self._new_part(), self._connection.cursor()
         query = self._check(f"""
             SELECT {position_of(index, 0)} + position AS position, raw
@@ -180,7 +182,7 @@ class Intake:
 
 
 def _write(
-    cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[str]
+    cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[Sequence[str]]
 ) -> Tree:
     """Write the checked records into a part; they have no attributes."""
     cursor.execute(
@@ -191,7 +193,7 @@ def _write(
 
 
 def _check(
-    cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[str]
+    cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[Sequence[str]]
 ) -> Tree:
     """Write the checked records into a part, and find their attributes."""
     _write(cursor, query, part, parameters)

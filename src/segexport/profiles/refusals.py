@@ -4,11 +4,10 @@ from typing import Final
 
 from segexport.profiles import graph
 from segexport.profiles.fragments import EVENT, FRAGMENT
-from segexport.profiles.rules import NOT_UTF8, TOO_LARGE
+from segexport.profiles.rules import NOT_UTF8
 
 EXPLANATIONS: Final = {
-    NOT_UTF8: "the line is not UTF-8",
-    TOO_LARGE: "the record is too large",
+    NOT_UTF8: "the record is not UTF-8",
     **{
         rule.reason: rule.explanation
         for rules in (FRAGMENT.rules, EVENT.rules, graph.RULES)

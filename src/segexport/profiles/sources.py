@@ -1,34 +1,29 @@
 """Files of profile fragments, and the records in them.
 
-NDJSON (also gzipped) is cut into chunks at line ends here, so that memory is bounded, line
-numbers are exact and a broken line harms no other. A JSON array, pretty-printed JSON and
-Parquet are read by DuckDB, as `records` tells it to.
+Text, also gzipped, is cut into records here, some megabytes at a time, so that memory is bounded,
+numbers are exact and a broken record harms no other. Parquet is read by DuckDB, as `records`
+tells it to.
 """
 
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final, cast
 
 import duckdb
 import orjson
 from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import FragmentsUnreadable
-from segexport.profiles.rules import NOT_UTF8, TOO_LARGE
-from segexport.sql import file_to_read, identifier, literal, parquet
-
-MAX_RECORD: Final = 16 * 2**20
-"""Bytes in one record."""
-CHUNK: Final = 8 * 2**20
-"""Bytes of NDJSON that are checked at once."""
+from segexport.profiles.cutting import Cut, CutShort, cut_lines, cut_values
+from segexport.profiles.rules import NOT_JSON, NOT_UTF8, TOO_LARGE
+from segexport.sql import identifier, literal, parquet
 
 _SOURCE_BITS: Final = 40  # a position is the source's index and, in these bits, the record's number
 _PEEK: Final = 65_536
-_KEPT: Final = 1_000  # bytes of a record that is too large to be kept
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -62,15 +57,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some lines: the number of the first one, their text, and those blanked out of it.
+    """Some records: the number of the first one, their texts, and those blanked out of them.
 
     `end` tells how many bytes of the file are read so far.
     """
 
     first: int
-    text: str
+    texts: Sequence[str]
     refused: Sequence[Refused]
-    end: int
+    end: int = 0
 
 
 def position_of(source: int, record: int) -> int:
@@ -104,44 +99,32 @@ def open_source(path: Path) -> Source:
 
 
 def chunks(source: Source) -> Iterator[Chunk]:
-    """The lines of an NDJSON file, a few megabytes at a time.
+    """The records of a file of text, a few megabytes at a time; it is read to its very end.
 
-    Raises `FragmentsUnreadable` if the file breaks off or cannot be read on.
+    Raises `FragmentsUnreadable` if the file breaks off, cannot be read on, or is not what it
+    was when it was packed.
     """
     try:
         with source.path.open("rb") as raw, _unpacked(raw, source) as stream:
             number = 1
-            for lines, too_large in _cut(stream):
-                text, broken = _decoded(lines.removeprefix(_BOM) if number == 1 else lines)
-                refused = [
-                    Refused(number + at, NOT_UTF8, line.decode(errors="replace"))
-                    for at, line in broken
-                ]
-                count = lines.count(b"\n")
+            for texts, too_large in _cut(stream, source.kind):
+                chunk = _decoded(number, texts, is_blank_refused=source.kind is not Kind.LINES)
+                number += len(texts)
                 if too_large is not None:
-                    excerpt = too_large.decode(errors="replace")
-                    refused.append(Refused(number + count, TOO_LARGE, excerpt))
-                    count += 1
-                yield Chunk(number, text, refused, raw.tell())
-                number += count
-    except (OSError, EOFError, zlib.error) as error:
+                    excerpt = Refused(number, TOO_LARGE, too_large.decode(errors="replace"))
+                    chunk = replace(chunk, refused=(*chunk.refused, excerpt))
+                    number += 1
+                yield replace(chunk, end=raw.tell())
+    except (OSError, EOFError, zlib.error, CutShort) as error:
         raise unreadable(source.path, error) from error
 
 
 def records(source: Source, connection: duckdb.DuckDBPyConnection) -> str:
-    """A query for the records of a file that is not NDJSON: position from 1, raw text.
+    """A query for the records of a Parquet file: position from 1, raw text.
 
-    Parquet values become JSON as in XDM: timestamps are RFC 3339 strings in UTC.
+    Its values become JSON as in XDM: timestamps are RFC 3339 strings in UTC.
     Raises `FragmentsUnreadable` if the file cannot be read.
     """
-    file = file_to_read(source.path)
-    if source.kind is not Kind.PARQUET:
-        form = "array" if source.kind is Kind.ARRAY else "unstructured"
-        return f"""
-            SELECT row_number() OVER () AS position, json AS raw
-            FROM read_json_objects({file}, format = '{form}',
-                                   compression = '{"gzip" if source.gzipped else "none"}',
-                                   maximum_object_size = {MAX_RECORD})"""
     try:
         columns = connection.execute(f"FROM {parquet([source.path])} LIMIT 0").description or ()
     except duckdb.Error as error:
@@ -177,42 +160,29 @@ def _json_kind(path: Path, head: bytes) -> Kind:
     return Kind.LINES
 
 
-def _unpacked(raw: BinaryIO, source: Source) -> BinaryIO | gzip.GzipFile:
-    return gzip.GzipFile(fileobj=raw) if source.gzipped else raw
+def _unpacked(raw: IO[bytes], source: Source) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if source.gzipped else raw
 
 
-def _cut(stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[bytes, bytes | None]]:
-    """Whole lines, and after them the beginning of a line that is too large, if one follows."""
-    rest, skipping = b"", False
-    while block := stream.read(CHUNK):
-        if skipping:
-            _, newline, block = block.partition(b"\n")
-            skipping = not newline
-        rest += block
-        cut = rest.rfind(b"\n") + 1
-        lines, rest = rest[:cut], rest[cut:]
-        if len(rest) > MAX_RECORD:
-            yield lines, rest[:_KEPT]
-            rest, skipping = b"", True
-        elif lines:
-            yield lines, None
-    if rest:
-        yield rest, None
+def _decoded(first: int, texts: Sequence[bytes], *, is_blank_refused: bool) -> Chunk:
+    """These records as a chunk. What is refused is blank among its texts."""
+    decoded, refused = [], []
+    for number, text in enumerate(texts, start=first):
+        plain = text.removeprefix(_BOM) if number == 1 else text
+        try:
+            decoded.append(plain.decode())
+        except UnicodeDecodeError:
+            decoded.append("")
+            refused.append(Refused(number, NOT_UTF8, text.decode(errors="replace")))
+        if is_blank_refused and not plain:
+            refused.append(Refused(number, NOT_JSON, ""))
+    return Chunk(first, decoded, refused)
 
 
-def _decoded(lines: bytes) -> tuple[str, Sequence[tuple[int, bytes]]]:
-    """The text of the lines; those that are not UTF-8 are blank in it, and listed."""
-    try:
-        return lines.decode(), ()
-    except UnicodeDecodeError:
-        good, broken = [], []
-        for number, line in enumerate(lines.split(b"\n")):
-            try:
-                good.append(line.decode())
-            except UnicodeDecodeError:
-                good.append("")
-                broken.append((number, line))
-        return "\n".join(good), broken
+def _cut(stream: IO[bytes], kind: Kind) -> Iterator[Cut]:
+    if kind is Kind.LINES:
+        return cut_lines(stream)
+    return cut_values(stream, in_array=kind is Kind.ARRAY)
 
 
 def _in_xdm(value: str, kind: DuckDBPyType, depth: int = 0) -> str:

@@ -172,6 +172,7 @@ def damage(file: KeyFile, how: str) -> None:
         "another version": json.dumps({"version": 2, "keys": []}),
         "a hash that is none": text.replace(entry["secret_hash"], "secret"),
         "a word too many": json.dumps({"version": 1, "keys": [{**entry, "secret": "much"}]}),
+        "a name twice": text.replace('"organization"', '"name":"other","organization"', 1),
         "a key twice": json.dumps({"version": 1, "keys": [entry, entry]}),
     }
     file.path.write_text(damaged[how])
@@ -184,6 +185,7 @@ DAMAGES: Final = (
     "another version",
     "a hash that is none",
     "a word too many",
+    "a name twice",
     "a key twice",
 )
 
