@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ POLICIES = (
     ),
     PolicyDefinition(id="no-order", version=1, merging=Merging.DATASET_PRECEDENCE),
 )
+WEB_FIRST = POLICIES[len(BUILT_IN)]
+UNMERGED = next(one for one in BUILT_IN if one.merging is Merging.NONE)
 CATALOGUE = Catalogue(policies=POLICIES)
 
 EXAMPLES = {"duckdb": 150, "spark": 5}
@@ -740,6 +743,129 @@ def test_a_consent_may_be_an_attribute_of_its_own(engine: Engine, tmp_path: Path
     assert [one["OptOut"] for one in in_order(found)] == ["NONE", "ALL", "NONE", "ALL"]
 
 
+@pytest.mark.parametrize("kind", [FileFormat.PARQUET, FileFormat.NDJSON])
+def test_endpoints_say_the_same_whatever_types_the_columns_have(
+    engine: Engine, tmp_path: Path, kind: FileFormat
+) -> None:
+    """One odd value of somebody else's makes a column JSON."""
+    attributes = [Attribute(one.path, "JSON") for one in ENDPOINT_ATTRIBUTES]
+    people = [
+        replace(
+            person,
+            fragments=[
+                {path: one.values[path] for path in one.values if one.values[path] != math.inf}
+                for one in person.known
+            ],
+        )
+        for person in REACHABLE
+    ]
+    snapshot = write_snapshot(tmp_path / "profiles", people, buckets=1, attributes=attributes)
+    written = write_endpoints(engine, snapshot, tmp_path, kind)
+    found, _ = read_endpoints(written.lines)
+    assert in_order(found) == in_order(endpoints_of(people))
+    assert written.unknown_consents == 0
+
+
+@pytest.mark.parametrize("kind", [FileFormat.PARQUET, FileFormat.NDJSON])
+def test_a_consent_that_is_no_value_of_xdm_is_a_no_and_counted(
+    engine: Engine, tmp_path: Path, kind: FileFormat
+) -> None:
+    none: Sequence[Any] = ("y", "dy", "p", "u", "LI", "CT", "CP", "VI", "PI", None, {})
+    strings: Sequence[Any] = ("N", " n ", "Y", "yes", "", "null", "li")
+    others: Sequence[Any] = (True, False, 1, 0.5, [], ["y"], {"y": 1})
+    path = "consents.marketing.email.val"
+    people = [
+        Person(number, [{path: value}], {"Email": [Identity("one@example.com")]})
+        for number, value in enumerate([*none, "n", "dn", *strings, *others], start=1)
+    ]
+    snapshot = write_snapshot(
+        tmp_path / "profiles", people, buckets=1, attributes=[Attribute(path, "JSON")]
+    )
+    written = write_endpoints(engine, snapshot, tmp_path, kind)
+    found, _ = read_endpoints(written.lines)
+    refused = len(["n", "dn", *strings, *others])
+    assert [one["OptOut"] for one in in_order(found)] == ["NONE"] * len(none) + ["ALL"] * refused
+    assert written.unknown_consents == len(strings) + len(others)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "value"),
+    [
+        ("consents", "VARCHAR", "none"),
+        ("consents", "JSON", "none"),
+        ("consents", "JSON", ["none"]),
+        ("consents.marketing", "VARCHAR[]", ["email"]),
+        ("consents.marketing", "JSON", {"any": "n"}),
+        ("consents.marketing.email", "VARCHAR", "n"),
+        ("consents.marketing.email", "JSON", False),
+        ("consents.marketing.email.val", "BOOLEAN", False),
+        ("consents.marketing.email.val", "VARCHAR[]", ["n"]),
+        ("consents.marketing.email.val.value", "VARCHAR", "n"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_consent_is_a_no(
+    engine: Engine, tmp_path: Path, path: str, kind: str, value: Any
+) -> None:
+    """Who says nothing has not refused, as ever."""
+    people = [
+        Person(number, [{path: said}], {"Email": [Identity("one@example.com")]})
+        for number, said in enumerate((value, None), start=1)
+    ]
+    snapshot = write_snapshot(
+        tmp_path / "profiles", people, buckets=1, attributes=[Attribute(path, kind)]
+    )
+    written = write_endpoints(engine, snapshot, tmp_path, FileFormat.PARQUET)
+    found, _ = read_endpoints(written.lines)
+    assert [one["OptOut"] for one in in_order(found)] == ["ALL", "NONE"]
+    assert written.unknown_consents == 1
+
+
+@pytest.mark.parametrize("kind", [FileFormat.PARQUET, FileFormat.NDJSON])
+@pytest.mark.parametrize("policy", [TIMESTAMP_ORDERED, WEB_FIRST, UNMERGED])
+def test_consents_in_one_json_column_are_merged_one_by_one(
+    engine: Engine, tmp_path: Path, policy: PolicyDefinition, kind: FileFormat
+) -> None:
+    fragments: Sequence[tuple[str, Mapping[str, Any], str | None]] = [
+        ("crm", {"marketing": {"email": {"val": "n"}, "sms": {"val": "y"}}}, "3011"),
+        ("web", {"marketing": {"email": {"val": "y"}, "push": {"val": "n"}}}, "3012"),
+        ("web", {"marketing": {"email": {"val": None}}, "collect": {"val": "y"}}, None),
+    ]
+    leaves = ("marketing.email.val", "marketing.push.val", "marketing.sms.val", "collect.val")
+    reached = {name: [Identity(f"{name} of one")] for name in ("Email", "Phone", "APNS")}
+
+    def found(folder: Path, person: Person, *types: Attribute) -> Sequence[Mapping[str, Any]]:
+        folder.mkdir()
+        odd = Person(2, [{one.path: "odd"} for one in types if one.type == "JSON"])
+        snapshot = write_snapshot(folder / "profiles", [person, odd], buckets=1, attributes=types)
+        written = write_endpoints(engine, snapshot, folder, kind, policy)
+        endpoints = in_order(read_endpoints(written.lines)[0])
+        return [{k: v for k, v in one.items() if k != "User"} for one in endpoints]
+
+    whole = [
+        Fragment({"consents": said, "homeAddress": {"postalCode": code}}, dataset)
+        for dataset, said, code in fragments
+    ]
+    apart = [
+        Fragment(
+            {f"consents.{path}": _within(said, path) for path in leaves}
+            | {"homeAddress.postalCode": code},
+            dataset,
+        )
+        for dataset, said, code in fragments
+    ]
+    assert found(
+        tmp_path / "whole",
+        Person(1, whole, reached),
+        Attribute("consents", "JSON"),
+        Attribute("homeAddress", "JSON"),
+    ) == found(
+        tmp_path / "apart",
+        Person(1, apart, reached),
+        *(Attribute(f"consents.{path}", "VARCHAR") for path in sorted(leaves)),
+        Attribute("homeAddress.postalCode", "VARCHAR"),
+    )
+
+
 def test_the_writing_of_endpoints_is_interrupted_with_the_rest(
     engine: Engine, tmp_path: Path
 ) -> None:
@@ -770,19 +896,46 @@ def pinpoint_request(kind: FileFormat = FileFormat.PARQUET) -> ExportRequest:
     )
 
 
+@dataclass(frozen=True)
+class Endpoints:
+    """The gzipped lines that an engine has written, none without a file, and what it counts."""
+
+    lines: bytes
+    unknown_consents: int
+
+
 def endpoint_file(engine: Engine, snapshot: Snapshot, folder: Path, kind: FileFormat) -> bytes:
     """The endpoints of everybody in the one bucket of a snapshot; nothing without a file."""
-    run = engine.begin(plan_export(pinpoint_request(kind), snapshot, TIMESTAMP_ORDERED))
+    return write_endpoints(engine, snapshot, folder, kind).lines
+
+
+def write_endpoints(
+    engine: Engine,
+    snapshot: Snapshot,
+    folder: Path,
+    kind: FileFormat,
+    policy: PolicyDefinition = TIMESTAMP_ORDERED,
+) -> Endpoints:
+    """The endpoints of everybody in the one bucket of a snapshot."""
+    run = engine.begin(plan_export(pinpoint_request(kind), snapshot, policy))
     data, target = folder / f"data.{kind}", folder / "endpoints.json.gz"
     try:
         run.prepare()
         run.run_piece(0, data=[data], discards=folder / "discards")
-        written = run.write_endpoints(data, target)
+        endpoints = run.write_endpoints(data, target)
     finally:
         run.close()
+    written = endpoints.file
     assert (written is not None) == target.exists()
     if written is None:
-        return b""
+        return Endpoints(b"", endpoints.unknown_consents)
     assert written.size == target.stat().st_size
     assert written.rows == gzip.decompress(target.read_bytes()).count(b"\n")
-    return target.read_bytes()
+    return Endpoints(target.read_bytes(), endpoints.unknown_consents)
+
+
+def _within(document: Mapping[str, Any], path: str) -> Any:
+    value: Any = document
+    for name in path.split("."):
+        value = value.get(name) if value else None
+    return value

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 from s3fs import S3FileSystem
+from structlog.testing import capture_logs
 
+from segexport.clerk import JobDocument
+from segexport.cli.present import print_status
 from segexport.errors import EngineError, InvalidRequest
 from segexport.events.vocabulary import OWN
 from segexport.exports.location import Location
@@ -17,6 +20,7 @@ from segexport.jobs.lifecycle import JobState
 from segexport.jobs.publication import Counts
 from segexport.jobs.reading import parse_request
 from segexport.jobs.request import ExportRequest
+from segexport.profiles.snapshots import Attribute
 from segexport.settings import S3Settings
 from segexport.settings.http import ApplicationSettings, PinpointSettings
 from support.endpoints import (
@@ -27,7 +31,7 @@ from support.endpoints import (
     in_order,
     read_endpoints,
 )
-from support.people import write_snapshot
+from support.people import Identity, Person, write_snapshot
 from support.s3 import Bucket
 from support.stuck import Failing, Gate, gated, is_reached
 from support.workplace import DATASET, SCOPE, Workplace
@@ -72,6 +76,7 @@ class Outlet:
         files = [(self.folder / name).read() or b"" for name in names]
         found, ids = read_endpoints(*files)
         assert in_order(found) == in_order(endpoints_of(REACHABLE))
+        assert job.publication.unknown_consents == 0
         assert len(set(ids)) == sum(file.rows for file in job.publication.endpoints) == 12
         (batch,) = self.place.dataset.batches()
         batch.verify()
@@ -173,6 +178,39 @@ async def test_another_worker_keeps_the_endpoints_of_finished_pieces(outlet: Out
         job = await place.ended(job)
     assert [piece.epoch for piece in await place.store.pieces(job.id)] == [1, 2, 2]
     outlet.require_complete(job)
+
+
+async def test_consents_that_are_not_understood_are_told_of_with_the_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One in each of three pieces, two of which another worker has done."""
+    outlet = await open_outlet(tmp_path, None, tmp_path / "mapped", {})
+    place, gate = outlet.place, Gate("write_endpoints", nth=3)
+    path = "consents.marketing.email.val"
+    people = [
+        Person(number, [{path: value}], {"Email": [Identity(f"{number}@example.com")]})
+        for number, value in enumerate(("n", "y", "N", "yes", True, None), start=1)
+    ]
+    write_snapshot(
+        place.settings.profiles_folder,
+        people,
+        buckets=3,
+        attributes=[Attribute(path, "JSON")],
+        snapshot_id="00000002-20260301T120000Z",
+    )
+    async with place.working(place.new_worker(change=gated(gate))):
+        job = await outlet.submit()
+        await is_reached(gate)
+    with capture_logs() as logged:
+        async with place.working(place.new_worker("two")):
+            job = await place.ended(job)
+    said = [one for one in logged if one["event"] == "consents are not understood"]
+    assert [(one["log_level"], one["endpoints"]) for one in said] == [("warning", 3)]
+    document = JobDocument.of(await place.commands.status(job.scope, job.id))
+    assert document.document()["unknownConsents"] == 3
+    print_status(document)
+    assert "3 endpoints are opted out" in capsys.readouterr().out
+    await place.store.close()
 
 
 async def test_a_piece_whose_endpoints_have_vanished_is_run_again(outlet: Outlet) -> None:

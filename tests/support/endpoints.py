@@ -159,7 +159,7 @@ def _endpoint(
 
 def _strings(value: Any) -> Sequence[str]:
     if isinstance(value, list):
-        return [str(one) for one in value if one is not None]
+        return [str(one).removesuffix(".0") for one in value if one is not None]
     if isinstance(value, dict):
         return [json.dumps(value, separators=(",", ":"))]
     return [] if value is None else [str(value).lower() if value in {True, False} else value]

@@ -51,6 +51,7 @@ PUBLICATION = Publication(
     ),
     discards=DiscardFile(path="/data/discards/1.arrow", sha256="ab" * 32, rows=10),
     endpoints=(DataFile(name="endpoints-00000.json.gz", rows=130, size=9, sha256="09" * 32),),
+    unknown_consents=7,
 )
 FAULT = Fault(FaultKind.UNREACHABLE, "the profile store «main» is away")
 CANCELLATION = Fault(FaultKind.CANCELLED, "cancelled on request")

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from segexport.errors import ExportCancelled
 from segexport.events.outbox import OutboxRow
-from segexport.exports.engine import Column, Engine, PieceResult, Run, Written
+from segexport.exports.engine import Column, Engine, PieceResult, Run, Written, WrittenEndpoints
 from segexport.exports.plan import ExportPlan
 from segexport.exports.workbench import Workbench
 from segexport.jobs.job import Job, Scope, Transition
@@ -85,7 +85,7 @@ class GatedRun:
         self.gate.passing("run_piece")
         return self.run.run_piece(index, data=data, discards=discards)
 
-    def write_endpoints(self, data: Path, target: Path) -> Written | None:
+    def write_endpoints(self, data: Path, target: Path) -> WrittenEndpoints:
         self.gate.passing("write_endpoints")
         return self.run.write_endpoints(data, target)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from segexport.exports.engines.consents import OTHERS, REFUSALS
 from segexport.http.experience_platform import _NUMBERS, GATEWAY_CODES
 from segexport.http.experience_platform_api import MAX_LIMIT
 from segexport.http.health import LARGE_BACKLOG
@@ -38,6 +39,20 @@ def between(marker: str) -> str:
 
 def test_the_statuses_of_the_interfaces_are_those_of_the_table() -> None:
     assert between("statuses") == status_table(), f"put this between:\n{status_table()}"
+
+
+def test_the_consents_are_documented_with_what_they_mean() -> None:
+    page = (DOCS / "exports.md").read_text()
+    table = page.split("<!-- consents:begin -->")[1].split("<!-- consents:end -->")[0]
+    rows = [
+        (re.findall(r"`(\w+)`", values), opt_out)
+        for values, opt_out in re.findall(r"^\| (`.*?) \| .* \| `(\w+)` \|$", table, re.MULTILINE)
+    ]
+    meant = {value: opt_out for values, opt_out in rows for value in values}
+    assert meant == {
+        **dict.fromkeys(REFUSALS, "ALL"),
+        **dict.fromkeys(OTHERS, "NONE"),
+    }
 
 
 def test_every_code_of_the_gateway_is_documented_with_its_status() -> None:

@@ -38,6 +38,7 @@ PIECE = FinishedPiece(
             discarded=2,
             data=PUBLICATION.batches[0].files[0],
             endpoints=PUBLICATION.endpoints[0],
+            unknown_consents=3,
         ),
     ),
 )
@@ -60,10 +61,12 @@ def test_a_piece_of_before_there_were_endpoints_has_none() -> None:
     place = PIECE_COLUMNS.index("parts")
     parts = orjson.loads(values[place])
     for part in parts:
-        del part["endpoints"]
+        del part["endpoints"], part["unknown_consents"]
     values[place] = orjson.dumps(parts).decode()
     (part,) = PIECE.parts
-    assert read_piece(values) == replace(PIECE, parts=(replace(part, endpoints=None),))
+    assert read_piece(values) == replace(
+        PIECE, parts=(replace(part, endpoints=None, unknown_consents=0),)
+    )
 
 
 def stored_with(fault: dict[str, str | None]) -> Job:
@@ -112,9 +115,9 @@ def test_a_publication_of_before_there_were_endpoints_has_none() -> None:
     assert read_job(values).publication == PUBLICATION
     place = len(FIXED_COLUMNS) + CHANGING_COLUMNS.index("publication")
     publication = orjson.loads(values[place])
-    del publication["endpoints"]
+    del publication["endpoints"], publication["unknown_consents"]
     values[place] = orjson.dumps(publication).decode()
-    assert read_job(values).publication == replace(PUBLICATION, endpoints=())
+    assert read_job(values).publication == replace(PUBLICATION, endpoints=(), unknown_consents=0)
 
 
 def test_a_job_that_an_earlier_version_was_publishing_is_finished_with_an_event_of_today() -> None:

@@ -95,7 +95,8 @@ class JobDocument(_Part):
     """A job and how far it is, 0 to 1.
 
     `errors` are why it has ended as it did, then what its pieces have met. `batches` are
-    there where each segment has its own. What is not known is absent.
+    there where each segment has its own. `unknown_consents`, of a job for Pinpoint, are the
+    endpoints with a consent that is none of XDM's values. What is not known is absent.
     """
 
     id: int
@@ -118,6 +119,7 @@ class JobDocument(_Part):
     namespaces: Mapping[str, int] | None = None
     batch_ids: tuple[str, ...] | None = None
     batches: tuple[JobBatch, ...] | None = None
+    unknown_consents: int | None = None
     error: JobFault | None = None
     request: AcceptedRequest
     progress: float
@@ -190,6 +192,9 @@ def _facts(job: Job) -> dict[str, Any]:
         "namespaces": dict(publication.namespaces) if publication else None,
         "batch_ids": [batch.id for batch in publication.batches] if publication else None,
         "batches": _batches(job),
+        "unknown_consents": publication.unknown_consents
+        if publication and job.request.pinpoint
+        else None,
         "error": fault and {"kind": fault.kind.value, "message": fault.message},
         "request": job.request.document(),
     }

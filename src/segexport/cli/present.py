@@ -93,6 +93,8 @@ def print_status(job: JobDocument, fault_detail: str | None = None) -> None:
         facts += [("batch", escape(told)) for told in _told_batches(job)]
     if job.counts:
         facts.append(("counts", counts_of(job)))
+    if job.unknown_consents:
+        facts.append(("unknown consents", f"{job.unknown_consents:,} endpoints are opted out"))
     facts += _errors_of(job, fault_detail)
     if job.retry_of:
         facts.append(("retry of", str(job.retry_of)))

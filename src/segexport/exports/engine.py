@@ -25,6 +25,18 @@ class Written:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenEndpoints:
+    """The endpoint definitions of a piece: their file, None where there are none.
+
+    `unknown_consents` counts those whose `OptOut` depends on a consent that is none of XDM's
+    values.
+    """
+
+    file: Written | None
+    unknown_consents: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """What a piece contributes to one batch: selected = rows of `data` + `discarded`.
@@ -81,10 +93,10 @@ class Run(Protocol):
         """
         ...
 
-    def write_endpoints(self, data: Path, target: Path) -> Written | None:
+    def write_endpoints(self, data: Path, target: Path) -> WrittenEndpoints:
         """Write the endpoint definitions of the plan's application to a gzipped NDJSON file.
 
-        `data` is what a piece has written of its profiles. None, and no file, where they have
+        `data` is what a piece has written of its profiles. There is no file where they have
         no endpoint.
         """
         ...

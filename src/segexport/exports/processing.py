@@ -23,7 +23,7 @@ from segexport.errors import (
     ProfileStoreError,
 )
 from segexport.exports.disk import discard
-from segexport.exports.engine import Column, PieceResult, Written
+from segexport.exports.engine import Column, PieceResult, Written, WrittenEndpoints
 from segexport.exports.plan import ExportPlan, upper_bound
 from segexport.exports.publishing import fixed, manifest_of, stage_manifest
 from segexport.exports.workbench import Workbench
@@ -143,6 +143,7 @@ class Processing:
         try:
             result = self._run.run_piece(index, data=data, discards=discards)
             endpoints = self._endpoints(index, result)
+            file = self._recorded(self._staging.endpoints(index), endpoints.file)
             piece = FinishedPiece(
                 index=index,
                 epoch=self._job.epoch,
@@ -152,7 +153,8 @@ class Processing:
                         discarded=part.discarded,
                         data=self._recorded(path, part.data),
                         namespaces=part.namespaces,
-                        endpoints=endpoints,
+                        endpoints=file,
+                        unknown_consents=endpoints.unknown_consents,
                     )
                     for path, part in zip(data, result.parts, strict=True)
                 ),
@@ -164,12 +166,11 @@ class Processing:
             raise
         return piece
 
-    def _endpoints(self, index: int, result: PieceResult) -> DataFile | None:
-        """The endpoint definitions of a piece that has just been run, if it has any."""
+    def _endpoints(self, index: int, result: PieceResult) -> WrittenEndpoints:
+        """The endpoint definitions of a piece that has just been run."""
         if self._plan.application is None or result.parts[0].data is None:
-            return None
-        data, target = self._staging.data(index), self._staging.endpoints(index)
-        return self._recorded(target, self._run.write_endpoints(data, target))
+            return WrittenEndpoints(None, unknown_consents=0)
+        return self._run.write_endpoints(self._staging.data(index), self._staging.endpoints(index))
 
     def _usual_size(self) -> int | None:
         """Bytes of a finished piece, on the average; None without any."""
@@ -212,7 +213,10 @@ class Processing:
             endpoints=tuple(
                 part.endpoints for piece in pieces for part in piece.parts if part.endpoints
             ),
+            unknown_consents=sum(part.unknown_consents for piece in pieces for part in piece.parts),
         )
+        if publication.unknown_consents:
+            log.warning("consents are not understood", endpoints=publication.unknown_consents)
         columns = await self._bench.in_thread(partial(self._columns, batches[0].files[0].name))
         now = await self._bench.store.now()
         for batch in batches:

@@ -70,12 +70,14 @@ class Publication:
     """What COMPLETING puts before the public: fixed once, then only carried out.
 
     One batch; with `segmentPerBatch` one for each segment of the request, in its order.
-    `endpoints` are the staged files that go to the prefix of a Pinpoint job.
+    `endpoints` are the staged files that go to the prefix of a Pinpoint job; in them, so many
+    endpoints have a consent that is none of XDM's values as `unknown_consents` says.
     """
 
     batches: tuple[PublishedBatch, ...]
     discards: DiscardFile | None = None
     endpoints: tuple[DataFile, ...] = ()
+    unknown_consents: int = 0
 
     @property
     def counts(self) -> Counts:

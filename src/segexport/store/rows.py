@@ -344,6 +344,7 @@ def _part_document(part: FinishedPart) -> dict[str, Any]:
         "data": None if part.data is None else _file_document(part.data),
         "namespaces": dict(part.namespaces),
         "endpoints": None if part.endpoints is None else _file_document(part.endpoints),
+        "unknown_consents": part.unknown_consents,
     }
 
 
@@ -356,6 +357,7 @@ def _part(document: Mapping[str, Any]) -> FinishedPart:
         data=None if data is None else DataFile(**data),
         namespaces=document["namespaces"],
         endpoints=None if endpoints is None else DataFile(**endpoints),
+        unknown_consents=document.get("unknown_consents", 0),
     )
 
 
@@ -370,6 +372,7 @@ def _publication_text(publication: Publication) -> str:
             "batches": [_batch_document(batch) for batch in publication.batches],
             "discards": None if discards is None else _discards_document(discards),
             "endpoints": [_file_document(file) for file in publication.endpoints],
+            "unknown_consents": publication.unknown_consents,
         }
     )
 
@@ -396,6 +399,7 @@ def _publication(text: str) -> Publication:
         batches=tuple(map(_batch, document["batches"])),
         discards=None if discards is None else DiscardFile(**discards),
         endpoints=tuple(DataFile(**file) for file in document.get("endpoints", ())),
+        unknown_consents=document.get("unknown_consents", 0),
     )
 
 

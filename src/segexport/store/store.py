@@ -61,7 +61,8 @@ class FinishedPart:
     """What a finished piece contributes to one batch; no `data` where it exports nobody there.
 
     Profiles: selected = rows of `data` + discarded. `endpoints` is made from `data` for a
-    Pinpoint job; it is None without an endpoint.
+    Pinpoint job; it is None without an endpoint. `unknown_consents` counts the endpoints with a
+    consent that is none of XDM's values.
     """
 
     selected: int
@@ -69,6 +70,7 @@ class FinishedPart:
     data: DataFile | None
     namespaces: Mapping[str, int] = field(default_factory=dict)
     endpoints: DataFile | None = None
+    unknown_consents: int = 0
 
     @property
     def exported(self) -> int:

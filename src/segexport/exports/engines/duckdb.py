@@ -12,13 +12,14 @@ import duckdb
 
 from segexport.database import open_database
 from segexport.exports.disk import discard
-from segexport.exports.engine import Column, PieceResult, Written
+from segexport.exports.engine import Column, PieceResult, Written, WrittenEndpoints
 from segexport.exports.engines.dialect import DuckDBDialect
 from segexport.exports.engines.duckdb_desk import DuckDBDesk
-from segexport.exports.engines.endpoints import definitions
+from segexport.exports.engines.endpoints import Endpoints
 from segexport.exports.engines.piece import run_piece, select
 from segexport.exports.engines.queries import Queries, Sources
 from segexport.exports.engines.spill import SpillFolder
+from segexport.exports.fields import PERSON_ID
 from segexport.exports.plan import ExportPlan
 from segexport.jobs.request import FileFormat
 from segexport.sql import identifier, ndjson, parquet
@@ -125,7 +126,7 @@ class DuckDBRun:
         with self._desk() as desk:
             return run_piece(self._queries, index, desk, sources, data=data, discards=discards)
 
-    def write_endpoints(self, data: Path, target: Path) -> Written | None:
+    def write_endpoints(self, data: Path, target: Path) -> WrittenEndpoints:
         """Write the endpoints of the profiles that a piece has written."""
         plan = self._plan
         if plan.application is None:
@@ -134,12 +135,15 @@ class DuckDBRun:
             relation = parquet([data])
             if plan.format is not FileFormat.PARQUET:
                 relation = ndjson([data], {one.name: one.type for one in self._planned(desk)})
-            query = definitions(relation, plan.attributes, plan.application)
-            written = desk.write_lines(query, target)
+            endpoints = Endpoints(relation, plan.attributes)
+            if endpoints.within_json:
+                fragments = self._fragments(desk, relation)
+                endpoints = endpoints.with_fragments(fragments, plan.policy)
+            written = desk.write_lines(endpoints.definitions(plan.application), target)
+            ((unknown,),) = desk.rows(endpoints.unknown_consents())
         if not written.rows:
             discard(target)
-            return None
-        return written
+        return WrittenEndpoints(written if written.rows else None, unknown_consents=unknown)
 
     def join_discards(self, pieces: Sequence[Path], target: Path) -> Written:
         """Write the rows of these discard files to one, in their order."""
@@ -205,6 +209,13 @@ class DuckDBRun:
             instances=parquet([delivery.instances]) if delivery and delivery.instances else "",
             duplicates=self._duplicates,
         )
+
+    def _fragments(self, desk: DuckDBDesk, profiles: str) -> str:
+        """The fragments of the buckets that these exported profiles come from, behind FROM."""
+        snapshot = self._plan.snapshot
+        bucket = f"{identifier(PERSON_ID)}::BIGINT % {snapshot.buckets}"
+        buckets = [one for (one,) in desk.rows(f"SELECT DISTINCT {bucket} FROM {profiles}")]
+        return parquet([snapshot.fragments_file(one) for one in sorted(buckets) or [0]])
 
     def _planned(self, desk: DuckDBDesk) -> Sequence[Column]:
         """The columns of the exported profiles as the plan has them."""

@@ -5,12 +5,16 @@ it belongs to. An identity becomes one where its namespace is a channel. The sha
 of `EndpointResponse` in Pinpoint's API; what nobody knows here is left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from segexport.exports.engines.consents import PATHS, Consents, consent
 from segexport.exports.fields import IDENTITY_MAP, PERSON_ID
+from segexport.profiles.catalogue import PolicyDefinition
+from segexport.profiles.leaves import Leaf, leaf_at
+from segexport.profiles.precedence import merged_value
 from segexport.profiles.snapshots import Attribute
 from segexport.sql import identifier, literal
 
@@ -32,14 +36,6 @@ has none for push tokens: the others are called as XDM calls the channels
 (`https://ns.adobe.com/xdm/channels/apns` and so on), and FCM is what became of GCM.
 """
 
-CONSENTS: Mapping[str, str] = MappingProxyType({"EMAIL": "email", "SMS": "sms"})
-"""What `consents.marketing` calls a channel; all others are `PUSH`."""
-PUSH: Final = "push"
-ANY: Final = "any"
-"""A no to this is one to every channel, whatever is said of it."""
-REFUSALS: Final = ("n", "dn")
-"""The values of a consent, in XDM's `consent-preferences`, that mean no."""
-
 LOCATION: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "City": ("homeAddress.city",),
@@ -55,112 +51,161 @@ LOCALE: Final = "preferredLanguage"
 TIMEZONE: Final = "timeZone"
 """As above: a name of the tz database, to Pinpoint as well."""
 
+NAMED: Final = (*(path for paths in LOCATION.values() for path in paths), LOCALE, TIMEZONE)
+"""The attributes with a meaning of their own, beside the consents."""
+
 PROFILE: Final = identifier("profile,")
 """A profile as one struct, called as no attribute can be."""
-NUMBERS: Final = frozenset({"BIGINT", "DOUBLE"})
-"""Types of attributes that are metrics; all others are lists of strings."""
+APART: Final = identifier("apart,")
+"""In it, attributes that lie in JSON columns and were merged each for itself, by their paths."""
+ENTRIES: Final = 'STRUCT("key" VARCHAR, "value" VARCHAR)[]'
+"""Stands for the attributes where there are none."""
 ID_DIGITS: Final = 32
 """Hexadecimal digits of an endpoint's id: 128 bits."""
 
 
-def definitions(relation: str, attributes: Sequence[Attribute], application: str) -> str:
-    """A query of one column, `line`: the endpoints of exported profiles as JSON objects.
-
-    `relation` stands behind FROM and has all `attributes`, nested, and the identity map. An
-    endpoint's id follows from person, namespace and identity alone.
-    """
-    user = _User(attributes)
-    channels = ", ".join(f"{literal(ns)}: {literal(channel)}" for ns, channel in CHANNELS.items())
-    endpoint = {
-        "Id": f"left(sha256(user_id || ':' || namespace || ':' || address), {ID_DIGITS})",
-        "ApplicationId": literal(application),
-        "ChannelType": "channel",
-        "Address": "address",
-        "EndpointStatus": "'ACTIVE'",
-        "OptOut": f"CASE WHEN {user.refuses('channel')} THEN 'ALL' ELSE 'NONE' END",
-        "Location": user.location,
-        "Demographic": user.demographic,
-        "Metrics": user.metrics,
-        "User": _object({"UserId": "user_id", "UserAttributes": user.attributes}),
-    }
-    return f"""
-        WITH mapped AS (
-            SELECT {PROFILE}, {PROFILE}.{identifier(PERSON_ID)}::VARCHAR AS user_id,
-                unnest(map_entries({PROFILE}.{identifier(IDENTITY_MAP)})) AS entry
-            FROM {relation} AS {PROFILE}),
-        named AS (
-            SELECT {PROFILE}, user_id, entry.key AS namespace,
-                map {{{channels}}}[lower(entry.key)] AS channel,
-                unnest(entry.value).id AS address
-            FROM mapped)
-        SELECT json_merge_patch('{{}}', to_json({_object(endpoint)})) AS line
-        FROM named WHERE channel IS NOT NULL AND address <> ''
-    """  # the patch leaves out what is null
-
-
 @dataclass(frozen=True, slots=True)
-class _User:
-    """What is said of a profile, as SQL over `PROFILE`, a struct; NULL where nothing is."""
+class Endpoints:
+    """The endpoints of exported profiles, as queries.
 
-    all: Sequence[Attribute]
+    `relation` stands behind FROM and has all `attributes`, nested, and the identity map;
+    beside them, in `APART`, what is said at the paths `apart`.
+    """
 
-    @property
-    def attributes(self) -> str:
-        """The attributes that are no numbers by their paths, as lists of strings."""
-        lists = ((one, self._strings(one)) for one in self.all if one.type not in NUMBERS)
-        return _map(((one.path, strings) for one, strings in lists), "len(e.value) > 0")
-
-    @property
-    def metrics(self) -> str:
-        """The numbers by their paths; JSON has none that is not finite."""
-        numbers = (
-            (one.path, f"{_at(one.path)}::DOUBLE") for one in self.all if one.type in NUMBERS
-        )
-        return _map(numbers, "isfinite(e.value)")
+    relation: str
+    attributes: Sequence[Attribute]
+    apart: Collection[str] = ()
 
     @property
-    def location(self) -> str:
-        """Where the profile says that it lives."""
-        return _known({member: self._first(paths) for member, paths in LOCATION.items()})
+    def within_json(self) -> Collection[str]:
+        """The paths with a meaning of their own that lie in JSON columns."""
+        return [
+            path
+            for path in (*NAMED, *PATHS.values())
+            if (leaf := leaf_at(path, self.attributes, _at)) and leaf.inside
+        ]
 
-    @property
-    def demographic(self) -> str:
-        """Language and time zone."""
-        locale = f"replace({self._first([LOCALE])}, '-', '_')"
-        return _known({"Locale": locale, "Timezone": self._first([TIMEZONE])})
+    def with_fragments(self, fragments: str, policy: PolicyDefinition) -> "Endpoints":
+        """The same endpoints, with what lies in JSON columns read from `fragments`.
 
-    def refuses(self, channel: str) -> str:
-        """Whether the profile has said no to the channel, or to all."""
-        refused = {
-            name: f"({self._first([f'consents.marketing.{name}.val'])} IN {REFUSALS})"
-            for name in (ANY, PUSH, *CONSENTS.values())
+        Merging takes a JSON column for one value: of two objects in it the later one stays,
+        where attributes with columns of their own are merged one by one. What an endpoint
+        says of somebody must not depend on it, because one person whose `consents` are no
+        object gives everybody such a column.
+        """
+        said = self._said(identifier)
+        values = {path: merged_value(policy, said[path]) for path in self.within_json}
+        written, merged, person = (identifier(f"{name},") for name in ("written", "merged", "id"))
+        person_id = identifier(PERSON_ID)
+        relation = f"""
+            (SELECT {written}.*, {merged}.{APART} FROM {self.relation} AS {written}
+             LEFT JOIN (SELECT {person_id} AS {person}, {_object(values)} AS {APART}
+                        FROM {fragments} GROUP BY {person_id}) AS {merged}
+             ON {written}.{person_id}::BIGINT = {person})"""
+        return Endpoints(relation, self.attributes, frozenset(values))
+
+    def definitions(self, application: str) -> str:
+        """A query of one column, `line`: the endpoints as JSON objects.
+
+        An endpoint's id follows from person, namespace and identity alone.
+        """
+        endpoint = {
+            "Id": f"left(sha256(user_id || ':' || namespace || ':' || address), {ID_DIGITS})",
+            "ApplicationId": literal(application),
+            "ChannelType": "channel",
+            "Address": "address",
+            "EndpointStatus": "'ACTIVE'",
+            "OptOut": f"CASE WHEN {CONSENTS.refuses('channel')} THEN 'ALL' ELSE 'NONE' END",
+            "Location": _location(),
+            "Demographic": _demographic(),
+            "Metrics": _map("numbers"),
+            "User": _object({"UserId": "user_id", "UserAttributes": _map("strings")}),
         }
-        arms = " ".join(f"WHEN {literal(of)} THEN {refused[name]}" for of, name in CONSENTS.items())
-        return f"{refused[ANY]} OR CASE {channel} {arms} ELSE {refused[PUSH]} END"
+        columns = {"numbers": self._numbers, "strings": self._strings}
+        return f"""
+            SELECT json_merge_patch('{{}}', to_json({_object(endpoint)})) AS line
+            FROM {self._named(columns)}"""  # the patch leaves out what is null
 
-    def _first(self, paths: Sequence[str]) -> str:
-        """The first value there is at these paths, as a string."""
-        return f"coalesce({', '.join(['NULL::VARCHAR', *map(self._value, paths)])})"
+    def unknown_consents(self) -> str:
+        """A query of one number: the endpoints with a consent that is no value of XDM."""
+        return f"SELECT count(*) FROM {self._named({})} AND {CONSENTS.unknown('channel')}"
 
-    def _value(self, path: str) -> str:
-        """The value at a path, which may lie within an attribute that is JSON."""
-        for attribute in self.all:
-            if attribute.path == path and not attribute.type.endswith("[]"):
-                return f"{_at(path)}::VARCHAR"
-            if attribute.type == "JSON" and path.startswith(f"{attribute.path}."):
-                below = "".join(
-                    f'."{step}"' for step in path.removeprefix(f"{attribute.path}.").split(".")
-                )
-                return f"json_extract_string({_at(attribute.path)}, {literal(f'${below}')})"
-        return "NULL::VARCHAR"
+    def _named(self, columns: Mapping[str, str]) -> str:
+        """Behind FROM: user_id, namespace, channel, address and `said` of each endpoint.
 
-    def _strings(self, attribute: Attribute) -> str:
-        if attribute.type.endswith("[]"):
-            return f"list_filter({_at(attribute.path)}::VARCHAR[], lambda s: s IS NOT NULL)"
-        text = f"{_at(attribute.path)}::VARCHAR"
-        if attribute.type == "JSON":
-            text = f"nullif({text}, 'null')"
-        return f"CASE WHEN {text} IS NOT NULL THEN [{text}] END"
+        With more columns, over `PROFILE`; a profile's are made once for all its endpoints.
+        """
+        channels = ", ".join(
+            f"{literal(namespace)}: {literal(channel)}" for namespace, channel in CHANNELS.items()
+        )
+        made = "".join(f", {value} AS {name}" for name, value in columns.items())
+        return f"""
+            (SELECT * EXCLUDE (entry), entry.key AS namespace,
+                 map {{{channels}}}[lower(entry.key)] AS channel,
+                 unnest(entry.value).id AS address
+             FROM (SELECT {PROFILE}.{identifier(PERSON_ID)}::VARCHAR AS user_id,
+                       unnest(map_entries({PROFILE}.{identifier(IDENTITY_MAP)})) AS entry,
+                       {_object(self._said(_at))} AS said{made}
+                   FROM {self.relation} AS {PROFILE}))
+            WHERE channel IS NOT NULL AND address <> ''"""
+
+    def _said(self, column: Callable[[str], str]) -> Mapping[str, str]:
+        """What is said at each path that has a meaning of its own, as SQL for a string."""
+        leaves = {path: leaf_at(path, self.attributes, column) for path in NAMED}
+        said = {path: leaf.text if leaf else "NULL::VARCHAR" for path, leaf in leaves.items()}
+        said |= {path: consent(path, self.attributes, column) for path in PATHS.values()}
+        return said | {path: f"{PROFILE}.{APART}.{identifier(path)}" for path in self.apart}
+
+    @property
+    def _numbers(self) -> str:
+        """Those of the attributes that are numbers; JSON has none that is not finite."""
+        return self._entries(lambda leaf: leaf.number, "isfinite(e.value)")
+
+    @property
+    def _strings(self) -> str:
+        """All other attributes as lists of strings."""
+        return self._entries(lambda leaf: leaf.strings, "len(e.value) > 0")
+
+    def _entries(self, read: Callable[[Leaf], str], condition: str) -> str:
+        """Attributes as structs `key`, the path, and `value`, where it meets the condition.
+
+        What reads JSON is long, and stands there once for all JSON columns.
+        """
+        plain = [
+            _entry(one.path, read(Leaf(_at(one.path), one.type)))
+            for one in self.attributes
+            if one.type != "JSON"
+        ]
+        mixed = [
+            _entry(one.path, f"{_at(one.path)}::VARCHAR")
+            for one in self.attributes
+            if one.type == "JSON"
+        ]
+        value = read(Leaf("e.value", "JSON"))
+        known = f"list_filter([{', '.join(mixed)}], lambda e: e.value IS NOT NULL)"
+        lists = [f"[{', '.join(plain)}]"] if plain else []
+        if mixed:
+            made = _object({"key": "e.key", "value": value})
+            lists.append(f"list_transform({known}, lambda e: {made})")
+        if not lists:
+            return f"NULL::{ENTRIES}"
+        return f"list_filter(list_concat({', '.join(lists)}), lambda e: {condition})"
+
+
+def _location() -> str:
+    """Where the profile says that it lives."""
+    firsts = (", ".join(map(_said_at, paths)) for paths in LOCATION.values())
+    return _known(dict(zip(LOCATION, (f"coalesce({first})" for first in firsts), strict=True)))
+
+
+def _demographic() -> str:
+    """Language and time zone."""
+    locale = f"replace({_said_at(LOCALE)}, '-', '_')"
+    return _known({"Locale": locale, "Timezone": _said_at(TIMEZONE)})
+
+
+def _said_at(path: str) -> str:
+    return f"said.{identifier(path)}"
 
 
 def _at(path: str) -> str:
@@ -179,10 +224,13 @@ def _known(members: Mapping[str, str]) -> str:
     )
 
 
-def _map(values: Iterator[tuple[str, str]], condition: str) -> str:
-    """An object of those members whose value `e.value` meets the condition; NULL of none."""
-    entries = [_object({"key": literal(path), "value": value}) for path, value in values]
-    if not entries:
-        return "NULL"
-    kept = f"list_filter([{', '.join(entries)}], lambda e: {condition})"
-    return f"CASE WHEN len({kept}) > 0 THEN map_from_entries({kept}) END"
+def _entry(path: str, value: str) -> str:
+    return _object({"key": literal(path), "value": value})
+
+
+def _map(entries: str) -> str:
+    """An object of these entries, NULL of none."""
+    return f"CASE WHEN len({entries}) > 0 THEN map_from_entries({entries}) END"
+
+
+CONSENTS: Final = Consents({path: _said_at(path) for path in PATHS.values()})

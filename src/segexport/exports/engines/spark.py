@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
 from segexport.errors import ProfileStoreCorrupt, ProfileStoreError
-from segexport.exports.engine import Column, PieceResult, Written
+from segexport.exports.engine import Column, PieceResult, Written, WrittenEndpoints
 from segexport.exports.engines.duckdb import DuckDBEngine, DuckDBRun
 from segexport.exports.engines.piece import run_piece, select
 from segexport.exports.engines.queries import Queries, Sources
@@ -107,7 +107,7 @@ class SparkRun:
             sources = self._sources(desk, self._plan.buckets(index))
             return run_piece(self._queries, index, desk, sources, data=data, discards=discards)
 
-    def write_endpoints(self, data: Path, target: Path) -> Written | None:
+    def write_endpoints(self, data: Path, target: Path) -> WrittenEndpoints:
         """Write the endpoints of the profiles that a piece has written."""
         return self._local.write_endpoints(data, target)
 
