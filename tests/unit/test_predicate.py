@@ -1,6 +1,7 @@
 """Predicates: what is taken, what is refused and how, and what they say of a profile."""
 
 import fnmatch
+import json
 import math
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,8 @@ ATTRIBUTES: Final = (
     Attribute("spend", "DOUBLE"),
     Attribute("tags", "VARCHAR[]"),
 )
+WITHIN: Final = Attribute("mixed.tier", "JSON")
+"""What an evaluation reads within a JSON column is a column beside the others."""
 
 Profile = Mapping[str, Any]
 Evaluation = Callable[[Profile], Any]
@@ -45,17 +48,27 @@ class Said:
 
 def evaluated(text: str, profiles: Sequence[Profile]) -> list[Any]:
     """What DuckDB makes of a predicate for each of these profiles."""
-    columns = ", ".join(f"{identifier(one.path)} {one.type}" for one in ATTRIBUTES)
+    columns = ", ".join(f"{identifier(one.path)} {one.type}" for one in (*ATTRIBUTES, WITHIN))
     with duckdb.connect() as database:
         database.execute(f"CREATE TABLE merged (position INTEGER, {columns})")
         for position, profile in enumerate(profiles):
             database.execute(
-                f"INSERT INTO merged VALUES (?{', ?' * len(ATTRIBUTES)})",
-                [position, *(profile.get(one.path) for one in ATTRIBUTES)],
+                f"INSERT INTO merged VALUES (?{', ?' * len(ATTRIBUTES)}, ?)",
+                [position, *(profile.get(one.path) for one in (*ATTRIBUTES, WITHIN))],
             )
         sql = parse_predicate(text, ATTRIBUTES).sql
         rows = database.execute(f"SELECT {sql} FROM merged ORDER BY position").fetchall()
     return [value for (value,) in rows]
+
+
+def mixed(value: Any) -> Profile:
+    """A profile with one value of mixed types, and with what lies in it, as it is evaluated."""
+    within = value.get("tier") if isinstance(value, dict) else None
+    return {
+        "mixed": None if value is None else json.dumps(value),
+        "mixed.tier": None if within is None else json.dumps(within),
+        "loyalty.points": 5,
+    }
 
 
 # What is refused, and how
@@ -70,7 +83,12 @@ def evaluated(text: str, profiles: Sequence[Profile]) -> list[Any]:
         ("spend > 1 AND loyalty > 1", "at character 15 .*name a value in it, such as 'loyalty.p"),
         ("loyalty.points = '5'", "at character 18 .*is a number and '5' is a string"),
         ("loyalty.tier", "loyalty.tier is a string: compare it with something"),
-        ("mixed = 1", "mixed is of mixed types: ask IS NULL"),
+        ("mixed = mixed", "mixed is of mixed types: compare it with a value of one type"),
+        ("mixed.below = NULL", "mixed.below is of mixed types: .* ask IS NULL"),
+        ("coalesce(mixed, mixed) = 1", "at character 10 .*mixed is of mixed types"),
+        ("mixed IN ('a', 1)", "mixed is a string and 1 is a number"),
+        ("mixed > TRUE", "mixed is of mixed types"),
+        ("length(mixed) = 'a'", "is a number and 'a' is a string"),
         ("tags = 'vip'", "tags is an array of strings: .*contains"),
         ("contains(loyalty.tier, 'x')", "loyalty.tier is a string; for a part .* LIKE"),
         ("contains(tags, 1)", "1 is a number, here stands a string"),
@@ -122,6 +140,71 @@ def test_without_a_snapshot_attributes_may_have_any_name_and_type() -> None:
         parse_predicate("f(a)", None)
     with pytest.raises(InvalidPredicate, match="is a number and 'x' is a string"):
         parse_predicate("a IN (1, 'x')", None)
+
+
+MIXED: Final[Sequence[Any]] = (
+    *("gold", "Gold", "", 5, 5.5, 2**53 + 1, True, False, {"tier": "gold"}, {}),
+    *(["gold", 5, None], [2**53 + 1], [], None),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mixed = 'gold'", {"gold": True, "Gold": False, "": False}),
+        ("'gold' <> mixed", {"gold": False, "Gold": True, "": True}),
+        ("mixed IN ('gold', '')", {"gold": True, "Gold": False, "": True}),
+        ("mixed BETWEEN 'a' AND 'z'", {"gold": True, "Gold": False, "": False}),
+        ("mixed LIKE 'G%'", {"gold": False, "Gold": True, "": False}),
+        ("lower(mixed) = 'gold'", {"gold": True, "Gold": True, "": False}),
+        ("mixed = 5", {5: True, 5.5: False, 2**53 + 1: False}),
+        ("mixed = 9007199254740993", {5: False, 5.5: False, 2**53 + 1: True}),
+        ("mixed <> 9007199254740992", {5: True, 5.5: True, 2**53 + 1: True}),
+        ("mixed > 5", {5: False, 5.5: True, 2**53 + 1: True}),
+        ("loyalty.points <= mixed", {5: True, 5.5: True, 2**53 + 1: True}),
+        ("mixed BETWEEN 5 AND 5.5", {5: True, 5.5: True, 2**53 + 1: False}),
+        ("mixed + 1 < 6.5", {5: True, 5.5: False, 2**53 + 1: False}),
+        ("-mixed = -5.5", {5: False, 5.5: True, 2**53 + 1: False}),
+        ("mixed", {True: True, False: False}),
+        ("NOT mixed", {True: False, False: True}),
+        ("mixed = TRUE", {True: True, False: False}),
+    ],
+)
+def test_an_attribute_of_mixed_types_is_unknown_of_who_has_another_type(
+    text: str, expected: Mapping[Any, bool]
+) -> None:
+    wanted = [
+        next(
+            (said for one, said in expected.items() if one == value and type(one) is type(value)),
+            None,
+        )
+        for value in MIXED
+    ]
+    assert evaluated(text, [mixed(value) for value in MIXED]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "among"),
+    [
+        ("mixed IS TRUE", [True]),
+        ("contains(mixed, 'gold')", [["gold", 5, None]]),
+        ("contains(mixed, 5)", [["gold", 5, None]]),
+        ("contains(mixed, 9007199254740992)", []),
+        ("contains(mixed, 9007199254740993)", [[2**53 + 1]]),
+        ("contains(mixed, NULL)", []),
+        ("contains(mixed.tier, 'gold')", []),
+        ("length(mixed) = 4", ["gold", "Gold"]),
+        ("length(mixed) = 0", ["", []]),
+        ("coalesce(mixed, 'none') = 'gold'", ["gold"]),
+        ("mixed.tier = 'gold'", [{"tier": "gold"}]),
+        ("mixed.tier IS NOT NULL", [{"tier": "gold"}]),
+    ],
+)
+def test_what_is_asked_of_mixed_types_is_true_of_who_has_it(
+    text: str, among: Sequence[Any]
+) -> None:
+    found = evaluated(text, [mixed(value) for value in MIXED])
+    assert [value for value, said in zip(MIXED, found, strict=True) if said is True] == among
 
 
 def test_a_hundred_conditions_in_a_row_are_not_deep() -> None:

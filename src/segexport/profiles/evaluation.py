@@ -30,6 +30,7 @@ from segexport.errors import (
 )
 from segexport.profiles.builder import Draft, Progress, Resources, draft, link_or_copy, silent
 from segexport.profiles.catalogue import PolicyDefinition, SegmentDefinition, open_catalogue
+from segexport.profiles.leaves import leaf_at
 from segexport.profiles.precedence import merged_value
 from segexport.profiles.predicate import Predicate, parse_predicate
 from segexport.profiles.predicate_terms import MERGED
@@ -195,7 +196,7 @@ def _inside(
 ) -> str:
     paths = sorted({path for one in segments for path in one.predicate.attributes})
     columns = "".join(
-        f", {merged_value(policy, identifier(path))} AS {identifier(path)}" for path in paths
+        f", {merged_value(policy, _read(base, path))} AS {identifier(path)}" for path in paths
     )
     standing = ", ".join(f"CASE WHEN {one.predicate.sql} THEN {one.number} END" for one in segments)
     # Persons without a fragment take part: nothing is known of them.
@@ -207,6 +208,12 @@ def _inside(
                          FROM {parquet([base.fragments_file(bucket)])}
                          GROUP BY person_id) AS {MERGED} USING (person_id))
         WHERE number IS NOT NULL"""
+
+
+def _read(base: Snapshot, path: str) -> str:
+    """What a fragment has at a path: its own column, or JSON that lies within another one."""
+    leaf = leaf_at(path, base.attributes, identifier)
+    return leaf.json if leaf and leaf.inside else identifier(path)
 
 
 def _copy_memberships(base: Snapshot, bucket: int, now: datetime, target: Path) -> str:

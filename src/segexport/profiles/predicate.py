@@ -17,7 +17,8 @@ from sqlglot import Dialect, exp
 from sqlglot.errors import ParseError, SqlglotError
 
 from segexport.errors import InvalidPredicate
-from segexport.profiles.predicate_terms import FUNCTIONS, Refusal, Terms
+from segexport.profiles.predicate_term import Refusal
+from segexport.profiles.predicate_terms import FUNCTIONS, Terms
 from segexport.profiles.snapshots import Attribute
 
 MAX_LENGTH: Final = 8_192

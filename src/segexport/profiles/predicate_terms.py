@@ -3,14 +3,15 @@
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Final
 
 from sqlglot import exp
 
 from segexport.profiles.attributes import NAME
+from segexport.profiles.leaves import Leaf
 from segexport.profiles.predicate_kinds import (
     BOOLEANS,
     COMPARABLE,
@@ -20,28 +21,12 @@ from segexport.profiles.predicate_kinds import (
     STRINGS,
     Kind,
 )
+from segexport.profiles.predicate_term import Refusal, Term, compared, contains, length
 from segexport.sql import identifier, literal
 
 MERGED: Final = "merged"
 """What the columns of merged attributes are qualified with."""
 FUNCTIONS: Final = "lower(x), upper(x), length(x), coalesce(x, y, …) and contains(array, x)"
-
-
-class Refusal(Exception):
-    """A part of a predicate that is not allowed, and why."""
-
-    def __init__(self, node: exp.Expr, why: str) -> None:
-        self.node = node
-        super().__init__(why)
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A part that is allowed: its SQL, what its value is, and how to speak of it."""
-
-    sql: str
-    kind: Kind
-    words: str = "this"
 
 
 class Terms:
@@ -55,6 +40,8 @@ class Terms:
     def whole(self, node: exp.Expr) -> Term:
         """The predicate, which is true or false. Raises `Refusal`."""
         term = self.of(node, 0)
+        if term.kind is Kind.JSON:
+            return term.read_as(Kind.BOOLEAN)
         if term.kind not in BOOLEANS:
             raise Refusal(node, f"{term.words} is {term.kind}: compare it with something")
         return term
@@ -77,7 +64,9 @@ class Terms:
         """An attribute, by its dotted path."""
         path = ".".join(self._names(node))
         self.attributes[path] = None
-        return Term(f"{MERGED}.{identifier(path)}", self._kind(node, path), path)
+        sql, kind = f"{MERGED}.{identifier(path)}", self._kind(node, path)
+        mixed = Leaf(sql, (self._types or {}).get(path, "JSON")) if kind is Kind.JSON else None
+        return Term(sql, kind, path, mixed)
 
     def _names(self, node: exp.Expr) -> Sequence[str]:
         behind: list[exp.Expr] = []
@@ -102,6 +91,8 @@ class Terms:
             return Kind.ANY
         if path in self._types:
             return KINDS.get(self._types[path], Kind.JSON)
+        if any(self._types[above] == "JSON" for above in _above(path) if above in self._types):
+            return Kind.JSON
         inside = [known for known in self._types if known.startswith(f"{path}.")]
         if inside:
             raise Refusal(node, f"{path!r} is an object; name a value in it, such as {inside[0]!r}")
@@ -154,21 +145,21 @@ class Terms:
         return self._comparison(node, depth, (*NUMBERS, *STRINGS))
 
     def _comparison(self, node: exp.Expr, depth: int, kinds: Sequence[Kind]) -> Term:
-        left, right = self._alike([node.this, node.expression], depth, kinds)
-        return Term(f"({left.sql} {_OPERATORS[type(node)]} {right.sql})", Kind.BOOLEAN)
+        terms = self._alike([node.this, node.expression], depth, kinds)
+        return compared(terms, lambda left, right: f"({left} {_OPERATORS[type(node)]} {right})")
 
     def among(self, node: exp.Expr, depth: int) -> Term:
         """IN (…)."""
         if not node.expressions:
             raise Refusal(node, "IN needs values in parentheses: IN ('gold', 'silver')")
-        value, *values = self._alike([node.this, *node.expressions], depth, COMPARABLE)
-        return Term(f"({value.sql} IN ({', '.join(each.sql for each in values)}))", Kind.BOOLEAN)
+        terms = self._alike([node.this, *node.expressions], depth, COMPARABLE)
+        return compared(terms, lambda value, *values: f"({value} IN ({', '.join(values)}))")
 
     def between(self, node: exp.Expr, depth: int) -> Term:
         """BETWEEN … AND …, both included."""
         parts = [node.this, node.args["low"], node.args["high"]]
-        value, low, high = self._alike(parts, depth, (*NUMBERS, *STRINGS))
-        return Term(f"({value.sql} BETWEEN {low.sql} AND {high.sql})", Kind.BOOLEAN)
+        terms = self._alike(parts, depth, (*NUMBERS, *STRINGS))
+        return compared(terms, lambda value, low, high: f"({value} BETWEEN {low} AND {high})")
 
     def like(self, node: exp.Expr, depth: int, escape: str = "") -> Term:
         """LIKE and ILIKE, with a pattern that is written out."""
@@ -223,7 +214,10 @@ class Terms:
 
     def length(self, node: exp.Expr, depth: int) -> Term:
         """length(x): of a string in characters, of an array in elements."""
-        value = self._one_of((*STRINGS, *MEMBERS), node.this, depth)
+        value = self.of(node.this, depth)
+        if value.leaf:
+            return length(value.leaf)
+        value = _require((*STRINGS, *MEMBERS), node.this, value)
         return Term(f"length({value.sql})", Kind.NUMBER)
 
     def coalesce(self, node: exp.Expr, depth: int) -> Term:
@@ -235,6 +229,8 @@ class Terms:
     def contains(self, node: exp.Expr, depth: int) -> Term:
         """contains(array, x)."""
         array = self.of(node.this, depth)
+        if array.leaf:
+            return contains(array.leaf, self._one_of(COMPARABLE, node.expression, depth))
         if not isinstance(node.this, exp.Column | exp.Dot) or array.kind not in MEMBERS:
             raise Refusal(
                 node.this,
@@ -246,29 +242,30 @@ class Terms:
         return Term(f"list_contains({array.sql}, {member.sql})", Kind.BOOLEAN)
 
     def _one_of(self, kinds: Sequence[Kind], node: exp.Expr, depth: int) -> Term:
-        term = self.of(node, depth)
-        if term.kind in kinds:
-            return term
-        wanted = " or ".join(dict.fromkeys(kind for kind in kinds if kind is not Kind.ANY))
-        raise Refusal(node, f"{term.words} is {term.kind}, here stands {wanted}")
+        return _require(kinds, node, self.of(node, depth))
 
     def _alike(
         self, nodes: Sequence[exp.Expr], depth: int, kinds: Sequence[Kind]
     ) -> Sequence[Term]:
         """Terms of one kind, which is one of `kinds`."""
         terms = [self.of(node, depth) for node in nodes]
+        known = [term.kind for term in terms if term.kind in kinds and term.kind is not Kind.ANY]
+        if known:
+            terms = [term.read_as(known[0]) for term in terms]
         for node, term in zip(nodes, terms, strict=True):
             if term.kind not in kinds:
                 how = "ask IS NULL, or contains() of an array"
+                if term.leaf:
+                    how = "compare it with a value of one type, ask IS NULL, or contains()"
                 if term.kind is Kind.BOOLEAN:
                     how = "compare it with = or <>"
                 raise Refusal(node, f"{term.words} is {term.kind}: {how}")
-        known = [term for term in terms if term.kind is not Kind.ANY]
+        first = next((term for term in terms if term.kind is not Kind.ANY), None)
         for node, term in zip(nodes, terms, strict=True):
-            if term in known and term.kind is not known[0].kind:
+            if first and term.kind not in (first.kind, Kind.ANY):
                 raise Refusal(
                     node,
-                    f"{known[0].words} is {known[0].kind} and {term.words} is {term.kind}: they "
+                    f"{first.words} is {first.kind} and {term.words} is {term.kind}: they "
                     "cannot be compared; a string stands in single quotes, a number in none",
                 )
         return terms
@@ -332,6 +329,21 @@ _OPERATORS: Final[Mapping[type[exp.Expr], str]] = MappingProxyType(
         exp.Mod: "%",
     }
 )
+
+
+def _require(kinds: Sequence[Kind], node: exp.Expr, term: Term) -> Term:
+    """The term, which has to be of one of these kinds, or of mixed types where there is one."""
+    if term.kind in kinds:
+        return term
+    wanted = list(dict.fromkeys(kind for kind in kinds if kind is not Kind.ANY))
+    if term.leaf and len(wanted) == 1:
+        return term.read_as(wanted[0])
+    raise Refusal(node, f"{term.words} is {term.kind}, here stands {' or '.join(wanted)}")
+
+
+def _above(path: str) -> Iterator[str]:
+    """`a` and `a.b` of `a.b.c`."""
+    return accumulate(path.split(".")[:-1], "{}.{}".format)
 
 
 def _stranger(node: exp.Expr, subject: str = "this is") -> str:
