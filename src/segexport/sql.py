@@ -30,13 +30,36 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def file_name(file: str | Path, *, is_pattern: bool = False) -> str:
+    """The name of a file, or a folder, in a setting of DuckDB: absolute, and in UTF-8.
+
+    If it `is_pattern`, it can be one as well. Raises `FileNameUnusable` for what cannot.
+    """
+    if isinstance(file, str) and file.startswith(URL):
+        return file
+    name = os.path.join(os.getcwd(), file)  # noqa: PTH109, PTH118  (`..` behind a link stays)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise FileNameUnusable(
+            f"{name!a} cannot be read or written: its name is not UTF-8; rename it, or the folder "
+            "that is called so"
+        ) from None
+    if is_pattern and "\\" in name and _PATTERN.search(name):
+        raise FileNameUnusable(
+            f"{name} cannot be read: a backslash and one of * ? [ are in its name; rename it, or "
+            "the folder that is called so"
+        )
+    return name
+
+
 def file_to_read(file: str | Path) -> str:
     """A string literal by which a table function of DuckDB reads this file and no other.
 
     `file` is a path, or the URL of an object. Raises `FileNameUnusable` for a name that DuckDB
     cannot be given.
     """
-    return literal(_PATTERN.sub(r"[\g<0>]", _name(file, is_pattern=True)))
+    return literal(_PATTERN.sub(r"[\g<0>]", file_name(file, is_pattern=True)))
 
 
 def file_to_write(file: Path) -> str:
@@ -44,7 +67,7 @@ def file_to_write(file: Path) -> str:
 
     Raises `FileNameUnusable` for a name that DuckDB cannot be given.
     """
-    return literal(_name(file))
+    return literal(file_name(file))
 
 
 def tells_of(message: str, folder: Path) -> bool:
@@ -101,22 +124,3 @@ def _compression(files: Sequence[str | Path]) -> str:
     gzipped = {str(file).endswith(".gz") for file in files}
     assert len(gzipped) <= 1  # noqa: S101  (the files of a batch have one format)
     return f"compression = '{'gzip' if True in gzipped else 'none'}'"
-
-
-def _name(file: str | Path, *, is_pattern: bool = False) -> str:
-    if isinstance(file, str) and file.startswith(URL):
-        return file
-    name = os.path.join(os.getcwd(), file)  # noqa: PTH109, PTH118  (`..` behind a link stays)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise FileNameUnusable(
-            f"{name!a} cannot be read or written: its name is not UTF-8; rename it, or the folder "
-            "that is called so"
-        ) from None
-    if is_pattern and "\\" in name and _PATTERN.search(name):
-        raise FileNameUnusable(
-            f"{name} cannot be read: a backslash and one of * ? [ are in its name; rename it, or "
-            "the folder that is called so"
-        )
-    return name

@@ -191,6 +191,14 @@ def test_a_name_that_duckdb_cannot_be_given_is_refused_and_no_other_file_is_read
             load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
         with pytest.raises(SettingsError, match=why):
             load_settings(data=Path(os.fsdecode(name)))
+        lines(tmp_path / "f.ndjson")
+        with pytest.raises(FileNameUnusable, match=why):
+            load(
+                tmp_path / os.fsdecode(name),
+                [tmp_path / "f.ndjson"],
+                now=NOW,
+                resources=RESOURCES,
+            )
 
 
 def test_a_name_that_is_not_utf_8_is_one_of_a_file_of_text(tmp_path: Path) -> None:
