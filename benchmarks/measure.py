@@ -42,8 +42,8 @@ class Case:
 class Ran:
     """What one run took: seconds for so many items.
 
-    Where it ran in a process of its own, `processor` is seconds of all threads of the process,
-    and `peak` the most memory that it had resident, in bytes.
+    `processor` is seconds of all threads of its process, where it had that to itself. `peak` is
+    the most memory that a process of its own had resident, in bytes.
     """
 
     items: int
@@ -115,14 +115,16 @@ class Comparison:
 
     def __str__(self) -> str:
         runs = len(self.sides[self.baseline].runs)
-        processes = any(side.peak is not None for side in self.sides.values())
+        clocked = any(side.processor is not None for side in self.sides.values())
+        peaks = any(side.peak is not None for side in self.sides.values())
         head = ["", "median", "per item", "items/s", "speed", "time", "spread"]
-        rows = [head + ["processor", "peak"] * processes]
+        rows = [head + ["processor"] * clocked + ["peak"] * peaks]
         for name, side in self.sides.items():
             row = [name + (" (baseline)" if name == self.baseline else "")]
             row += [_seconds(side.median), _seconds(side.per_item), f"{side.rate:,.0f}"]
             row += [f"{self.speed(name):.3g} x", f"{self.time(name):.3g} x", f"{side.spread:.0%}"]
-            rows.append(row + [self._processor(name), _bytes(side.peak)] * processes)
+            row += [self._processor(name)] * clocked + [_bytes(side.peak)] * peaks
+            rows.append(row)
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(

@@ -11,6 +11,9 @@ The broker is the tests' (docs/testing.md), one node on this machine, or the one
 
     python benchmarks/relay.py [--events N] [--discards N] [--runs N] [--compression lz4]
         [--bootstrap-servers …]
+    python benchmarks/relay.py --codecs [--events N] …
+
+The second compares the relay with itself, in each compression that the settings offer.
 """
 
 import argparse
@@ -28,7 +31,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -36,7 +39,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from measure import Case, Comparison, compare, print_header
+from measure import Case, Comparison, Ran, compare, print_header
 from segexport.commands import random_job_id
 from segexport.events.announcement import announce
 from segexport.events.discards import expand
@@ -115,8 +118,9 @@ class Ours:
         connection.close()
         self._store = await SqliteStore.open(self._path)
 
-    async def run(self) -> int:
+    async def run(self) -> Ran:
         """From the start of the relay until it has nothing left."""
+        began, spent = perf_counter(), process_time()
         store = self._store
         relay = Relay(
             store,
@@ -131,7 +135,8 @@ class Ours:
             backlog = await store.backlog()
         relay.stop()
         await running
-        return self._records
+        # Beside the relay, only those who wait for it run in this process.
+        return Ran(self._records, perf_counter() - began, process_time() - spent)
 
     async def after(self) -> None:
         """Check that the topic has it all."""
@@ -155,8 +160,9 @@ class Bare:
         self._settings = new_settings(self._kafka)
         self._topics = await ensure_topics(self._settings)
 
-    async def run(self) -> int:
+    async def run(self) -> Ran:
         """Pack and send, as much at a time as the relay does."""
+        began, spent = perf_counter(), process_time()
         settings = self._settings
         kind = (
             {"transactional_id": settings.transactional_id}
@@ -180,7 +186,7 @@ class Bare:
             if self._transactions:
                 await producer.commit_transaction()
         await producer.stop()
-        return self._records
+        return Ran(self._records, perf_counter() - began, process_time() - spent)
 
     def _packed(self, producer: AIOKafkaProducer, records: Iterator[Record]) -> Parcel:
         parcel = Parcel(producer.create_batch, self._topics.partitions)
@@ -312,6 +318,30 @@ async def measure(
     return comparison
 
 
+async def measure_codecs(
+    name: str, path: Path, kafka: KafkaSettings, *, records: int, runs: int
+) -> Comparison:
+    """The relay in each compression, in turns."""
+    cases = {}
+    for codec in ATTRIBUTES:
+        ours = Ours(path, kafka.model_copy(update={"compression": codec}), records)
+        cases[codec] = Case(ours.run, ours.before, ours.after)
+    return await compare(name, cases, runs=runs, baseline=kafka.compression)
+
+
+def packed_sizes(sample: Sequence[Record]) -> str:
+    """Bytes of a record in each compression, in batches as large as the topic accepts."""
+    sizes = []
+    for codec, attributes in ATTRIBUTES.items():
+        parcel = Parcel(partial(BatchBuilder, 1_000_000, attributes), partitions=6)
+        for record in sample:
+            parcel.add(record, NOWHERE)
+        builders: list[Any] = [each.builder for every in parcel.batches.values() for each in every]
+        size = sum(len(each._build()) for each in builders)  # noqa: SLF001  (aiokafka's own)
+        sizes.append(f"{codec} {size / len(sample):.0f}")
+    return ", ".join(sizes)
+
+
 @contextmanager
 def broker(servers: str | None, folder: Path) -> Iterator[str]:
     """The address of a Kafka."""
@@ -341,15 +371,23 @@ async def main(arguments: argparse.Namespace) -> None:
         events = arguments.events // EVENTS_OF_JOB // CALLERS * CALLERS * EVENTS_OF_JOB
         sample = await fill_with_events(path, events)
         title = f"{events:,} stored events of {len(sample[0].value)} bytes"
-        print(await measure(title, path, kafka, sample, records=events, runs=arguments.runs))
-        spent = stages(path, sample, ATTRIBUTES[kafka.compression])
-        print(f"CPU of one event in µs: {spent}\n")
+        if arguments.codecs:
+            print(await measure_codecs(title, path, kafka, records=events, runs=arguments.runs))
+            print(f"bytes of one on the topic: {packed_sizes(sample)}\n")
+        else:
+            print(await measure(title, path, kafka, sample, records=events, runs=arguments.runs))
+            spent = stages(path, sample, ATTRIBUTES[kafka.compression])
+            print(f"CPU of one event in µs: {spent}\n")
 
         path = Path(folder, "discards.sqlite")
         sample = await fill_with_discards(path, arguments.discards)
         title = f"an expansion of {arguments.discards:,} discards of {len(sample[0].value)} bytes"
         records = arguments.discards + EVENTS_OF_JOB
-        print(await measure(title, path, kafka, sample, records=records, runs=arguments.runs))
+        if arguments.codecs:
+            print(await measure_codecs(title, path, kafka, records=records, runs=arguments.runs))
+            print(f"bytes of one on the topic: {packed_sizes(sample)}")
+        else:
+            print(await measure(title, path, kafka, sample, records=records, runs=arguments.runs))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -359,6 +397,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--discards", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--compression", choices=ATTRIBUTES, default="lz4")
+    parser.add_argument("--codecs", action="store_true", help="the relay in each compression")
     parser.add_argument("--bootstrap-servers")
     return parser.parse_args(arguments)
 
