@@ -92,6 +92,11 @@ def parquet_metadata(file: Path) -> str:
     return f"parquet_file_metadata({_listed([file])})"
 
 
+def parquet_schema(file: Path) -> str:
+    """A table function that gives the schema of a Parquet file, depth first: a row a node."""
+    return f"parquet_schema({_listed([file])})"
+
+
 def ndjson(files: Sequence[str | Path], columns: Mapping[str, str]) -> str:
     """A table function that reads these NDJSON files, all gzipped or none, as these columns.
 

@@ -82,11 +82,8 @@ BAD: Final[Mapping[str, Records]] = {
             [],
             "x",
             {"Email": {"id": "a"}},
-            {"Email": None},
             {"Email": ["a"]},
-            {"Email": [None]},
             {"Email": [{"id": 5}]},
-            {"Email": [{"id": None}]},
             {"Email": [{}]},
             {"Email": [{"id": "a", "primary": "yes"}]},
             {"Email": [{"id": "a", "primary": 1}]},
@@ -129,7 +126,7 @@ BAD: Final[Mapping[str, Records]] = {
     + [fragment(at=None, updatedAt=1_767_225_600_000), fragment(at=None, updatedAt={"at": AT})],
     "test_profile": [fragment(testProfile="true"), fragment(testProfile=1)],
     "segment_membership": with_memberships(
-        [], "gold", {"ups": ["gold"]}, {"ups": None}, {"ups": {"gold": None}}
+        [], "gold", {"ups": ["gold"]}, {"ups": ["gold", None]}, {"ups": {"gold": "x"}, "AAM": []}
     ),
     "segment": [
         fragment(segmentMembership={namespace: {segment: {"lastQualificationTime": AT}}})

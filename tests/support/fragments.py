@@ -18,7 +18,7 @@ import orjson
 from segexport.profiles.builder import Resources
 from segexport.profiles.loading import LoadReport, load
 from segexport.profiles.snapshots import Snapshot
-from segexport.sql import parquet
+from segexport.sql import identifier, parquet
 
 NOW: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RESOURCES: Final = Resources(threads=2, memory_limit="256MB")
@@ -120,7 +120,7 @@ def contents(snapshot: Snapshot) -> Contents:
                 found += database.fetchall()
         return found
 
-    paths = ", ".join(f'"{attribute.path}"' for attribute in snapshot.attributes)
+    paths = ", ".join(identifier(attribute.path) for attribute in snapshot.attributes)
     json_at = {
         3 + number
         for number, attribute in enumerate(snapshot.attributes)

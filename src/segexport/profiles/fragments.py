@@ -17,6 +17,7 @@ import orjson
 
 from segexport.jobs.values import MAX_NAME
 from segexport.profiles.attributes import NAME
+from segexport.profiles.nulls import said_of_identities, said_of_memberships
 from segexport.profiles.rules import (
     MAX_ID,
     READABLE,
@@ -227,13 +228,15 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
         f"nullif(parts[{number}], 'null')"
         for number, _ in enumerate(kind.times, start=len(picked) + 1)
     )
-    memberships = "nullif(parts[2], 'null')" if "segmentMembership" in kind.special else "NULL"
+    memberships = "NULL"
+    if "segmentMembership" in kind.special:
+        memberships = said_of_memberships("nullif(parts[2], 'null')")
     return f"""
       WITH parts AS (
         SELECT *, json_extract(document, [{pointers}]) AS parts FROM ({parsed(records)})
       ), named AS (
         SELECT position, raw, too_large, too_deep, document, is_object,
-               nullif(parts[1], 'null') AS identity_json,
+               {said_of_identities("nullif(parts[1], 'null')")} AS identity_json,
                {memberships} AS membership_json,
                nullif(parts[3], 'null') AS person_json,
                nullif(parts[4], 'null') AS id_json,

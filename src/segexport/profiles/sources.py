@@ -15,12 +15,11 @@ from typing import IO, Final, cast
 
 import duckdb
 import orjson
-from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import FragmentsUnreadable
+from segexport.profiles import parquet_rows
 from segexport.profiles.cutting import Cut, CutShort, cut_lines, cut_values
 from segexport.profiles.rules import NOT_JSON, NOT_UTF8, TOO_LARGE
-from segexport.sql import identifier, literal, parquet
 
 _SOURCE_BITS: Final = 40  # a position is the source's index and, in these bits, the record's number
 _PEEK: Final = 65_536
@@ -93,7 +92,7 @@ def open_source(path: Path) -> Source:
                 head = unpacked.read(_PEEK)
     except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
-    if head.startswith(b"PAR1"):
+    if head.startswith((b"PAR1", b"PARE")):  # the second where the footer is encrypted
         return Source(path, Kind.PARQUET, size)
     return Source(path, _json_kind(path, head.removeprefix(_BOM)), size, gzipped)
 
@@ -122,19 +121,12 @@ def chunks(source: Source) -> Iterator[Chunk]:
 def records(source: Source, connection: duckdb.DuckDBPyConnection) -> str:
     """A query for the records of a Parquet file: position from 1, raw text.
 
-    Its values become JSON as in XDM: timestamps are RFC 3339 strings in UTC.
     Raises `FragmentsUnreadable` if the file cannot be read.
     """
     try:
-        columns = connection.execute(f"FROM {parquet([source.path])} LIMIT 0").description or ()
-    except duckdb.Error as error:
+        return parquet_rows.rows(source.path, connection)
+    except (duckdb.Error, ValueError) as error:  # or a schema that is none
         raise unreadable(source.path, error) from error
-    members = ", ".join(
-        f"{literal(name)}, {_in_xdm(identifier(name), kind)}" for name, kind, *_ in columns
-    )
-    return f"""
-        SELECT file_row_number + 1 AS position, json_object({members})::VARCHAR AS raw
-        FROM {parquet([source.path], numbered=True)}"""
 
 
 def unreadable(path: Path, error: Exception) -> FragmentsUnreadable:
@@ -183,36 +175,3 @@ def _cut(stream: IO[bytes], kind: Kind) -> Iterator[Cut]:
     if kind is Kind.LINES:
         return cut_lines(stream)
     return cut_values(stream, in_array=kind is Kind.ARRAY)
-
-
-def _in_xdm(value: str, kind: DuckDBPyType, depth: int = 0) -> str:
-    """SQL for a Parquet value whose timestamps, however deep, are RFC 3339 strings."""
-    if "TIMESTAMP" not in str(kind):
-        return value
-    item = f"item{depth}"
-    match kind.id:
-        case "struct":
-            members = ", ".join(
-                f"{identifier(name)} := {_in_xdm(f'{value}.{identifier(name)}', inner, depth)}"
-                for name, inner in _children(kind)
-            )
-            return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({members}) END"
-        case "list" | "array":
-            ((_, element), *_) = _children(kind)
-            return f"list_transform({value}, lambda {item}: {_in_xdm(item, element, depth + 1)})"
-        case "map":
-            _, (_, element) = _children(kind)
-            entry = f"key := {item}.key, value := {_in_xdm(f'{item}.value', element, depth + 1)}"
-            return (
-                f"map_from_entries(list_transform(map_entries({value}), "
-                f"lambda {item}: struct_pack({entry})))"
-            )
-        case name if name.startswith("timestamp"):
-            return f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%fZ')"
-        case _:
-            return value
-
-
-def _children(kind: DuckDBPyType) -> Sequence[tuple[str, DuckDBPyType]]:
-    # An array's last child is its length.
-    return [(name, child) for name, child in kind.children if isinstance(child, DuckDBPyType)]
