@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,22 @@ PEOPLE = [
     )
     for number in range(1, 8)
 ]
+TELLING = {
+    "homeAddress.city": "0012",
+    "person.name.firstName": "2026-01-05",
+    "person.name.lastName": "2026-01-05T01:00:00+02:00",
+    "personalEmail.address": "1e3",
+    "tags": ["true", "007", None],
+    "consents": {"code": "0012", "count": 2**53 + 1, "share": 0.1},
+    "loyalty.active": True,
+    "loyalty.points": 2**53 + 1,
+    "loyalty.share": 0.1,
+}
+"""Attributes that a reader which guesses would change, where somebody else has none."""
+LACKING = [
+    Person(1 << 60, [TELLING], memberships={("ups", "gold"): "realized"}),
+    Person(1 + (1 << 60), [{}], memberships={("ups", "gold"): "realized"}),
+]
 FORMATS = pytest.mark.parametrize("form", ["parquet", "ndjson", "ndjson.gz"])
 
 
@@ -54,17 +71,25 @@ def snippet(place: int) -> str:
 
 @pytest.fixture
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Makes a batch in a format, where the page says that it is."""
+    """Makes a batch of each of `fields` in a format, where the page says that they are."""
 
-    async def make(form: str, **others: Any) -> None:
+    async def make(
+        form: str,
+        people: Sequence[Person] = PEOPLE,
+        *,
+        fields: Sequence[str] = ("",),
+        **others: Any,
+    ) -> None:
         data = tmp_path / ".segexport"
         data.mkdir()
         place = await Workplace.open(data, others)
-        write_snapshot(place.settings.profiles_folder, PEOPLE)
-        document = {"destination": {"datasetId": "audience", "format": form}}
+        write_snapshot(place.settings.profiles_folder, people)
+        destination = {"datasetId": "audience", "format": form}
         async with place.working():
-            submission = await place.commands.submit(HERE, parse_request(document))
-            await place.ended(submission.job)
+            for each in fields:
+                request = parse_request({"fields": each, "destination": destination})
+                submission = await place.commands.submit(HERE, request)
+                await place.ended(submission.job)
         await place.store.close()
         monkeypatch.chdir(tmp_path)
 
@@ -94,6 +119,36 @@ async def test_the_query_on_the_page_reads_all_batches(
         assert database.execute(query).fetchall() == [(7,)]
 
 
+@FORMATS
+async def test_the_query_on_the_page_changes_no_value(
+    export: Callable[..., Any], form: str
+) -> None:
+    await export(form, LACKING)
+    parquet, ndjson = blocks("sql")
+    if form == "parquet":
+        query, city, points = parquet, "homeAddress.city", "loyalty.points"
+    else:
+        query, city, points = ndjson, "homeAddress->>'$.city'", "(loyalty->'$.points')::BIGINT"
+        assert f"`{city}`" in PAGE.read_text()
+        assert f"`{points}`" in PAGE.read_text()
+    first = "person.name.firstName" if form == "parquet" else "person->>'$.name.firstName'"
+    assert "count(*)" in query
+    query = query.replace("count(*)", f"{city}, {points}, {first}").rstrip(";\n ")
+    with duckdb.connect() as database:
+        rows = database.execute(f"{query} ORDER BY ALL").fetchall()
+    assert rows == [("0012", 2**53 + 1, "2026-01-05"), (None, None, None)]
+
+
+@FORMATS
+async def test_the_query_on_the_page_reads_batches_of_other_columns_together(
+    export: Callable[..., Any], form: str
+) -> None:
+    await export(form, LACKING, fields=["tags", "homeAddress,consents"])
+    query = blocks("sql")[form != "parquet"].replace("count(*)", "count(tags), count(homeAddress)")
+    with duckdb.connect() as database:
+        assert database.execute(query).fetchall() == [(1, 2)]
+
+
 async def test_pyarrow_reads_a_batch_as_the_page_says(export: Callable[..., Any]) -> None:
     await export("parquet")
     expression = "pyarrow.dataset.dataset(list(batch.paths))"
@@ -111,11 +166,57 @@ async def test_pandas_reads_a_batch_as_the_page_says(export: Callable[..., Any],
 
 
 @FORMATS
+async def test_pandas_changes_no_value(export: Callable[..., Any], form: str) -> None:
+    await export(form, LACKING)
+    profiles = run(snippet(PANDAS), {"batch": newest()})["profiles"]
+    told, untold = sorted(profiles.to_dict("records"), key=lambda row: int(row["person_id"]))
+    consents = told["consents"]
+    assert {
+        **{path: number_or_text(told, path) for path in TELLING},
+        "consents": json.loads(consents) if form == "parquet" else plain(consents),
+    } == TELLING
+    assert all(number_or_text(untold, path) is None for path in TELLING)
+
+
+def number_or_text(row: Mapping[str, Any], path: str) -> Any:
+    """What a row has at a path, None where pandas says that there is nothing."""
+    value: Any = row
+    for name in path.split("."):
+        value = value[name]
+    return plain(value)
+
+
+def plain(value: Any) -> Any:
+    """A value with floats in place of decimals, and lists in place of arrays."""
+    match value:
+        case Decimal():
+            return float(value)
+        case Mapping():
+            return {name: plain(one) for name, one in value.items()}
+        case None | str() | int() | float():
+            return value
+        case _:
+            return list(value)
+
+
+@FORMATS
+async def test_spark_changes_no_value(
+    export: Callable[..., Any], form: str, spark: "SparkSession"
+) -> None:
+    await export(form, LACKING)
+    profiles = run(snippet(SPARK), {**at_hand(), "spark": spark})["profiles"]
+    told, untold = profiles.select(*TELLING).sort("person_id").collect()
+    found = dict(zip(TELLING, told, strict=True))
+    assert {**found, "consents": json.loads(found["consents"])} == TELLING
+    assert set(untold) == {None}
+
+
+@FORMATS
 async def test_spark_reads_a_batch_as_the_page_says(
     export: Callable[..., Any], form: str, spark: "SparkSession"
 ) -> None:
     await export(form)
-    profiles = run(snippet(SPARK), {"batch": newest(), "spark": spark})["profiles"]
+    profiles = run(snippet(SPARK), {**at_hand(), "spark": spark})["profiles"]
     rows = profiles.select("person_id", "person.name.lastName", "loyalty.points").collect()
     assert sorted((int(row[0]), row[1], row[2]) for row in rows) == [
         (person.id, f"n{number}", number) for number, person in enumerate(PEOPLE, start=1)
@@ -142,5 +243,10 @@ async def test_the_code_on_the_page_reads_from_s3(
 
 
 def newest() -> Batch:
-    batch: Batch = run(snippet(DATASETS), {})["batch"]
+    batch: Batch = at_hand()["batch"]
     return batch
+
+
+def at_hand() -> dict[str, Any]:
+    """The names that the first code on the page makes, for the code that follows."""
+    return run(snippet(DATASETS), {})
