@@ -50,7 +50,10 @@ def rows(path: Path, connection: duckdb.DuckDBPyConnection) -> str:
     # Numbered columns can be no column of our own, such as the number of a row.
     columns = [f"c{number}" for number, _ in enumerate(kinds)]
     members = _members(
-        (node.name, _text(column, kind, node, 0, keep=node.name.removeprefix("xdm:") in _STATEMENTS))
+        (
+            node.name,
+            _text(column, kind, node, 0, keep=node.name.removeprefix("xdm:") in _STATEMENTS),
+        )
         for column, kind, node in zip(columns, kinds, schema.children, strict=True)
     )
     return f"""
