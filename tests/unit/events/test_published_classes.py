@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jsonschema_rs
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,10 +15,18 @@ from hypothesis import strategies as st
 
 from segexport.errors import InvalidEvent
 from segexport.events import schema
+from segexport.events.compact_schema import compact_schema
 from segexport.events.contract import Contract, Verdict, judge
 from segexport.events.versions import CURRENT, FIRST
 from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, SERVICE_EVENTS, Form
-from segexport.events.xdm import form_of, table, to_compact, to_uri, without_namespaces
+from segexport.events.xdm import (
+    form_of,
+    mixed_keys,
+    table,
+    to_compact,
+    to_uri,
+    without_namespaces,
+)
 from support.backlog import records
 from support.events import EVENTS, GONE, ODD_VALUES, changed
 from support.examples import examples
@@ -25,6 +34,9 @@ from support.published import CLASSES, EXPERIENCE_EVENT, bundled, fields, judges
 from support.told import told
 
 JUDGES = judges()
+COMPACT_SCHEMA = jsonschema_rs.Draft6Validator(
+    compact_schema("service-event"), validate_formats=False, offline=True
+)
 IDENTITIES = "xdm:identityMap"
 CONTEXT = schema.schemas()["extensible"]["definitions"]["@context"]["not"]["properties"]["@context"]
 VOCABULARY = {key: about["const"] for key, about in CONTEXT["properties"].items()}
@@ -223,6 +235,25 @@ def test_the_bundled_classes_judge_as_the_published_ones(document: dict[str, Any
         ours = schema.fast(str(schema.find(name))).is_valid(document)
         for called, valid in JUDGES.items():
             assert valid(document, name) == ours, (called, name, orjson.dumps(document))
+
+
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(documents(st.just("xdm:other")), _keys, _values)
+def test_the_compact_schema_judges_as_the_conversion_does(
+    document: dict[str, Any], key: str, value: Any
+) -> None:
+    if key in table() or any(mixed_keys(document, Form.URI)):
+        return  # of the other form: found before any schema is asked
+    try:
+        compact = to_compact(document)
+        compact.setdefault(key, value)
+        converted = without_namespaces(to_uri(compact))
+    except InvalidEvent:
+        return
+    if any(mixed_keys(compact, Form.COMPACT)):
+        return
+    valid = schema.fast("service-event").is_valid(converted)
+    assert COMPACT_SCHEMA.is_valid(compact) == valid, orjson.dumps(compact)
 
 
 def test_the_bundle_has_every_key_with_the_published_type_bounds_and_words() -> None:
