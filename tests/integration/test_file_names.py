@@ -93,15 +93,15 @@ FORMS: Final[dict[str, Callable[[Path], Path]]] = {
 def test_the_file_that_is_named_is_the_one_that_is_loaded(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = tmp_path / "home"
-    for folder in (home, tmp_path / name):
+    home, others = tmp_path / "home", ("aab", "people1", "b", "a", "x")
+    folders = (home, *(tmp_path / folder for folder in (name, *others)))
+    for folder in folders:
         folder.mkdir()
+        for other in others:
+            for suffix in FORMS:
+                (folder / f"{other}{suffix}").write_bytes(b'{"beside": 1}\n')
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(tmp_path)
-    for other in ("aab", "people1", "b", "a", "b,c", "x"):
-        for folder in (tmp_path, tmp_path / name, home):
-            for suffix in FORMS:
-                lines(folder / f"{other}{suffix}").write_bytes(b'{"beside": 1}')
     files = [write(Path(name) / f"{name}{suffix}") for suffix, write in FORMS.items()]
     report = load(tmp_path / "profiles", files, now=NOW, resources=RESOURCES)
     assert (report.accepted, report.refused) == (len(FORMS), {})
