@@ -87,7 +87,7 @@ class Told:
     policy=st.sampled_from(BUILT_IN),
     later=st.booleans(),
 )
-@settings(max_examples=examples(12), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_one_odd_value_changes_nothing_for_anybody_else(
     people: Sequence[Sequence[Mapping[str, int]]],
     path: str,
@@ -105,11 +105,11 @@ def test_one_odd_value_changes_nothing_for_anybody_else(
 @given(
     people=PEOPLE,
     path=st.sampled_from(PARENTS),
-    strange=STRANGE.filter(lambda value: not isinstance(value, dict)),
+    strange=st.just({"a.b": 1}) | STRANGE.filter(lambda value: not isinstance(value, dict)),
     policy=st.sampled_from(BUILT_IN),
     later=st.booleans(),
 )
-@settings(max_examples=examples(12), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_one_odd_value_above_others_changes_no_consent_address_or_segment(
     people: Sequence[Sequence[Mapping[str, int]]],
     path: str,

@@ -7,7 +7,7 @@ one person must not depend on that.
 | column | text | number | truth | strings |
 |---|---|---|---|---|
 | VARCHAR | itself | | | a list of itself |
-| BIGINT, DOUBLE, DECIMAL … | its digits, `5` and not `5.0` | itself | | |
+| BIGINT, DOUBLE, DECIMAL … | its digits, `5` of `5.0`, `1.5` of `1.50` | itself | | |
 | BOOLEAN | `true`, `false` | | itself | a list of its text |
 | a list | | | | the texts of its items, without NULLs |
 | JSON | as in a column of the value's own type; of an object only strings: its JSON | | | |
@@ -16,7 +16,7 @@ A column of any other type is read as the JSON that it becomes.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,7 @@ from segexport.sql import literal
 _NUMBER: Final = re.compile(r"BIGINT|HUGEINT|DOUBLE|DECIMAL\(.*\)")
 _PLAIN: Final = frozenset({"VARCHAR", "BOOLEAN"})
 _INTEGER: Final = "-?[0-9]+"
+_ZEROS: Final = r"\.0+$|(\.[0-9]*[1-9])0+$"
 
 
 def leaf_at(
@@ -69,7 +70,8 @@ class Leaf:
         if self.type == "BOOLEAN":
             return f"{self.column}::VARCHAR"
         if _is_number(self.type):
-            return _digits(f"to_json({self.column})")
+            # A double as JSON has it, and not as SQL.
+            return _digits(f"to_json({self.column})" if self.type == "DOUBLE" else self.column)
         if self._is_list:
             return "NULL::VARCHAR"
         return f"CASE WHEN json_type({self._json}) NOT IN ('OBJECT', 'ARRAY') THEN {self._text} END"
@@ -136,7 +138,7 @@ class Leaf:
     def is_blocked(self) -> str:
         """BOOLEAN: whether something stands above the value that is no object."""
         above = [
-            f"json_type({self.column}, {literal(_json_path(self.inside[:depth]))})"
+            f"json_type({self.column}{_pointer(self.inside[:depth])})"
             for depth in range(len(self.inside))
         ]
         blocked = " OR ".join(
@@ -155,7 +157,10 @@ class Leaf:
             return f"to_json({self.column})"
         if not self.inside:
             return self.column
-        return f"json_extract({self.column}, {literal(_json_path(self.inside))})"
+        found = f"json_extract({self.column}{_pointer(self.inside)})"
+        if any(map(str.isdecimal, self.inside)):  # it may be the place of an item as well
+            return f"CASE WHEN NOT {self.is_blocked} THEN {found} END"
+        return found
 
     @property
     def _text(self) -> str:
@@ -185,15 +190,18 @@ def _text_of(value: str) -> str:
 
 
 def _digits(number: str) -> str:
-    """A number in JSON, without a fraction of zeros: a column of doubles has one where none was."""
-    return f"regexp_replace({number}::VARCHAR, '\\.0+$', '')"
+    """A number without zeros at the end of its fraction, of which some types add their own."""
+    return f"regexp_replace({number}::VARCHAR, {literal(_ZEROS)}, '\\1')"
 
 
 def _known_items(texts: str) -> str:
     return f"list_filter({texts}, lambda text: text IS NOT NULL)"
 
 
-def _json_path(names: Iterable[str]) -> str:
-    """A path of DuckDB's JSON functions; unlike a pointer's, its names are no places in arrays."""
-    quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
-    return "$" + "".join(f'."{name}"' for name in quoted)
+def _pointer(names: Sequence[str]) -> str:
+    """The argument of DuckDB's JSON functions that leads to what has these names; none, nothing.
+
+    In a path of theirs a name that is an asterisk would stand for all names, even in quotes.
+    """
+    steps = (name.replace("~", "~0").replace("/", "~1") for name in names)
+    return f", {literal('/' + '/'.join(steps))}" if names else ""
