@@ -116,6 +116,15 @@ def test_a_field_is_an_attribute_or_the_beginning_of_some(fields: str, expected:
     assert plan.identity_map == ("identityMap" in fields)
 
 
+def test_what_lies_in_an_attribute_of_json_is_asked_for_with_the_whole() -> None:
+    attributes = (Attribute("homeAddress", "JSON"), Attribute("homeAddresses.city", "VARCHAR"))
+    snapshot = replace(snapshot_of(), attributes=attributes)
+    with pytest.raises(InvalidRequest) as refused:
+        plan_export(request_of(fields="homeAddress.city"), snapshot, TIMESTAMP_ORDERED)
+    (problem,) = refused.value.problems
+    assert "'homeAddress' is one value, a map or of mixed types" in problem.message
+
+
 @pytest.mark.parametrize(
     ("fields", "parts"),
     [

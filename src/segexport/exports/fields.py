@@ -68,8 +68,20 @@ def unknown(
     known = {path for leaf in leaves for path in _beginnings(leaf)}
     for path in paths:
         if path not in others and path not in known:
-            hint = NOT_A_FIELD.get(path) or like(path, [*leaves, *sorted(others)])
+            hint = (
+                NOT_A_FIELD.get(path)
+                or _whole(path, attributes)
+                or like(path, [*leaves, *sorted(others)])
+            )
             yield path, hint or "give the dotted path of an attribute"
+
+
+def _whole(path: str, attributes: Sequence[Attribute]) -> str | None:
+    """A hint at the attribute of type JSON that a path leads into."""
+    for attribute in attributes:
+        if attribute.type == "JSON" and path.startswith(f"{attribute.path}."):
+            return f"{attribute.path!r} is one value, a map or of mixed types: ask for it whole"
+    return None
 
 
 def like(name: str, known: Sequence[str]) -> str | None:
