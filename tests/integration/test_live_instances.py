@@ -72,6 +72,60 @@ def test_parquet_files_of_keys_are_read(instances: Instances, tmp_path: Path) ->
     assert instances.add("v1", "Email", [file], RESOURCES).keys == 3000
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("BIGINT", "4711, NULL, 9007199254740993", ["4711", "9007199254740993"]),
+        ("INTEGER", "4711, NULL, 12", ["12", "4711"]),
+        ("DOUBLE", "4711, NULL, 12", ["12", "4711"]),
+        ("FLOAT", "4711, NULL, 12", ["12", "4711"]),
+        ("DECIMAL(18,2)", "4711, NULL, 12.5", ["12.5", "4711"]),
+        ("JSON", "'\"a@x\"', NULL, '4711'", ["4711", "a@x"]),
+        (
+            "UUID",
+            "'6f1c3a52-0000-4000-8000-000000000001'",
+            ["6f1c3a52-0000-4000-8000-000000000001"],
+        ),
+        ("VARCHAR", "'007', '1.0', '\"q\"', 'null'", ['"q"', "007", "1.0", "null"]),
+    ],
+)
+def test_a_key_in_parquet_is_the_same_whatever_type_its_column_has(
+    instances: Instances, tmp_path: Path, kind: str, values: str, expected: list[str]
+) -> None:
+    file = keys_in_parquet(tmp_path, kind, values)
+    assert instances.add("v1", "Email", [file], RESOURCES).keys == len(expected)
+    assert keys_of(instances, tmp_path / "pinned") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("DOUBLE", "9007199254740994"),
+        ("FLOAT", "16777218"),
+        ("DOUBLE", "'nan'::DOUBLE"),
+        ("VARCHAR[]", "['a']"),
+        ("STRUCT(id VARCHAR)", "{id: 'a'}"),
+        ("JSON", """'{"id":"a"}'"""),
+    ],
+)
+def test_a_key_in_parquet_that_is_not_known_is_refused(
+    instances: Instances, tmp_path: Path, kind: str, values: str
+) -> None:
+    file = keys_in_parquet(tmp_path, kind, values)
+    with pytest.raises(InstancesUnusable, match=r"keys\.parquet .*write the keys as strings"):
+        instances.add("v1", "Email", [file], RESOURCES)
+    assert not list(instances.tables())
+
+
+def keys_in_parquet(folder: Path, kind: str, values: str) -> Path:
+    file = folder / "keys.parquet"
+    with duckdb.connect() as database:
+        database.execute(
+            f"COPY (SELECT unnest([{values}])::{kind} AS key) TO '{file}' (FORMAT parquet)"
+        )
+    return file
+
+
 def test_versions_namespaces_and_sandboxes_are_apart(instances: Instances, tmp_path: Path) -> None:
     one = text(tmp_path / "one", "k")
     for version, namespace in (("v1", "Email"), ("v/1", "Email"), ("v1", ".."), (".hidden", "E")):

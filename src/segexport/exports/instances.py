@@ -8,11 +8,12 @@ next one, whole, and then the one before goes. Names are percent-encoded.
 """
 
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -32,6 +33,7 @@ from segexport.jobs.job import Scope
 from segexport.jobs.values import unfit
 from segexport.modes import make_private
 from segexport.profiles.builder import Resources, link_or_copy
+from segexport.profiles.leaves import Leaf
 from segexport.sql import file_to_write, literal, parquet, parquet_metadata, text
 
 MAX_KEY: Final = 256
@@ -39,6 +41,9 @@ MAX_KEY: Final = 256
 
 BOM: Final = "\ufeff"
 """What editors of Windows begin a text with."""
+
+EXACT: Final[Mapping[str, int]] = MappingProxyType({"DOUBLE": 1 << 53, "FLOAT": 1 << 24})
+"""Up to here these types have every integer."""
 
 _SPILL: Final = ".spill"
 _NOBODY: Final = "(SELECT ''::VARCHAR AS key WHERE false)"
@@ -72,8 +77,9 @@ class Instances:
         """Add the keys in these files; those that are there already stay once.
 
         A file is Parquet with a column `key`, or text with a key a line; blank lines are
-        none. Raises `InstancesUnusable` if a file cannot be read or a key is too long, and
-        `DatasetError` if the table cannot be written. The table is then as before.
+        none. In Parquet a key may be a number as well: 4711 of whatever type is `4711`.
+        Raises `InstancesUnusable` if a file cannot be read, a key is too long, or no plain
+        value, and `DatasetError` if the table cannot be written. The table is then as before.
         """
         for what, name in (("journey version", version), ("namespace", namespace)):
             if hidden := unfit(name):
@@ -178,12 +184,12 @@ class Instances:
         with alone(folder), _database(folder, resources) as database:
             before = _newest(folder)
             known = f"SELECT key FROM {parquet([before])}" if before else f"FROM {_NOBODY}"
-            named = " UNION ALL ".join(_keys(file) for file in files)
             number = int(before.stem) + 1 if before else 1
             target = folder / f"{number:08d}.parquet"
             staged = target.with_suffix(".next")
-            query = f"SELECT key FROM ({known} {how} ({named})) AS keys ORDER BY key"
             try:
+                named = " UNION ALL ".join(_keys(database, file) for file in files)
+                query = f"SELECT key FROM ({known} {how} ({named})) AS keys ORDER BY key"
                 _require_short(database, named)
                 database.execute(f"COPY ({query}) TO {file_to_write(staged)} (FORMAT parquet)")
             except duckdb.Error as error:
@@ -224,14 +230,34 @@ def _rows(file: Path) -> int:
     return int(rows)
 
 
-def _keys(file: Path) -> str:
+def _keys(database: duckdb.DuckDBPyConnection, file: Path) -> str:
+    """A query of the keys in a file. Raises `InstancesUnusable` for one that is no plain value."""
     if file.suffix == ".parquet":
-        return f"SELECT key::VARCHAR AS key FROM {parquet([file])} WHERE key IS NOT NULL"
+        source = parquet([file])
+        ((_, kind, *_),) = database.execute(f"DESCRIBE SELECT key FROM {source}").fetchall()
+        key = Leaf("key", kind)
+        _require_plain(database, file, key)
+        return f"SELECT {key.text} AS key FROM {source} WHERE {key.is_there}"
     return (
         "SELECT key FROM (SELECT trim(unnest(string_split("
         f"regexp_replace(content, '^{BOM}', ''), chr(10))), chr(13)) AS key "
         f"FROM {text(file)}) AS lines WHERE trim(key) <> ''"
     )
+
+
+def _require_plain(database: duckdb.DuckDBPyConnection, file: Path, key: Leaf) -> None:
+    wrong = f"{key.text} IS NULL"
+    if key.type in EXACT:  # where others have no key, pandas makes floats of integers
+        wrong += f" OR abs({key.column}) > {EXACT[key.type]} OR NOT isfinite({key.column})"
+    found = database.execute(
+        f"SELECT {key.column}::VARCHAR FROM {parquet([file])} "
+        f"WHERE {key.is_there} AND ({wrong}) LIMIT 1"
+    ).fetchone()
+    if found is not None:
+        raise InstancesUnusable(
+            f"the key {found[0][:60]} in {file} is no string, and no number of type {key.type} "
+            "that is known to the last digit; write the keys as strings"
+        )
 
 
 def _require_short(database: duckdb.DuckDBPyConnection, keys: str) -> None:
