@@ -400,6 +400,7 @@ def test_attributes_may_be_called_like_any_column_of_the_engine(
 ) -> None:
     names = ["bucket", "code", "identity_map", "key", "merged", "picked", "position", "winner"]
     names += ["namespace", "person_key", "segment", "segment_membership", "standings", "status"]
+    names += ["e", "entry", "i", "one", "x"]
     attributes = [Attribute(name, "VARCHAR") for name in names]
     told = {name: f"the {name}" for name in names}
     people = [
@@ -418,7 +419,7 @@ def test_attributes_may_be_called_like_any_column_of_the_engine(
     for wanted in ([], [gold]):
         request = request_of(
             wanted,
-            ",".join([*names, "identityMap"]),
+            ",".join([*names, "identityMap", "identities"]),
             journey={"versionId": "v", "namespace": "Email"},
         )
         found = export(engine, request, snapshot, folder)
@@ -427,8 +428,13 @@ def test_attributes_may_be_called_like_any_column_of_the_engine(
             told,
         ]
         assert all(
-            profile.keys() == {"person_id", *names, "identityMap"} for profile in found.profiles
+            profile.keys() == {"person_id", *names, "identityMap", "identities"}
+            for profile in found.profiles
         )
+        assert [profile["identities"] for profile in found.profiles] == [
+            [{"id": "1", "namespace": "Email"}],
+            [{"id": "2", "namespace": "Email"}],
+        ]
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,11 @@ class Columns:
 
     def _identities(self, parts: Sequence[str]) -> str:
         """The identity map as one flat list; an absent map stays absent."""
-        sql, value = self.dialect, {"id": "i.id", "namespace": "e.key"}
+        sql = self.dialect
+        # DuckDB would take `e.key` for something in an attribute that is called `e`.
+        entry, one = sql.identifier("entry,"), sql.identifier("one,")
+        value = {"id": f"{one}.id", "namespace": f"{entry}.key"}
         part = sql.struct({part: value[part] for part in parts})
-        inner = sql.transform("e.value", "i", part)
-        outer = sql.transform(sql.entries(f"{PICKED}.identity_map"), "e", inner)
+        inner = sql.transform(f"{entry}.value", one, part)
+        outer = sql.transform(sql.entries(f"{PICKED}.identity_map"), entry, inner)
         return f"flatten({outer})"

@@ -58,6 +58,8 @@ PROFILE: Final = identifier("profile,")
 """A profile as one struct, called as no attribute can be."""
 APART: Final = identifier("apart,")
 """In it, attributes that lie in JSON columns and were merged each for itself, by their paths."""
+ENTRY: Final = identifier("entry,")
+"""The parameter of functions over attributes; `e.value` could be an attribute itself."""
 ENTRIES: Final = 'STRUCT("key" VARCHAR, "value" VARCHAR)[]'
 """Stands for the attributes where there are none."""
 ID_DIGITS: Final = 32
@@ -159,12 +161,12 @@ class Endpoints:
     @property
     def _numbers(self) -> str:
         """Those of the attributes that are numbers; JSON has none that is not finite."""
-        return self._entries(lambda leaf: leaf.number, "isfinite(e.value)")
+        return self._entries(lambda leaf: leaf.number, f"isfinite({ENTRY}.value)")
 
     @property
     def _strings(self) -> str:
         """All other attributes as lists of strings."""
-        return self._entries(lambda leaf: leaf.strings, "len(e.value) > 0")
+        return self._entries(lambda leaf: leaf.strings, f"len({ENTRY}.value) > 0")
 
     def _entries(self, read: Callable[[Leaf], str], condition: str) -> str:
         """Attributes as structs `key`, the path, and `value`, where it meets the condition.
@@ -181,15 +183,15 @@ class Endpoints:
             for one in self.attributes
             if one.type == "JSON"
         ]
-        value = read(Leaf("e.value", "JSON"))
-        known = f"list_filter([{', '.join(mixed)}], lambda e: e.value IS NOT NULL)"
+        value = read(Leaf(f"{ENTRY}.value", "JSON"))
+        known = f"list_filter([{', '.join(mixed)}], lambda {ENTRY}: {ENTRY}.value IS NOT NULL)"
         lists = [f"[{', '.join(plain)}]"] if plain else []
         if mixed:
-            made = _object({"key": "e.key", "value": value})
-            lists.append(f"list_transform({known}, lambda e: {made})")
+            made = _object({"key": f"{ENTRY}.key", "value": value})
+            lists.append(f"list_transform({known}, lambda {ENTRY}: {made})")
         if not lists:
             return f"NULL::{ENTRIES}"
-        return f"list_filter(list_concat({', '.join(lists)}), lambda e: {condition})"
+        return f"list_filter(list_concat({', '.join(lists)}), lambda {ENTRY}: {condition})"
 
 
 def _location() -> str:
