@@ -807,6 +807,8 @@ def test_a_consent_that_is_no_value_of_xdm_is_a_no_and_counted(
         ("consents.marketing.email.val", "BOOLEAN", False),
         ("consents.marketing.email.val", "VARCHAR[]", ["n"]),
         ("consents.marketing.email.val.value", "VARCHAR", "n"),
+        ("xdm:consents", "JSON", {"xdm:marketing": {"xdm:any": {"xdm:val": "no"}}}),
+        ("xdm:consents.xdm:marketing.xdm:email.xdm:val", "VARCHAR", "N"),
     ],
 )
 def test_what_stands_in_the_place_of_a_consent_is_a_no(
@@ -870,6 +872,22 @@ def test_consents_in_one_json_column_are_merged_one_by_one(
         *(Attribute(f"consents.{path}", "VARCHAR") for path in sorted(leaves)),
         Attribute("homeAddress.postalCode", "VARCHAR"),
     )
+
+
+def test_a_consent_that_was_loaded_in_uri_form_counts_until_there_is_a_later_one(
+    engine: Engine, tmp_path: Path
+) -> None:
+    path = "consents.marketing.email.val"
+    uri = "xdm:consents.xdm:marketing.xdm:email.xdm:val"
+    said = [{uri: "n"}, {uri: "y"}, {uri: "n", path: "y"}, {uri: "y", path: "n"}]
+    people = [
+        Person(number, [one], {"Email": [Identity(f"{number}@example.com")]})
+        for number, one in enumerate(said, start=1)
+    ]
+    attributes = [Attribute(path, "VARCHAR"), Attribute(uri, "VARCHAR")]
+    snapshot = write_snapshot(tmp_path / "profiles", people, buckets=1, attributes=attributes)
+    found, _ = read_endpoints(endpoint_file(engine, snapshot, tmp_path, FileFormat.PARQUET))
+    assert [one["OptOut"] for one in in_order(found)] == ["ALL", "NONE", "NONE", "ALL"]
 
 
 def test_the_writing_of_endpoints_is_interrupted_with_the_rest(

@@ -33,12 +33,23 @@ _UNREADABLE: Final = ""
 """Stands for what is there and is no plain value."""
 
 
+def spellings(path: str) -> Sequence[str]:
+    """The path, and as stores of earlier versions have it of documents in XDM's URI form."""
+    return path, ".".join(f"xdm:{name}" for name in path.split("."))
+
+
 def consent(path: str, attributes: Sequence[Attribute], column: Callable[[str], str]) -> str:
     """VARCHAR: the consent at a path as it is written; NULL if nothing is there.
 
     Empty where a list or an object stands in its place, or something else than an object
-    above it. `column` writes the column of an attribute's path.
+    above it. `column` writes the column of an attribute's path. What is there without a
+    prefix comes before what is there with one: it was loaded later.
     """
+    said = (_consent(spelled, attributes, column) for spelled in spellings(path))
+    return f"coalesce({', '.join(said)})"
+
+
+def _consent(path: str, attributes: Sequence[Attribute], column: Callable[[str], str]) -> str:
     strange = [
         f"{column(one.path)} IS NOT NULL"
         for one in attributes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from segexport.exports.engines.consents import PATHS, Consents, consent
+from segexport.exports.engines.consents import PATHS, Consents, consent, spellings
 from segexport.exports.fields import IDENTITY_MAP, PERSON_ID
 from segexport.profiles.catalogue import PolicyDefinition
 from segexport.profiles.leaves import Leaf, leaf_at
@@ -84,7 +84,8 @@ class Endpoints:
         return [
             path
             for path in (*NAMED, *PATHS.values())
-            if (leaf := leaf_at(path, self.attributes, _at)) and leaf.inside
+            for spelled in spellings(path)
+            if (leaf := leaf_at(spelled, self.attributes, _at)) and leaf.inside
         ]
 
     def with_fragments(self, fragments: str, policy: PolicyDefinition) -> "Endpoints":
