@@ -11,7 +11,9 @@ from aiokafka import ConsumerRecord
 
 from segexport.events.contract import Contract, Judgement, Verdict, judge
 from segexport.events.explain import Finding
+from segexport.events.parsing import parse
 from segexport.events.record import version_of
+from segexport.events.repeated import refuse_repeated
 from segexport.events.versions import Version
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,11 +64,12 @@ def _judged(
     if value is None:
         return None, judge(None, contract)
     try:
-        document = orjson.loads(value)
+        parsed = parse(value)
     except orjson.JSONDecodeError as error:
         finding = Finding((), "json", None, f"is not JSON: {error.msg}")
         return None, Judgement(Verdict.INVALID, None, (finding,))
-    return document, judge(document, contract, version)
+    judgement = judge(parsed.document, contract, version)
+    return parsed.document, refuse_repeated(judgement, parsed.repeated)
 
 
 def _happened(said: str, timestamp_ms: int) -> datetime:

@@ -22,6 +22,7 @@ from typing import Final
 from segexport.errors import InvalidEvent
 from segexport.events import schema, xdm
 from segexport.events.explain import Finding, explain
+from segexport.events.mixture import mixture
 from segexport.events.versions import CURRENT, VERSIONS, Version
 from segexport.events.vocabulary import ORCHESTRATION, SEGMENT_EXPORT_JOB, SERVICE_EVENTS, Form
 from segexport.jobs.lifecycle import Milestone
@@ -83,15 +84,16 @@ def judge(
         form = xdm.form_of(document)
         if form is None:
             return _NO_JOB
+    except InvalidEvent as error:
+        return Judgement(Verdict.INVALID, None, (Finding((), "form", None, str(error)),))
+    findings = list(mixture(document, form))
+    try:
         uri: xdm.Document = document
         if form is Form.COMPACT:
             uri = xdm.to_uri(document, version or CURRENT)
     except InvalidEvent as error:
-        return Judgement(Verdict.INVALID, None, (Finding((), "form", None, str(error)),))
-    findings = [
-        Finding(path, "form", None, "is a key of the other form, which nobody reads here")
-        for path in xdm.mixed_keys(document, form)
-    ]
+        findings = findings or [Finding((), "form", None, str(error))]
+        return Judgement(Verdict.INVALID, form, tuple(findings))
     if not findings and _is_empty(uri[SEGMENT_EXPORT_JOB]):
         empty = Finding((), "segmentExportJob", None, "its segmentExportJob has no field at all")
         return Judgement(Verdict.SAYS_NOTHING, form, (empty,))
@@ -101,7 +103,8 @@ def judge(
         found = [Finding((), "depth", None, "is nested more deeply than can be explained")]
     if form is Form.COMPACT:
         found = [finding.at(xdm.compact_path(finding.path)) for finding in found]
-    findings += found
+    told = {finding.path[:1] for finding in findings}
+    findings += [it for it in found if it.rule != "additionalProperties" or it.path not in told]
     return Judgement(Verdict.INVALID, form, tuple(findings)) if findings else _VALID[form]
 
 

@@ -12,7 +12,7 @@ the way back cannot be computed from the name: both ways go by a table that is r
 the schemas' properties. Keys that the schemas do not know stay as they are.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -24,6 +24,8 @@ from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, Form
 
 Document = Mapping[str, Any]
 """A JSON object as a parser makes it: a dict, to be looked at and not changed."""
+Path = tuple[str | int, ...]
+"""Keys and indexes from the document's root."""
 
 _NAMESPACE: Final = "https://ns.adobe.com/"
 
@@ -187,57 +189,6 @@ def _own_keys() -> Sequence[tuple[Version, frozenset[str]]]:
     return [
         (version, frozenset(uri for uri, field in table().items() if field.version is version))
         for version in reversed(tuple(VERSIONS.values()))
-    ]
-
-
-def mixed_keys(document: Document, form: Form) -> Iterator[tuple[str | int, ...]]:
-    """Paths of keys inside the known objects that are written in the other form.
-
-    A validator of either form takes such a key for an unknown one and passes whatever
-    stands there, so a typing slip would go unnoticed.
-    """
-    for path, depth, strange in _strange_keys()[form]:
-        value: Any = document
-        for step in path:
-            value = value.get(step) if isinstance(value, dict) else None
-        if depth == 0:
-            if isinstance(value, dict) and not strange.isdisjoint(value):
-                yield from ((*path, key) for key in value if key in strange)
-        elif value is not None:
-            for below, inner in _objects_in(value, depth):
-                yield from ((*path, *below, key) for key in inner if key in strange)
-
-
-@cache
-def _strange_keys() -> Mapping[Form, Sequence[tuple[Sequence[str], int, frozenset[str]]]]:
-    """For each form, the paths of objects with known keys, and those of the other form in them."""
-    objects = [field for field in table().values() if field.short]
-    return {
-        Form.URI: [
-            ((field.uri,), field.depth, frozenset(field.long) - frozenset(field.short))
-            for field in objects
-        ],
-        Form.COMPACT: [
-            (field.compact, field.depth, frozenset(field.short) - frozenset(field.long))
-            for field in objects
-        ],
-    }
-
-
-def _objects_in(value: Any, depth: int) -> Sequence[tuple[tuple[str | int, ...], Document]]:
-    """The objects so many maps and lists below a value, and the steps that lead there."""
-    if depth == 0:
-        return (((), value),) if isinstance(value, dict) else ()
-    if isinstance(value, dict):
-        steps: Iterable[tuple[str | int, Any]] = value.items()
-    elif isinstance(value, list):
-        steps = enumerate(value)
-    else:
-        return ()
-    return [
-        ((step, *path), found)
-        for step, below in steps
-        for path, found in _objects_in(below, depth - 1)
     ]
 
 

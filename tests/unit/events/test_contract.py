@@ -106,6 +106,12 @@ def test_every_finding_is_reported_and_not_only_the_first() -> None:
             *("_experience", "journeyOrchestration", "serviceEvents", "segmentExportJob", TOTAL),
             to=-5,
         ),
+        {JOB: {ID: "1"}, "_experience": {"journeyOrchestration": {"journey": {"versionID": 5}}}},
+        {JOB: {ID: "1"}, "_experience": 5},
+        {JOB: {ID: "1"}, "timestamp": 5},
+        {**to_compact({JOB: {ID: "1"}}), "xdm:timestamp": 5},
+        {**to_compact({JOB: {ID: "1"}}), "more": [{JOURNEY: {}}]},
+        {**to_compact({JOB: {ID: "1"}}), "_id": "1", "@id": "1"},
     ],
 )
 def test_a_key_of_the_other_form_is_invalid_because_no_reader_would_see_it(
@@ -116,9 +122,24 @@ def test_a_key_of_the_other_form_is_invalid_because_no_reader_would_see_it(
     assert "form" in {finding.rule for finding in judgement.findings}
 
 
+def test_a_key_of_the_other_form_is_told_once() -> None:
+    for contract in Contract:
+        within = {"_experience": {"journeyOrchestration": {"journey": {"versionID": 5}}}}
+        findings = judge({**QUEUED, **within}, contract).findings
+        assert [(it.path, it.rule) for it in findings] == [
+            (("_experience", "journeyOrchestration", "journey"), "form")
+        ]
+
+
 def test_a_job_in_both_forms_is_invalid() -> None:
     both = {**to_compact({JOB: {ID: "1"}}), JOB: {ID: "2"}}
     assert judge(both).verdict is Verdict.INVALID
+
+
+def test_a_compact_document_says_nothing_where_no_object_is() -> None:
+    judgement = judge({**to_compact({JOB: {ID: "1"}}), "_segexport": 5})
+    assert judgement.verdict is Verdict.INVALID
+    assert [(it.path, it.rule) for it in judgement.findings] == [(("_segexport",), "type")]
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))

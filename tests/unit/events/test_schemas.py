@@ -1,6 +1,7 @@
 """The bundled schemas: what they are, and that both validators read them alike."""
 
 import json
+from importlib.resources import files
 from typing import Any
 
 import jsonschema
@@ -11,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from segexport.errors import InvalidEvent
 from segexport.events import contract, schema
 from segexport.events.compact_schema import compact_schema
+from segexport.events.mixture import mixed_keys
+from segexport.events.parsing import parse
 from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, SERVICE_EVENTS, EventCode, Form
-from segexport.events.xdm import mixed_keys, to_compact
+from segexport.events.xdm import to_compact
 from segexport.jobs.job import FaultKind
 from segexport.jobs.lifecycle import Milestone
 from segexport.jobs.publication import MAX_COUNT
@@ -195,3 +198,11 @@ def test_a_schema_is_found_by_name_and_by_id_with_or_without_its_slash() -> None
     for name in ("segment-export-job", SEGMENT_EXPORT_JOB, SEGMENT_EXPORT_JOB + "/"):
         assert schema.find(name) == "segment-export-job"
     assert schema.find("nothing") is None
+
+
+def test_no_bundled_schema_has_a_name_twice_in_one_object() -> None:
+    folder = files("segexport").joinpath("schemas")
+    texts = [file for file in folder.iterdir() if file.name.endswith(".json")]
+    assert len(texts) == len(schema.schemas())
+    for text in texts:
+        assert not parse(text.read_bytes()).repeated, text.name

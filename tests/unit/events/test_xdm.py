@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segexport.errors import InvalidEvent
 from segexport.events.versions import CURRENT, FIRST, VERSIONS, Version
 from segexport.events.vocabulary import ORCHESTRATION, SEGMENT_EXPORT_JOB, SERVICE_EVENTS, Form
-from segexport.events.xdm import Field, compact_path, form_of, mixed_keys, table, to_compact, to_uri
+from segexport.events.xdm import Field, compact_path, form_of, table, to_compact, to_uri
 from support.events import EVENTS
 from support.examples import examples
 
@@ -182,8 +182,3 @@ def test_paths_are_converted_like_the_values_they_lead_to() -> None:
     )
     assert compact_path(("unknown", "x")) == ("unknown", "x")
     assert compact_path(()) == ()
-
-
-def test_mixed_keys_are_found_only_inside_known_objects() -> None:
-    document = {SEGMENT_EXPORT_JOB: {"ID": "1"}, "other": {"ID": "1"}, "timestamp": 5}
-    assert list(mixed_keys(document, Form.URI)) == [(SEGMENT_EXPORT_JOB, "ID")]
