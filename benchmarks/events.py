@@ -18,6 +18,7 @@ from segexport.events import schema
 from segexport.events.announcement import Voice, announce
 from segexport.events.contract import Contract, judge, kind_of
 from segexport.events.discards import DiscardRow, expand
+from segexport.events.documents import Located, read_documents
 from segexport.events.outbox import OutboxRow
 from segexport.events.record import store_source
 from segexport.events.xdm import Document
@@ -102,11 +103,12 @@ async def _announcing() -> Comparison:
 
 
 async def _judging(documents: list[Document]) -> Comparison:
-    lines = [orjson.dumps(document) for document in documents]
+    lines = [orjson.dumps(document) + b"\n" for document in documents]
 
     def judged(contract: Contract) -> int:
-        for line in lines:
-            assert not judge(orjson.loads(line), contract).findings
+        for found in read_documents(lines):
+            assert isinstance(found, Located)
+            assert not judge(found.document, contract).findings
         return len(lines)
 
     def bare() -> int:
