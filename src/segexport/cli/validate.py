@@ -1,140 +1,156 @@
 """`segexport validate`: judge service events, wherever they come from."""
 
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final
+from types import MappingProxyType
+from typing import Annotated, Final, cast
 
 import typer
 
-from segexport.cli.app import EXIT_USAGE, app
-from segexport.cli.present import OutputFormat, json_text
+from segexport.cli.app import app
+from segexport.cli.inputs import Input, Readable
+from segexport.cli.junit import JUnitReport
+from segexport.cli.verdicts import JsonReport, Place, Report, TextReport
 from segexport.events.contract import Contract, Judgement, Verdict, judge
-from segexport.events.documents import Located, Unreadable, read_documents
-from segexport.events.explain import shown
-from segexport.printable import printable
-
-EXIT_NOT_VALID: Final = 1
-"""Something is invalid, or says nothing."""
+from segexport.events.documents import Located, read_documents
+from segexport.events.envelopes import Enclosed, enclosed, envelope_of
+from segexport.events.explain import Finding
+from segexport.events.repeated import refuse_repeated
 
 _STDIN: Final = "-"
+
+
+class ReportFormat(StrEnum):
+    """For people, for scripts, or for CI."""
+
+    TEXT = "text"
+    JSON = "json"
+    JUNIT = "junit"
+
+
+_REPORTS: Final[Mapping[ReportFormat, Callable[[], Report]]] = MappingProxyType(
+    {
+        ReportFormat.TEXT: TextReport,
+        ReportFormat.JSON: JsonReport,
+        ReportFormat.JUNIT: JUnitReport,
+    }
+)
 
 
 @app.command()
 def validate(
     files: Annotated[
-        list[str], typer.Argument(help="JSON, arrays of JSON, or NDJSON; `-` is stdin.")
+        list[str],
+        typer.Argument(help="JSON, arrays of JSON, or NDJSON, also gzipped; `-` is stdin."),
     ],
     contract: Annotated[
         Contract, typer.Option(help="What XDM says, or all that segexport promises.")
     ] = Contract.XDM,
+    unwrap: Annotated[
+        bool,
+        typer.Option(
+            "--unwrap",
+            help="Judge what is in an envelope: CloudEvents, Kafka Connect, kcat -J, "
+            "Kafka REST Proxy, Experience Platform streaming.",
+        ),
+    ] = False,
     output: Annotated[
-        OutputFormat, typer.Option("--format", help="For people, or as NDJSON for CI.")
-    ] = OutputFormat.TEXT,
+        ReportFormat,
+        typer.Option("--format", help="For people, as NDJSON for scripts, or as JUnit XML for CI."),
+    ] = ReportFormat.TEXT,
 ) -> None:
     """Judge service events: valid, invalid, or saying nothing.
 
     Keys may be URIs or in compact form. A document without a segmentExportJob *says
     nothing*: XDM's schema would pass it, because it requires nothing.
 
+    What is broken hides nothing else: reading goes on with the next line, or the next document
+    of several lines. A document may have 8 MiB, a file any size.
+
     Exit status: 0 all are valid, 1 some are invalid or say nothing, 2 some input could not
-    be read (the rest was judged).
+    be read, or is empty (the rest was judged).
 
         segexport validate events.ndjson
 
         segexport validate --contract emitted --format json monday.ndjson tuesday.json
 
         kcat -b localhost:9092 -t segment-export-job-events -C -e -q | segexport validate -
+
+        kcat -b localhost:9092 -t events -C -e -q -J | segexport validate --unwrap --format junit -
     """
-    report = _Report(output)
-    for name in files:
-        if name == _STDIN:
-            _judge_lines("<stdin>", sys.stdin.buffer, contract, report)
-        else:
-            _judge_file(name, contract, report)
-    report.summary()
+    report = _REPORTS[output]()
+    for file in files:
+        name = "<stdin>" if file == _STDIN else file
+        for place, found in _judgements(file, name, contract, unwrap=unwrap):
+            if isinstance(found, str):
+                report.unreadable(place, found)
+            else:
+                report.judged(place, *found)
+        report.end_file(name)
+    report.end()
     if status := report.exit_status:
         raise typer.Exit(status)
 
 
-def _judge_file(name: str, contract: Contract, report: "_Report") -> None:
+_Found = tuple[Place, str | tuple[Judgement, str | None]]
+"""A place, and why it cannot be read, or the judgement with the name of the envelope."""
+
+
+def _judgements(file: str, name: str, contract: Contract, *, unwrap: bool) -> Iterator[_Found]:
+    if file == _STDIN:
+        yield from _of_stream(cast("Readable", sys.stdin.buffer), name, contract, unwrap=unwrap)
+        return
     try:
-        with Path(name).open("rb") as file:
-            _judge_lines(name, file, contract, report)
+        stream = Path(file).open("rb")  # noqa: SIM115  (closed below)
     except OSError as error:
-        report.unreadable(name, None, f"{error.strerror}; check the name and its permissions")
+        yield Place(name), f"{error.strerror}; check the name and its permissions"
+        return
+    with stream:
+        yield from _of_stream(stream, name, contract, unwrap=unwrap)
 
 
-def _judge_lines(name: str, lines: BinaryIO, contract: Contract, report: "_Report") -> None:
-    for found in read_documents(lines):
-        if isinstance(found, Unreadable):
-            report.unreadable(name, found.line, f"{found.reason}; correct or remove it")
-        else:
-            report.judged(name, found, judge(found.document, contract))
+def _of_stream(
+    stream: Readable, name: str, contract: Contract, *, unwrap: bool
+) -> Iterator[_Found]:
+    pieces = Input(stream)
+    for found in read_documents(pieces):
+        if isinstance(found, Located):
+            place = Place(name, found.line, found.index)
+            for judgement in _of_document(found, contract, unwrap=unwrap):
+                yield place, judgement
+        elif pieces.problem is None:
+            yield Place(name, found.line), f"{found.reason}; correct or remove it"
+    if pieces.problem is not None:
+        yield Place(name), pieces.problem
 
 
-@dataclass(slots=True)
-class _Report:
-    """Says of every document that is not valid what is wrong with it, and counts them all."""
-
-    output: OutputFormat
-    verdicts: Counter[str] = field(default_factory=Counter)
-
-    def judged(self, name: str, found: Located, judgement: Judgement) -> None:
-        self.verdicts[judgement.verdict.value] += 1
-        if judgement.verdict is Verdict.VALID:
-            return
-        place = f"{name}:{found.line}" + ("" if found.index is None else f"[{found.index}]")
-        self._say(
-            [f"{place}: {judgement.verdict}: {finding}" for finding in judgement.findings],
-            {
-                "file": name,
-                "line": found.line,
-                "index": found.index,
-                "verdict": judgement.verdict,
-                "form": judgement.form,
-                "findings": [
-                    {
-                        "path": finding.path,
-                        "rule": finding.rule,
-                        "value": _scalar(finding.value),
-                        "message": finding.message,
-                    }
-                    for finding in judgement.findings
-                ],
-            },
-        )
-
-    def unreadable(self, name: str, line: int | None, reason: str) -> None:
-        self.verdicts["unreadable"] += 1
-        place = name if line is None else f"{name}:{line}"
-        self._say(
-            [f"{place}: unreadable: {reason}"],
-            {"file": name, "line": line, "verdict": "unreadable", "reason": reason},
-        )
-
-    def summary(self) -> None:
-        kinds = [*(verdict.value for verdict in Verdict), "unreadable"]
-        counts = {kind: self.verdicts[kind] for kind in kinds if self.verdicts[kind]}
-        line = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        self._say([line], {"summary": {kind: self.verdicts[kind] for kind in kinds}})
-
-    @property
-    def exit_status(self) -> int:
-        if self.verdicts["unreadable"]:
-            return EXIT_USAGE
-        return 0 if self.verdicts.keys() <= {Verdict.VALID} else EXIT_NOT_VALID
-
-    def _say(self, lines: Sequence[str], document: dict[str, Any]) -> None:
-        # Not through Rich: there may be millions of lines.
-        if self.output is OutputFormat.JSON:
-            sys.stdout.write(json_text(document) + "\n")
-        else:
-            sys.stdout.write("\n".join(map(printable, lines)) + "\n")
+def _of_document(
+    found: Located, contract: Contract, *, unwrap: bool
+) -> Iterator[tuple[Judgement, str | None]]:
+    judgement = judge(found.document, contract)
+    envelope = envelope_of(found.document) if judgement.verdict is Verdict.SAYS_NOTHING else None
+    if envelope is None or not unwrap:
+        if envelope is not None:
+            judgement = _with_hint(judgement, envelope)
+        yield refuse_repeated(judgement, found.repeated), None
+        return
+    for inner in enclosed(found.document, found.repeated):
+        yield refuse_repeated(_of_enclosed(inner, contract), inner.repeated), inner.envelope
 
 
-def _scalar(value: Any) -> Any:
-    """The value, or the beginning of its text where it is an object or a list."""
-    return shown(value) if isinstance(value, dict | list) else value
+def _with_hint(judgement: Judgement, envelope: str) -> Judgement:
+    hint = f"; it is an envelope of {envelope}: --unwrap judges what is in it"
+    first, *others = judgement.findings
+    return replace(judgement, findings=(replace(first, message=first.message + hint), *others))
+
+
+def _of_enclosed(inner: Enclosed, contract: Contract) -> Judgement:
+    if not inner.is_json:
+        finding = Finding(inner.path, "json", None, "is a text that is no JSON")
+        return Judgement(Verdict.INVALID, None, (finding,))
+    judgement = judge(inner.document, contract)
+    findings = tuple(it.at((*inner.path, *it.path)) for it in judgement.findings)
+    return replace(judgement, findings=findings)
