@@ -1,12 +1,14 @@
 """Who is in a journey already is not exported to it again."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from segexport.cli import main
@@ -123,6 +125,36 @@ def keys_in_parquet(folder: Path, kind: str, values: str) -> Path:
         database.execute(
             f"COPY (SELECT unnest([{values}])::{kind} AS key) TO '{file}' (FORMAT parquet)"
         )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("columns", "keys"),
+    [
+        ([("Key", ["x", "y"]), ("key", ["a", None]), ("key_1", ["z", "z"])], ["a"]),
+        ([("file_row_number", [7, 8]), ("key", [17, 18])], ["17", "18"]),
+        ([("key", pa.array(["a", "a"]).dictionary_encode())], ["a"]),
+    ],
+)
+def test_the_keys_of_a_parquet_file_are_those_of_the_column_that_is_called_key(
+    columns: Sequence[tuple[str, Any]], keys: Sequence[str], instances: Instances, tmp_path: Path
+) -> None:
+    instances.add("v1", "Email", [columns_in_parquet(tmp_path, columns)], RESOURCES)
+    assert keys_of(instances, tmp_path / "pinned") == keys
+
+
+@pytest.mark.parametrize("columns", [[("Key", ["a"])], [("key", ["a"]), ("key", ["b"])]])
+def test_a_column_that_is_not_certainly_that_of_the_keys_is_refused(
+    columns: Sequence[tuple[str, Any]], instances: Instances, tmp_path: Path
+) -> None:
+    with pytest.raises(InstancesUnusable, match="no column, or more than one"):
+        instances.add("v1", "Email", [columns_in_parquet(tmp_path, columns)], RESOURCES)
+
+
+def columns_in_parquet(folder: Path, columns: Sequence[tuple[str, Any]]) -> Path:
+    names, values = zip(*columns, strict=True)
+    file = folder / "keys.parquet"
+    pq.write_table(pa.table(list(values), names=names), file)
     return file
 
 

@@ -28,6 +28,7 @@ from support.fragments import (
     load_records,
     snapshot_of,
 )
+from support.own_names import own_names
 
 AT: Final = "2026-01-01T00:00:00Z"
 EMAIL: Final = {"Email": [{"id": "a@example.com"}]}
@@ -97,11 +98,11 @@ def test_a_store_holds_what_its_fragments_say_whatever_loads_they_came_in(
 def test_attributes_may_be_called_like_any_column_of_the_store_and_the_loader(
     tmp_path: Path,
 ) -> None:
-    names = ["bucket", "document", "identities", "identity_map", "namespace", "person_key"]
-    names += ["position", "reason", "segment", "source", "status", "test_profile"]
+    names = [*own_names(), "identities"]
+    assert {"document", "every", "position", "person_key", "reason", "file_row_number"} < {*names}
     store = tmp_path / "profiles"
     documents = [
-        fragment(f"p{number}", **{name: f"{name} {number}" for name in names})
+        {**fragment(f"p{number}"), **{name: f"{name} {number}" for name in names}}
         for number in range(3)
     ]
     load_records(store, documents[:2])

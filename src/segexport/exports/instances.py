@@ -34,6 +34,7 @@ from segexport.jobs.values import unfit
 from segexport.modes import make_private
 from segexport.profiles.builder import Resources, link_or_copy
 from segexport.profiles.leaves import Leaf
+from segexport.profiles.parquet_rows import column
 from segexport.sql import file_to_write, literal, parquet, parquet_metadata, text
 
 MAX_KEY: Final = 256
@@ -192,7 +193,7 @@ class Instances:
                 query = f"SELECT key FROM ({known} {how} ({named})) AS keys ORDER BY key"
                 _require_short(database, named)
                 database.execute(f"COPY ({query}) TO {file_to_write(staged)} (FORMAT parquet)")
-            except duckdb.Error as error:
+            except (duckdb.Error, ValueError) as error:
                 staged.unlink(missing_ok=True)
                 said = str(error).partition("\n")[0]
                 raise InstancesUnusable(
@@ -233,11 +234,15 @@ def _rows(file: Path) -> int:
 def _keys(database: duckdb.DuckDBPyConnection, file: Path) -> str:
     """A query of the keys in a file. Raises `InstancesUnusable` for one that is no plain value."""
     if file.suffix == ".parquet":
-        source = parquet([file])
-        ((_, kind, *_),) = database.execute(f"DESCRIBE SELECT key FROM {source}").fetchall()
+        found = column(file, "key", database)
+        if found is None:
+            raise InstancesUnusable(
+                f"the keys of {file} cannot be taken: no column, or more than one, is called `key`"
+            )
+        query, kind = found
         key = Leaf("key", kind)
-        _require_plain(database, file, key)
-        return f"SELECT {key.text} AS key FROM {source} WHERE {key.is_there}"
+        _require_plain(database, file, query, key)
+        return f"SELECT {key.text} AS key FROM ({query}) WHERE {key.is_there}"
     return (
         "SELECT key FROM (SELECT trim(unnest(string_split("
         f"regexp_replace(content, '^{BOM}', ''), chr(10))), chr(13)) AS key "
@@ -245,13 +250,12 @@ def _keys(database: duckdb.DuckDBPyConnection, file: Path) -> str:
     )
 
 
-def _require_plain(database: duckdb.DuckDBPyConnection, file: Path, key: Leaf) -> None:
+def _require_plain(database: duckdb.DuckDBPyConnection, file: Path, values: str, key: Leaf) -> None:
     wrong = f"{key.text} IS NULL"
     if key.type in EXACT:  # where others have no key, pandas makes floats of integers
         wrong += f" OR abs({key.column}) > {EXACT[key.type]} OR NOT isfinite({key.column})"
     found = database.execute(
-        f"SELECT {key.column}::VARCHAR FROM {parquet([file])} "
-        f"WHERE {key.is_there} AND ({wrong}) LIMIT 1"
+        f"SELECT {key.column}::VARCHAR FROM ({values}) WHERE {key.is_there} AND ({wrong}) LIMIT 1"
     ).fetchone()
     if found is not None:
         raise InstancesUnusable(

@@ -12,16 +12,17 @@ MAPs, which need no null for what is not there.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import duckdb
 import orjson
 from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import FragmentsUnreadable
-from segexport.sql import literal, parquet, parquet_schema
+from segexport.sql import identifier, literal, parquet, parquet_schema
 
 _STATEMENTS: Final = frozenset({"identityMap", "segmentMembership"})
+_EVERY: Final = "every"
 _NESTED: Final = frozenset({"LIST", "MAP", "MAP_KEY_VALUE"})
 
 
@@ -41,24 +42,55 @@ def rows(path: Path, connection: duckdb.DuckDBPyConnection) -> str:
     Timestamps, however deep, are RFC 3339 strings in UTC, where they have no zone as well.
 
     Raises `FragmentsUnreadable` if two columns, or two members of one struct, have the same
-    name, and `duckdb.Error` if the file cannot be read.
+    name, and `duckdb.Error` or ValueError if the file cannot be read.
     """
-    file = parquet([path])
-    kinds = [kind for _, kind, *_ in connection.execute(f"FROM {file} LIMIT 0").description or ()]
-    schema = _schema(connection, path)
-    _refuse_equal_names(path, schema, "")
-    # Numbered columns can be no column of our own, such as the number of a row.
-    columns = [f"c{number}" for number, _ in enumerate(kinds)]
+    file = _File.opened(path, connection)
+    _refuse_equal_names(path, file.schema, "")
     members = _members(
         (
             node.name,
             _text(column, kind, node, 0, keep=node.name.removeprefix("xdm:") in _STATEMENTS),
         )
-        for column, kind, node in zip(columns, kinds, schema.children, strict=True)
+        for column, kind, node in file.columns
     )
-    return f"""
-        SELECT every.file_row_number + 1 AS position, {members} AS raw
-        FROM {file} AS every({", ".join(columns)})"""
+    return f"SELECT {_EVERY}.file_row_number + 1 AS position, {members} AS raw FROM {file.relation}"
+
+
+def column(path: Path, name: str, connection: duckdb.DuckDBPyConnection) -> tuple[str, str] | None:
+    """A query for the values of the one column that is called so, and their DuckDB type.
+
+    None where there is no such column, or there are several. Raises as `rows`.
+    """
+    file = _File.opened(path, connection)
+    found = [(column, str(kind)) for column, kind, node in file.columns if node.name == name]
+    if len(found) != 1:
+        return None
+    ((value, kind),) = found
+    return f"SELECT {value} AS {identifier(name)} FROM {file.relation}", kind
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as it stands behind FROM, and its columns in their order: SQL, type and schema.
+
+    They are numbered, so that none of them can be one of DuckDB's or our own.
+    """
+
+    relation: str
+    schema: _Node
+    columns: Sequence[tuple[str, DuckDBPyType, _Node]]
+
+    @classmethod
+    def opened(cls, path: Path, connection: duckdb.DuckDBPyConnection) -> Self:
+        file = parquet([path])
+        found = connection.execute(f"FROM {file} LIMIT 0").description or ()
+        schema = _schema(connection, path)
+        columns = tuple(
+            (f"c{number}", kind, node)
+            for number, ((_, kind, *_), node) in enumerate(zip(found, schema.children, strict=True))
+        )
+        names = ", ".join(name for name, *_ in columns)
+        return cls(f"{file} AS {_EVERY}({names})", schema, columns)
 
 
 def _schema(connection: duckdb.DuckDBPyConnection, path: Path) -> _Node:

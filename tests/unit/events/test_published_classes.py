@@ -17,7 +17,6 @@ from segexport.errors import InvalidEvent
 from segexport.events import schema
 from segexport.events.compact_schema import compact_schema
 from segexport.events.contract import Contract, Verdict, judge
-from segexport.events.mixture import mixed_keys
 from segexport.events.versions import CURRENT, FIRST
 from segexport.events.vocabulary import SEGMENT_EXPORT_JOB, SERVICE_EVENTS, Form
 from segexport.events.xdm import (
