@@ -109,6 +109,14 @@ def ndjson(files: Sequence[str | Path], columns: Mapping[str, str]) -> str:
     )
 
 
+def joined(texts: str, separator: str) -> str:
+    """The strings of a list as one, NULL of none; a NULL among them is left out.
+
+    `array_to_string` is a macro that has its list computed twice.
+    """
+    return f"list_aggregate({texts}, 'string_agg', {literal(separator)})"
+
+
 def lines(files: Sequence[Path]) -> str:
     """A table function that gives a row for each line of JSON in files, all gzipped or none."""
     return (

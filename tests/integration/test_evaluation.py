@@ -29,6 +29,7 @@ from segexport.profiles.evaluation import Evaluation, evaluate
 from segexport.profiles.snapshots import ProfileStore, SegmentSize, Snapshot
 from segexport.sql import literal, parquet
 from support.examples import examples
+from support.fragments import load_records
 from support.people import NOW as LOADED
 from support.people import Person, write_crowd, write_snapshot
 
@@ -416,3 +417,28 @@ def test_an_evaluation_that_another_worker_has_ended_just_now_is_not_made_again(
     monkeypatch.setattr("segexport.profiles.evaluation.draft", begun_late)
     assert [evaluate(profiles, [definition], now=NOW, resources=RESOURCES, job=7)] == made
     assert ProfileStore(profiles).ids() == (base.id, made[0].id)
+
+
+def test_a_predicate_compares_decimals_like_other_numbers(tmp_path: Path) -> None:
+    records = [
+        f'{{"personID": "{name}", "updatedAt": "2026-01-01T00:00:00Z", "n": {number}, '
+        f'"many": [{number}]}}'
+        for name, number in (("few", "0.5"), ("many", "9007199254740993"))
+    ]
+    load_records(tmp_path, records)
+    for segment, where in (
+        ("larger", "n > 0.5"),
+        ("exact", "n = 9007199254740993"),
+        ("other", "n = 9007199254740992"),
+        ("half", "n = 0.5 AND contains(many, 0.5) AND n + 1 < 2"),
+    ):
+        define_segment(tmp_path, segment, where)
+    made = evaluate(
+        tmp_path, open_catalogue(tmp_path).newest_segments, now=NOW, resources=RESOURCES
+    )
+    assert {one.segment: one.realized for one in made.segments} == {
+        "exact": 1,
+        "half": 1,
+        "larger": 1,
+        "other": 0,
+    }

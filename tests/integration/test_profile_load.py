@@ -1,10 +1,11 @@
 """Loading fragments: what the store holds afterwards."""
 
+import json
 import tempfile
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from unittest import mock
 
 import pytest
@@ -211,6 +212,43 @@ def test_an_attribute_whose_type_changes_is_json_for_all_fragments(tmp_path: Pat
         (None, None, None),
         (["y"], "z", 0.5),
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([[], [1]], "BIGINT[]"),
+        ([[None], [0.5], [1]], "DOUBLE[]"),
+        ([[], [None], ["x"]], "VARCHAR[]"),
+        ([[], []], "VARCHAR[]"),
+        ([["x"], [1]], "JSON"),
+        ([[], [[1]]], "JSON"),
+        ([[], [{"x": 1}]], "JSON"),
+        ([{}, 1], "BIGINT"),
+        ([{"x": None}, "x"], "VARCHAR"),
+        ([{"x": {"y": {}}}, {"x": {"z": 1}}], None),
+        ([2**53 + 1, 2], "BIGINT"),
+        ([2**53 + 1, 0.5], "DECIMAL(38,1)"),
+        ([[2**53 + 1], [0.5]], "DECIMAL(38,1)[]"),
+        ([2**53, 0.5], "DOUBLE"),
+        ([2**53 + 1, 0.5, 1e-10], "DECIMAL(38,10)"),
+        ([2**53 + 1, 0.5, 1e30, 1e-10], "JSON"),
+        ([2**64, 0.5], "DECIMAL(38,1)"),
+        ([2**53 + 1, "x"], "JSON"),
+    ],
+)
+def test_a_type_follows_from_all_values_whatever_their_order_and_loads(
+    values: Sequence[Any], kind: str | None, tmp_path: Path
+) -> None:
+    # Numbers beyond 64 bits are none of orjson's.
+    records = [
+        json.dumps(fragment(f"p{number}", AT, it=value)) for number, value in enumerate(values)
+    ]
+    in_turn = [[record] for record in records]
+    for name, loads in (("together", [records]), ("apart", in_turn), ("back", in_turn[::-1])):
+        for load in loads:
+            snapshot = snapshot_of(load_records(tmp_path / name, load))
+        assert {one.path: one.type for one in snapshot.attributes}.get("it") == kind, name
 
 
 def test_an_object_with_very_many_names_is_a_map_in_one_column(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from segexport.errors import ProfileStoreError
 from segexport.profiles.attributes import (
+    EMPTY_ARRAY,
     MAX_NAMES,
     Tree,
     column_in_base,
@@ -27,9 +28,9 @@ from segexport.sql import identifier, literal
 from support.examples import examples
 
 DATABASE = duckdb.connect()
-LEAVES = st.sampled_from(
-    ["BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR", "VARCHAR[]", "BIGINT[]", "NULL[]", "JSON"]
-)
+PLAIN = ("BOOLEAN", "BIGINT", "DOUBLE", "DECIMAL(38,2)", "DECIMAL(38,10)", "VARCHAR")
+ARRAYS = ("VARCHAR[]", "BIGINT[]", "DOUBLE[]", "DECIMAL(38,4)[]", EMPTY_ARRAY)
+LEAVES = st.sampled_from([*PLAIN, *ARRAYS, "JSON"])
 NAMES = st.sampled_from(["a", "b", "c"])
 TREES = st.dictionaries(
     NAMES,
@@ -71,7 +72,7 @@ def test_attributes_do_not_depend_on_how_documents_were_sliced(
 @settings(deadline=None, max_examples=examples(60))
 @given(documents=DOCUMENTS)
 def test_no_value_is_lost_on_its_way_into_columns(documents: list[dict[str, Any]]) -> None:
-    attributes = flatten(_found(documents))
+    attributes = _columns_of(_found(documents))
     for document in documents:
         columns = _columns(document, attributes)
         assert _rebuilt(columns) == _without_nothing(document)
@@ -82,8 +83,9 @@ def test_no_value_is_lost_on_its_way_into_columns(documents: list[dict[str, Any]
 def test_no_value_is_lost_when_later_documents_change_the_columns(
     documents: list[dict[str, Any]], later: list[dict[str, Any]]
 ) -> None:
-    base = flatten(_found(documents))
-    attributes = flatten(join(tree_of(base), _found(later)))
+    found = _found(documents)
+    base = _columns_of(found)
+    attributes = _columns_of(join(found, _found(later)))
     for document in documents:
         columns = _columns(document, base, then=attributes)
         assert _rebuilt(columns) == _without_nothing(document)
@@ -99,7 +101,12 @@ def test_no_value_is_lost_when_later_documents_change_the_columns(
         ([True, None], "BOOLEAN"),
         ([[], ["x"]], "VARCHAR[]"),
         ([[], [1]], "BIGINT[]"),
-        ([[]], "VARCHAR[]"),
+        ([[]], EMPTY_ARRAY),
+        ([[None], []], EMPTY_ARRAY),
+        ([[1], [0.5]], "DOUBLE[]"),
+        ([{}, 1], "BIGINT"),
+        ([{"x": {"y": None, "z": {}}}, "x"], "VARCHAR"),
+        ([{"x": None}, [1]], "BIGINT[]"),
         ([[1], ["x"]], "JSON"),
         ([[{"x": 1}]], "JSON"),
         ([[[1]]], "JSON"),
@@ -132,6 +139,14 @@ def _found(documents: list[dict[str, Any]]) -> Tree:
     return found_in(found)
 
 
+def _columns_of(found: Tree) -> Sequence[Attribute]:
+    """The columns of what was found: arrays that have no element are some of strings."""
+    return [
+        Attribute(one.path, "VARCHAR[]" if one.type == EMPTY_ARRAY else one.type)
+        for one in flatten(found)
+    ]
+
+
 def _columns(
     document: dict[str, Any],
     attributes: Sequence[Attribute],
@@ -141,11 +156,12 @@ def _columns(
     if not attributes:
         return {}
     read = ", ".join(
-        f"{column_in_document(one.path, 'document')} AS {identifier(one.path)}"
+        f"{column_in_document(one, 'document', 'text')} AS {identifier(one.path)}"
         for one in attributes
     )
     query = (
-        f"SELECT {read} FROM (SELECT from_json(?, {literal(structure(attributes))}) AS document)"
+        f"SELECT {read} FROM (SELECT text, from_json(text, {literal(structure(attributes))}) "
+        "AS document FROM (SELECT ?::VARCHAR AS text))"
     )
     if then is not None:
         again = ", ".join(

@@ -16,8 +16,9 @@ from typing import Final
 import orjson
 
 from segexport.jobs.values import MAX_NAME
-from segexport.profiles.attributes import NAME
+from segexport.profiles.attributes import NAME, pointer
 from segexport.profiles.nulls import said_of_identities, said_of_memberships
+from segexport.profiles.numbers import DIGITS, LOST_INTEGER, inexact, is_lost, marked
 from segexport.profiles.rules import (
     MAX_ID,
     READABLE,
@@ -159,12 +160,14 @@ _EVENT: Final = (
 _NUMBERS: Final = (
     Rule(
         "large_integer",
-        "an integer needs more than 63 bits; send it as a string",
-        # The first condition is cheap and nearly always false.
-        """regexp_matches(attributes, '[:,\\[]-?[0-9]{19,}') AND len(list_filter(
-             json_extract(attributes, '$..*'), lambda value:
-               regexp_full_match(value::VARCHAR, '-?[0-9]{19,}')
-               AND TRY_CAST(value::VARCHAR AS BIGINT) IS NULL)) > 0""",
+        f"an integer has more than {DIGITS} digits; send it as a string",
+        f"exact AND {is_lost('attributes', LOST_INTEGER)}",
+    ),
+    Rule(
+        "inexact_number",
+        f"a number has more than {DIGITS} digits, or is beyond the range of a double; send it "
+        "as a string",
+        f"exact AND {is_lost('attributes')}",
     ),
 )
 
@@ -216,14 +219,15 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
     It gives, for a refused record, position, reason and raw; for others, position,
     person_id, person_key, is_named BOOLEAN (the key is a personID), updated_at (an event's
     time), identities STRUCT(namespace, id, "primary")[], memberships STRUCT(namespace,
-    segment, status, qualified_at)[], and its attributes as JSON. `person_id` is the SQL that
-    makes the id from the column person_key.
+    segment, status, qualified_at)[], its attributes as JSON, and exact BOOLEAN: whether these
+    may have numbers that a double does not hold, which are marked (see `numbers`).
+    `person_id` is the SQL that makes the id from the column person_key.
     """
     # The update time's own column takes the place of an attribute of that name.
     taken = (*kind.special, *set(kind.times).intersection(RESERVED))
     without = orjson.dumps(dict.fromkeys(taken)).decode()
     picked = ("/identityMap", "/segmentMembership", "/personID", "/_id", "/testProfile")
-    pointers = ", ".join(map(literal, (*picked, *map(_pointer, kind.times))))
+    pointers = ", ".join(map(literal, (*picked, *map(pointer, kind.times))))
     times = ", ".join(
         f"nullif(parts[{number}], 'null')"
         for number, _ in enumerate(kind.times, start=len(picked) + 1)
@@ -231,11 +235,13 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
     memberships = "NULL"
     if "segmentMembership" in kind.special:
         memberships = said_of_memberships("nullif(parts[2], 'null')")
+    numbered = f"SELECT *, {inexact('raw')} AS inexact FROM ({records})"
     return f"""
       WITH parts AS (
-        SELECT *, json_extract(document, [{pointers}]) AS parts FROM ({parsed(records)})
+        SELECT *, json_extract(document, [{pointers}]) AS parts
+        FROM ({parsed(numbered, marked("raw", "inexact"))})
       ), named AS (
-        SELECT position, raw, too_large, too_deep, document, is_object,
+        SELECT position, raw, len(inexact) > 0 AS exact, too_large, too_deep, document, is_object,
                {said_of_identities("nullif(parts[1], 'null')")} AS identity_json,
                {memberships} AS membership_json,
                nullif(parts[3], 'null') AS person_json,
@@ -281,10 +287,5 @@ def checked(records: str, *, kind: RecordKind = FRAGMENT, person_id: str = PERSO
       )
       SELECT position, reason, CASE WHEN reason IS NOT NULL THEN {refused_text()} END AS raw,
              {person_id} AS person_id, person_key, person_json IS NOT NULL AS is_named,
-             updated_at, identities, memberships, attributes
+             updated_at, exact, identities, memberships, attributes
       FROM judged"""
-
-
-def _pointer(path: str) -> str:
-    steps = (step.replace("~", "~0").replace("/", "~1") for step in path.split("."))
-    return "".join(f"/{step}" for step in steps)

@@ -36,6 +36,20 @@ _FETCHED: Final = 1_000  # rejects in memory at once
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """The attributes of some records, and whether any has numbers that a double does not hold."""
+
+    attributes: Tree
+    exact: bool = False
+
+    def __add__(self, other: "Found") -> "Found":
+        return Found(join(self.attributes, other.attributes), self.exact or other.exact)
+
+
+_NOTHING: Final = Found({})
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What came of the records: how many are good, with which attributes, and where these
     are; why others are refused."""
@@ -43,7 +57,7 @@ class Taken:
     accepted: int
     refused: Counter[str]
     parts: Sequence[Path]
-    attributes: Tree
+    found: Found
 
 
 class Intake:
@@ -73,7 +87,7 @@ class Intake:
         self._accepted = 0
         self._refused: Counter[str] = Counter()
         self._parts: list[Path] = []
-        self._attributes: Tree = {}
+        self._found = _NOTHING
 
     def take(self, sources: Sequence[Source], progress: Progress) -> Taken:
         """Check all records. Raises `FragmentsUnreadable` if a file cannot be read."""
@@ -85,11 +99,11 @@ class Intake:
                 for done in take(pool, index, source):
                     progress("reading", before + done, total)
                 before += source.size
-        return Taken(self._accepted, self._refused, tuple(self._parts), self._attributes)
+        return Taken(self._accepted, self._refused, tuple(self._parts), self._found)
 
     def _take_chunks(self, pool: ThreadPoolExecutor, index: int, source: Source) -> Iterator[int]:
         """Take a file of text; gives the bytes done, again and again."""
-        running: deque[tuple[Chunk, Path, Future[Tree]]] = deque()
+        running: deque[tuple[Chunk, Path, Future[Found]]] = deque()
 
         def settle() -> int:
             chunk, part, future = running.popleft()
@@ -128,7 +142,7 @@ class Intake:
                 # The queries that follow the check begin at nothing again.
                 percent = max(percent, cursor.query_progress())
                 yield int(source.size * percent / 100)
-            attributes = future.result()
+            found = future.result()
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
@@ -136,7 +150,7 @@ class Intake:
         except BaseException:
             cursor.interrupt()
             raise
-        self._settle(source, part, (), attributes)
+        self._settle(source, part, (), found)
         yield source.size
 
     def _new_part(self) -> Path:
@@ -145,10 +159,10 @@ class Intake:
         return part
 
     def _settle(
-        self, source: Source, part: Path, unchecked: Sequence[Refused], attributes: Tree
+        self, source: Source, part: Path, unchecked: Sequence[Refused], found: Found
     ) -> None:
         """Count what a part holds, and write down what it refused, in the file's order."""
-        self._attributes = join(self._attributes, attributes)
+        self._found += found
         cursor = self._connection.cursor()
         cursor.execute(f"SELECT reason, count(*) FROM {parquet([part])} GROUP BY reason")
         for reason, count in cursor.fetchall():
@@ -183,27 +197,29 @@ class Intake:
 
 def _write(
     cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[Sequence[str]]
-) -> Tree:
+) -> Found:
     """Write the checked records into a part; they have no attributes."""
     cursor.execute(
         f"COPY ({query}) TO {file_to_write(part)} (FORMAT parquet, ROW_GROUP_SIZE {_SLICE})",
         parameters,
     )
-    return {}
+    return _NOTHING
 
 
 def _check(
     cursor: duckdb.DuckDBPyConnection, query: str, part: Path, parameters: Sequence[Sequence[str]]
-) -> Tree:
+) -> Found:
     """Write the checked records into a part, and find their attributes."""
     _write(cursor, query, part, parameters)
-    cursor.execute(f"SELECT min(position), max(position) FROM {parquet([part])}")
-    ((first, last),) = cursor.fetchall()
-    found: Tree = {}
+    cursor.execute(f"""
+        SELECT min(position), max(position), coalesce(bool_or(exact) FILTER (reason IS NULL), false)
+        FROM {parquet([part])}""")
+    ((first, last, exact),) = cursor.fetchall()
+    attributes: Tree = {}
     for start in range(first or 0, (last or -1) + 1, _SLICE):
         cursor.execute(f"""
             SELECT {found_by("attributes")} FROM {parquet([part])}
             WHERE reason IS NULL AND position BETWEEN {start} AND {start + _SLICE - 1}""")
         ((structure,),) = cursor.fetchall()
-        found = join(found, found_in(structure))
-    return found
+        attributes = join(attributes, found_in(structure))
+    return Found(attributes, exact)

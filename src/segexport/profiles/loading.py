@@ -197,18 +197,24 @@ def _published(
         records += base.fragments + base.events
     buckets = max(buckets_for(records), base.buckets if base else 1)
     known = (base.attributes, base.event_attributes) if base else ((), ())
+    names = ("fragments.parquet", "events.parquet")
+    held = [
+        [base.file(bucket, name) for bucket in range(base.buckets)] if base else []
+        for name in names
+    ]
     of_fragments, of_events = (
         split(
             snapshot.connection,
             taken,
             known=attributes,
+            held=files,
             buckets=buckets,
             graph=joining.graph,
             person_id=joining.person_id,
             folder=snapshot.staging / name,
         )
-        for name, taken, attributes in zip(
-            ("fragments", "events"), (fragments, events), known, strict=True
+        for name, taken, attributes, files in zip(
+            ("fragments", "events"), (fragments, events), known, held, strict=True
         )
     )
     moving = None

@@ -5,6 +5,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from segexport.profiles.attributes import DECIMAL
+
 
 class Kind(StrEnum):
     """What a part's value is, in words."""
@@ -31,7 +33,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "BOOLEAN[]": Kind.TRUTHS,
     }
 )
-"""By the type of an attribute; those of all others are mixed."""
+"""By the type of an attribute, DECIMALs aside, whose beginning tells; all others are mixed."""
 BOOLEANS: Final = (Kind.BOOLEAN, Kind.ANY)
 STRINGS: Final = (Kind.STRING, Kind.ANY)
 NUMBERS: Final = (Kind.NUMBER, Kind.ANY)
@@ -45,3 +47,10 @@ MEMBERS: Final[Mapping[Kind, Sequence[Kind]]] = MappingProxyType(
     }
 )
 """What the members of an array are, by what it is; those of one that is not known, anything."""
+
+
+def kind_of(attribute_type: str) -> Kind:
+    """What the values of an attribute of this type are."""
+    if attribute_type.startswith(DECIMAL):
+        return Kind.NUMBERS if attribute_type.endswith("[]") else Kind.NUMBER
+    return KINDS.get(attribute_type, Kind.JSON)

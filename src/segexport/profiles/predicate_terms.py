@@ -15,11 +15,11 @@ from segexport.profiles.leaves import Leaf
 from segexport.profiles.predicate_kinds import (
     BOOLEANS,
     COMPARABLE,
-    KINDS,
     MEMBERS,
     NUMBERS,
     STRINGS,
     Kind,
+    kind_of,
 )
 from segexport.profiles.predicate_term import Refusal, Term, compared, contains, length
 from segexport.sql import identifier, literal
@@ -90,7 +90,7 @@ class Terms:
         if self._types is None:
             return Kind.ANY
         if path in self._types:
-            return KINDS.get(self._types[path], Kind.JSON)
+            return kind_of(self._types[path])
         if any(self._types[above] == "JSON" for above in _above(path) if above in self._types):
             return Kind.JSON
         inside = [known for known in self._types if known.startswith(f"{path}.")]

@@ -77,26 +77,27 @@ _TOO_DEEP: Final = f"""
 _URI_NAME: Final = r"""([{,\s])"xdm:((?:[^"\\]|\\.)+"\s*:)"""
 _URI_ID: Final = r"""([{,\s])"@id("\s*:)"""
 _COMPACT: Final = f"""
-    CASE WHEN contains(raw, '"xdm:') OR contains(raw, '"@id"')
-         THEN regexp_replace(regexp_replace(raw, {literal(_URI_NAME)}, '\\1"\\2', 'g'),
+    CASE WHEN contains(text, '"xdm:') OR contains(text, '"@id"')
+         THEN regexp_replace(regexp_replace(text, {literal(_URI_NAME)}, '\\1"\\2', 'g'),
                              {literal(_URI_ID)}, '\\1"_id\\2', 'g')
-         ELSE raw END"""
+         ELSE text END"""
 
 
-def parsed(records: str) -> str:
+def parsed(records: str, text: str = "raw") -> str:
     """A query for the JSON of records, which gives their position BIGINT and text VARCHAR.
 
-    It gives position, raw, too_large BOOLEAN, too_deep BOOLEAN, document JSON (NULL where there
-    is none that can be looked at) and is_object BOOLEAN. In the document, names of XDM's URI form
-    (`xdm:person`, `@id`) are those of its compact form (`person`, `_id`).
+    It gives what they give, and too_large BOOLEAN, too_deep BOOLEAN, document JSON (NULL where
+    there is none that can be looked at) and is_object BOOLEAN. In the document, names of XDM's
+    URI form (`xdm:person`, `@id`) are those of its compact form (`person`, `_id`). `text` is the
+    SQL of what is read as JSON.
     """
     return f"""
         SELECT *, coalesce(json_type(document) = 'OBJECT', false) AS is_object
-        FROM (SELECT position, raw, strlen(raw) > {MAX_RECORD} AS too_large,
+        FROM (SELECT *, strlen(raw) > {MAX_RECORD} AS too_large,
                      NOT too_large AND {_TOO_DEEP} AS too_deep,
                      CASE WHEN NOT (too_large OR too_deep) THEN TRY_CAST({_COMPACT} AS JSON) END
                        AS document
-              FROM ({records}))"""
+              FROM (SELECT *, {text} AS text FROM ({records})))"""
 
 
 def refused_text() -> str:

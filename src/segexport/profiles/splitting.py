@@ -7,7 +7,8 @@ from typing import Final
 
 import duckdb
 
-from segexport.profiles.attributes import column_in_document, flatten, join, structure, tree_of
+from segexport.profiles.attributes import column_in_document, structure
+from segexport.profiles.column_types import column_types
 from segexport.profiles.graph import Graph, persons_of
 from segexport.profiles.intake import Taken
 from segexport.profiles.snapshots import Attribute
@@ -42,7 +43,7 @@ class Split:
         if not self.attributes:
             return f"SELECT {items} FROM {rows}"
         columns = "".join(
-            f", {column_in_document(each.path, 'document')} AS {identifier(each.path)}"
+            f", {column_in_document(each, 'document', 'attributes')} AS {identifier(each.path)}"
             for each in self.attributes
         )
         shape = literal(structure(self.attributes))
@@ -55,6 +56,7 @@ def split(
     taken: Taken,
     *,
     known: Sequence[Attribute],
+    held: Sequence[Path],
     buckets: int,
     graph: Graph,
     person_id: str,
@@ -62,21 +64,30 @@ def split(
 ) -> Split:
     """Write the records to a folder, split by bucket; the parts that they came in are gone.
 
-    `known` are the attributes of records that are there already, `person_id` is the SQL that
-    makes the id from the column person_key.
+    `known` are the attributes of records that are there already, in the files `held`;
+    `person_id` is the SQL that makes the id from the column person_key.
     """
+    attributes = known
     if taken.accepted:
+        attributes = column_types(
+            connection,
+            taken.found.attributes,
+            exact=taken.found.exact,
+            records=taken.parts,
+            known=known,
+            held=held,
+        )
         records = f"(FROM {parquet(taken.parts)} WHERE reason IS NULL)"
         if graph.rows:
             records = _joined(records, graph, person_id)
         connection.execute(f"""
-            COPY (SELECT * EXCLUDE (reason, raw, is_named), person_id % {buckets} AS bucket
+            COPY (SELECT * EXCLUDE (reason, raw, is_named, exact), person_id % {buckets} AS bucket
                   FROM {records})
             TO {file_to_write(folder)}
             (FORMAT parquet, PARTITION_BY (bucket), ROW_GROUP_SIZE {_ROWS})""")
     for part in taken.parts:
         part.unlink()
-    return Split(folder, flatten(join(tree_of(known), taken.attributes)))
+    return Split(folder, attributes)
 
 
 def _joined(records: str, graph: Graph, person_id: str) -> str:

@@ -7,9 +7,18 @@ are quoted by the dialect, too. All arguments but names, strings and times are S
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
-from segexport.sql import identifier, literal
+from segexport.sql import identifier, joined, literal
+
+# Regular expressions that RE2 and Java read alike. A string without escapes in one step, because
+# Java's stack grows with every other one.
+JSON_TOKENS: Final = r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[A-Za-z]+|[^"A-Za-z-]+|-'
+"""The tokens of a JSON text, of which words that stand alone are one each."""
+NOT_FINITE: Final = r"(?i)-?(?:nan|inf|infinity)"
+"""A token that is a number, but not a finite one, as DuckDB reads JSON."""
+MAYBE_NOT_FINITE: Final = r"(?i)(?:^|[:,\[])-?(?:nan|inf)"
+"""What a JSON text without white space matches that has such a token; few others do."""
 
 
 class Dialect(Protocol):
@@ -42,6 +51,10 @@ class Dialect(Protocol):
 
     def rfc3339(self, value: str) -> str:
         """A UTC timestamp as a string such as 2018-01-01T00:00:00.000000Z."""
+        ...
+
+    def finite_json(self, value: str) -> str:
+        """A JSON text with null in place of the numbers in it that are not finite."""
         ...
 
     def struct(self, fields: Mapping[str, str]) -> str:
@@ -126,6 +139,17 @@ class DuckDBDialect:
     def rfc3339(self, value: str) -> str:
         """Always with microseconds."""
         return f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%fZ')"
+
+    def finite_json(self, value: str) -> str:
+        """Token by token, where there may be such a number at all."""
+        tokens = (
+            f"list_transform(regexp_extract_all({value}, {literal(JSON_TOKENS)}), lambda token: "
+            f"CASE WHEN regexp_full_match(token, {literal(NOT_FINITE)}) THEN 'null' ELSE token END)"
+        )
+        return (
+            f"CASE WHEN regexp_matches({value}, {literal(MAYBE_NOT_FINITE)}) "
+            f"THEN {joined(tokens, '')}::JSON ELSE {value} END"
+        )
 
     def struct(self, fields: Mapping[str, str]) -> str:
         """A struct literal."""

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import duckdb
+from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import (
     EngineError,
@@ -19,6 +20,7 @@ from segexport.errors import (
 from segexport.exports.disk import explaining, unwritable
 from segexport.exports.engine import Column, Written
 from segexport.exports.engines.beside import beside
+from segexport.exports.engines.json_lines import line, needs_lines
 from segexport.exports.engines.queries import BATCH
 from segexport.jobs.request import MAX_SEGMENTS, FileFormat
 from segexport.sql import file_to_write, identifier, parquet, tells_of
@@ -32,6 +34,10 @@ CONNECTION_SETTINGS: Final = (
     # Rows of a batch that are held before they are written; the default would be half a million.
     "SET partitioned_write_flush_threshold = 65536",
 )
+_LINES: Final = (
+    # No quote, and a delimiter that JSON can only hold escaped: the lines stay as they are.
+    "FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER e'\\x01'"
+)
 COPY_OPTIONS: Mapping[FileFormat, str] = MappingProxyType(
     {
         FileFormat.PARQUET: "FORMAT parquet",
@@ -39,9 +45,8 @@ COPY_OPTIONS: Mapping[FileFormat, str] = MappingProxyType(
         FileFormat.NDJSON_GZ: "FORMAT json, COMPRESSION gzip",
     }
 )
-LINE_OPTIONS: Final = (
-    # No quote, and a delimiter that JSON can only hold escaped: the lines stay as they are.
-    "FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER e'\\x01', COMPRESSION gzip"
+LINE_OPTIONS: Mapping[FileFormat, str] = MappingProxyType(
+    {FileFormat.NDJSON: _LINES, FileFormat.NDJSON_GZ: f"{_LINES}, COMPRESSION gzip"}
 )
 BLOCK: Final = 1 << 20
 """Bytes that are read at a time to count lines."""
@@ -76,15 +81,14 @@ class DuckDBDesk:
 
     def write(self, query: str, target: Path, kind: FileFormat) -> Written:
         """Write the rows of a query to a file."""
-        copy = f"COPY ({query}) TO {file_to_write(target)} ({COPY_OPTIONS[kind]})"
-        ((rows,),) = self._run(copy, target)
+        query, options = self._written(query, kind)
+        ((rows,),) = self._run(f"COPY ({query}) TO {file_to_write(target)} ({options})", target)
         return Written(rows, target.stat().st_size)
 
     def write_lines(self, query: str, target: Path) -> Written:
         """Write the JSON texts that are the one column of a query to a gzipped file."""
-        ((rows,),) = self._run(
-            f"COPY ({query}) TO {file_to_write(target)} ({LINE_OPTIONS})", target
-        )
+        options = LINE_OPTIONS[FileFormat.NDJSON_GZ]
+        ((rows,),) = self._run(f"COPY ({query}) TO {file_to_write(target)} ({options})", target)
         return Written(rows, target.stat().st_size)
 
     def write_batches(
@@ -92,7 +96,8 @@ class DuckDBDesk:
     ) -> Mapping[int, Written]:
         """Write the rows of a query to a file for each batch that has some, in one pass."""
         first = next(iter(targets.values()))
-        options = f"{COPY_OPTIONS[kind]}, PARTITION_BY ({identifier(BATCH)})"
+        query, options = self._written(query, kind, BATCH)
+        options = f"{options}, PARTITION_BY ({identifier(BATCH)})"
         with beside(first) as folder:
             self._run(f"COPY ({query}) TO {file_to_write(folder)} ({options})", first)
             written = {}
@@ -130,6 +135,27 @@ class DuckDBDesk:
     def interrupt(self) -> None:
         """Stop the query that runs."""
         self._connection.interrupt()
+
+    def _written(self, query: str, kind: FileFormat, *beside: str) -> tuple[str, str]:
+        """The query whose rows go into a file of this kind, and how they do.
+
+        Columns `beside` stay as they are.
+        """
+        if kind is FileFormat.PARQUET:
+            return query, COPY_OPTIONS[kind]
+        columns = {name: one for name, one in self._columns(query).items() if name not in beside}
+        if not needs_lines(columns):
+            return query, COPY_OPTIONS[kind]
+        items = ", ".join([*map(identifier, beside), f"{line(columns)} AS line"])
+        return f"SELECT {items} FROM ({query})", LINE_OPTIONS[kind]
+
+    def _columns(self, query: str) -> Mapping[str, DuckDBPyType]:
+        """The columns of a query, which is not run for that."""
+        try:
+            relation = self._connection.sql(query)
+        except duckdb.Error as error:
+            raise self._explained(error, None) from error
+        return dict(zip(relation.columns, relation.types, strict=True))
 
     def _run(self, query: str, target: Path | None = None) -> list[Any]:
         if self._is_stopped():

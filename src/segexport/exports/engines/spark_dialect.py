@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from segexport.exports.engines.dialect import JSON_TOKENS, MAYBE_NOT_FINITE, NOT_FINITE
+
 
 class SparkDialect:
     """How Spark says what engines say differently; see `segexport.exports.engines.dialect`."""
@@ -33,6 +35,18 @@ class SparkDialect:
     def rfc3339(self, value: str) -> str:
         """Always with microseconds; the session's time zone is UTC."""
         return f"date_format({value}, {self.literal(_RFC_3339)})"
+
+    def finite_json(self, value: str) -> str:
+        """Token by token, where there may be such a number at all."""
+        tokens = (
+            f"transform(regexp_extract_all({value}, {self.literal(JSON_TOKENS)}, 0), "
+            f"token -> CASE WHEN token RLIKE {self.literal(f'^{NOT_FINITE}$')} THEN 'null' "
+            "ELSE token END)"
+        )
+        return (
+            f"CASE WHEN {value} RLIKE {self.literal(MAYBE_NOT_FINITE)} "
+            f"THEN array_join({tokens}, '') ELSE {value} END"
+        )
 
     def struct(self, fields: Mapping[str, str]) -> str:
         """`named_struct`."""
