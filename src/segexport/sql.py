@@ -6,6 +6,7 @@ from which it guesses the compression, and a folder called `name=value` above it
 None of that is meant by whoever names a file here: it is that file.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from segexport.errors import FileNameUnusable
 URL: Final = "s3://"
 """How the address of an object begins. All else is the path of a file of this machine."""
 
+_EXACT: Final = "exact,"
+"""A name that no column has."""
 _PATTERN: Final = re.compile(r"[*?[]")
 
 
@@ -98,10 +101,18 @@ def parquet_schema(file: Path) -> str:
 
 
 def ndjson(files: Sequence[str | Path], columns: Mapping[str, str]) -> str:
-    """A table function that reads these NDJSON files, all gzipped or none, as these columns.
+    """What reads these NDJSON files, all gzipped or none, as these columns, behind FROM.
 
     `columns` maps names to DuckDB types.
     """
+    if any(name in kind for kind in columns.values() for name in ("JSON", "DECIMAL(")):
+        # `read_json` takes numbers for doubles, DECIMALs as well. `from_json` takes all of a
+        # document as they are written, if one of its types is a DECIMAL.
+        types = json.dumps({**columns, _EXACT: "DECIMAL(1, 0)"})
+        return (
+            f"(SELECT * EXCLUDE ({identifier(_EXACT)}) "
+            f"FROM (SELECT unnest(from_json(json, {literal(types)})) FROM {lines(files)}))"
+        )
     types = ", ".join(f"{identifier(name)}: {literal(kind)}" for name, kind in columns.items())
     return (
         f"read_json({_listed(files)}, format = 'newline_delimited', {_compression(files)}, "
@@ -117,7 +128,7 @@ def joined(texts: str, separator: str) -> str:
     return f"list_aggregate({texts}, 'string_agg', {literal(separator)})"
 
 
-def lines(files: Sequence[Path]) -> str:
+def lines(files: Sequence[str | Path]) -> str:
     """A table function that gives a row for each line of JSON in files, all gzipped or none."""
     return (
         f"read_ndjson_objects({_listed(files)}, {_compression(files)}, hive_partitioning = false)"

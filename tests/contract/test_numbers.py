@@ -4,6 +4,7 @@ import gzip
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from segexport.exports.engine import Engine
+from segexport.exports.engine import Engine, Run
 from segexport.exports.engines.duckdb import DuckDBEngine
 from segexport.exports.engines.spark import SparkEngine
 from segexport.exports.plan import plan_export, resolve_policy
@@ -145,6 +146,36 @@ def test_a_decimal_of_parquet_comes_back_with_all_its_digits(
         }
 
 
+def test_an_endpoint_has_numbers_with_all_their_digits(engine: Engine, tmp_path: Path) -> None:
+    many = "12345678901234567890.12345"
+    document = {
+        "integer": str(2**53 + 1),
+        "double": "0.1",
+        "decimal": many,
+        "decimals": f"[0.5, {many}]",
+        "mixed": many,
+        "objects": f'[{{"it": {many}}}, "a:{many}e99999", null]',
+        "strange": "NaN",
+    }
+    load_records(
+        tmp_path / "profiles",
+        [text_of("p0", {**document, "identityMap": '{"Email": [{"id": "a@example.com"}]}'})],
+    )
+    load_records(tmp_path / "profiles", [text_of("p1", {"mixed": '"x"', "strange": "2.5"})])
+    snapshot = ProfileStore(tmp_path / "profiles").latest()
+    for form in FileFormat:
+        (endpoint,) = endpoints(engine, snapshot, form, tmp_path)
+        assert endpoint["Metrics"] == {
+            "integer": 2**53 + 1,
+            "double": Decimal("0.1"),
+            "decimal": Decimal(many),
+            "mixed": Decimal(many),
+        }
+        said = endpoint["User"]["UserAttributes"]
+        assert said["decimals"] == ["0.5", many]
+        assert said["objects"] == [f'{{"it":{many}}}', f"a:{many}e99999"]
+
+
 def test_what_is_not_finite_is_null_wherever_it_stands(engine: Engine, tmp_path: Path) -> None:
     strange = '[{"a":NaN},{"b":[-Infinity,2]},{"NaN":"NaN"},{"s":"a:NaN,\\":-Infinity,"},{"c":inf}]'
     lines = [
@@ -218,15 +249,8 @@ def exported(
     engine: Engine, snapshot: Snapshot, form: FileFormat, folder: Path
 ) -> Mapping[str, Mapping[str, Any]]:
     """What is exported of each person, with all numbers as decimals."""
-    request = parse_request({"destination": {"datasetId": "d", "format": form}})
-    plan = plan_export(request, snapshot, resolve_policy(request, Catalogue()), pieces=1)
-    run = engine.begin(plan)
-    data = Path(tempfile.mkdtemp(dir=folder)) / "data"
-    try:
-        run.prepare()
-        run.run_piece(0, data=[data], discards=data.with_name("discards"))
-    finally:
-        run.close()
+    with exporting(engine, snapshot, form, folder) as (_, data):
+        pass
     if form is FileFormat.PARQUET:
         rows = parquet_rows(data, snapshot)
     else:
@@ -240,6 +264,34 @@ def exported(
         )
         for row in rows
     }
+
+
+def endpoints(
+    engine: Engine, snapshot: Snapshot, form: FileFormat, folder: Path
+) -> Sequence[Mapping[str, Any]]:
+    """The endpoints that are exported, with all numbers as decimals."""
+    pinpoint = {"applicationId": "a", "roleArn": "r", "s3UrlPrefix": "s3://exports/all/"}
+    with exporting(engine, snapshot, form, folder, pinpoint=pinpoint) as (run, data):
+        run.write_endpoints(data, data.with_name("endpoints"))
+    text = gzip.decompress(data.with_name("endpoints").read_bytes()).decode()
+    return [read(line) for line in text.splitlines()]
+
+
+@contextmanager
+def exporting(
+    engine: Engine, snapshot: Snapshot, form: FileFormat, folder: Path, **more: Any
+) -> Iterator[tuple[Run, Path]]:
+    """A run that has written the file of its only piece."""
+    request = parse_request({"destination": {"datasetId": "d", "format": form}, **more})
+    plan = plan_export(request, snapshot, resolve_policy(request, Catalogue()), pieces=1)
+    run = engine.begin(plan)
+    data = Path(tempfile.mkdtemp(dir=folder)) / f"data.{form}"
+    try:
+        run.prepare()
+        run.run_piece(0, data=[data], discards=data.with_name("discards"))
+        yield run, data
+    finally:
+        run.close()
 
 
 def parquet_rows(data: Path, snapshot: Snapshot) -> Sequence[dict[str, Any]]:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from segexport.profiles.attributes import DECIMAL
+from segexport.profiles.numbers import decimal_json, plain, unmarked
 from segexport.profiles.snapshots import Attribute
 from segexport.sql import literal
 
@@ -89,6 +91,18 @@ class Leaf:
         if _is_number(self.type):
             return f"{self.column}::DOUBLE"
         return self._if(_IS_NUMBER, f"TRY_CAST({self._json}::VARCHAR AS DOUBLE)", "DOUBLE")
+
+    @property
+    def exact(self) -> str:
+        """JSON: the value where it is a finite number, with all its digits, maybe marked.
+
+        For marks see `segexport.profiles.numbers`; within JSON they have to be there.
+        """
+        if not _is_number(self.type):
+            return self._if(_IS_NUMBER, f"{self._json}::JSON", "JSON")
+        if self.type.startswith(DECIMAL):
+            return decimal_json(self.column, self.type)
+        return f"CASE WHEN isfinite({self.column}::DOUBLE) THEN to_json({self.column}) END"
 
     @property
     def integer(self) -> str:
@@ -181,11 +195,15 @@ def _is_number(kind: str) -> bool:
 
 
 def _text_of(value: str) -> str:
-    """A JSON value as a string: strings without quotes, all others as they are written."""
+    """A JSON value as a string: strings without quotes, all others as they are written.
+
+    Without marks, where numbers have some.
+    """
     return (
         f"CASE WHEN json_type({value}) IN ('VARCHAR', 'NULL') "
         f"THEN json_extract_string({value}, '$') "
-        f"WHEN json_type({value}) {_IS_NUMBER} THEN {_digits(value)} ELSE {value}::VARCHAR END"
+        f"WHEN json_type({value}) {_IS_NUMBER} THEN {_digits(unmarked(value))} "
+        f"ELSE {plain(value)}::VARCHAR END"
     )
 
 

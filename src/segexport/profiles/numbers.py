@@ -26,7 +26,7 @@ _STRING: Final = r'"(?:[^"\\]|\\.)*"'
 _TOKENS: Final = rf"(?s)(?:{_STRING}|[^\"0-9-])+|-?[0-9][0-9.eE+-]*|."
 _MANTISSA: Final = rf"[0-9][0-9.]{{{_SAFE},}}(?:[eE][-+]?[0-9]+)?"
 _EXPONENT: Final = r"[0-9][0-9.]*[eE][-+]?[0-9]{3,}"
-_LONG: Final = rf"[:,\[]\s*(-?(?:{_MANTISSA}|{_EXPONENT}))"
+_LONG: Final = rf"(?:^|[:,\[])\s*(-?(?:{_MANTISSA}|{_EXPONENT}))"
 
 
 def inexact(document: str) -> str:
@@ -72,7 +72,7 @@ def is_lost(document: str, number: str = "") -> str:
 
 def unmarked(number: str) -> str:
     """The text of one number without its mark."""
-    return f"replace({number}, '{_MARK}', '')"
+    return f"replace({number}::VARCHAR, '{_MARK}', '')"
 
 
 def in_double(number: str) -> str:

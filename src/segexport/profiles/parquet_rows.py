@@ -19,7 +19,7 @@ import orjson
 from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import FragmentsUnreadable
-from segexport.sql import identifier, literal, parquet, parquet_schema
+from segexport.sql import identifier, joined, literal, parquet, parquet_schema
 
 _STATEMENTS: Final = frozenset({"identityMap", "segmentMembership"})
 _EVERY: Final = "every"
@@ -142,14 +142,16 @@ def _text(value: str, kind: DuckDBPyType, node: _Node, depth: int, *, keep: bool
             if only_member is not None:
                 text = _members([(only_member, text)], keep=keep)
             texts_of = f"list_transform({value}, lambda {item}: coalesce({text}, 'null'))"
-            return f"'[' || array_to_string({texts_of}, ',') || ']'"
+            listed = f"concat('[', {joined(texts_of, ',')}, ']')"
+            return f"CASE WHEN {value} IS NOT NULL THEN {listed} END"
         case "map":
             (entry,) = node.children
             _, named = entry.children
             text = _text(f"{item}.value", inner[1], named, depth + 1, keep=keep)
             member = f"{_name(f'{item}.key', inner[0])} || ':' || coalesce({text}, 'null')"
             texts_of = f"list_transform(map_entries({value}), lambda {item}: {member})"
-            return f"'{{' || array_to_string({texts_of}, ',') || '}}'"
+            listed = f"concat('{{', {joined(texts_of, ',')}, '}}')"
+            return f"CASE WHEN {value} IS NOT NULL THEN {listed} END"
         case _:
             return _scalar(value, kind)
 

@@ -14,6 +14,7 @@ from segexport.exports.engines.consents import PATHS, Consents, consent, spellin
 from segexport.exports.fields import IDENTITY_MAP, PERSON_ID
 from segexport.profiles.catalogue import PolicyDefinition
 from segexport.profiles.leaves import Leaf, leaf_at
+from segexport.profiles.numbers import marked, plain
 from segexport.profiles.precedence import merged_value
 from segexport.profiles.snapshots import Attribute
 from segexport.sql import identifier, literal
@@ -124,10 +125,9 @@ class Endpoints:
             "Metrics": _map("numbers"),
             "User": _object({"UserId": "user_id", "UserAttributes": _map("strings")}),
         }
-        columns = {"numbers": self._numbers, "strings": self._strings}
-        return f"""
-            SELECT json_merge_patch('{{}}', to_json({_object(endpoint)})) AS line
-            FROM {self._named(columns)}"""  # the patch leaves out what is null
+        named = self._named({"numbers": self._numbers, "strings": self._strings})
+        line = f"json_merge_patch('{{}}', to_json({_object(endpoint)}))"  # without what is null
+        return f"SELECT {plain('line')} AS line FROM (SELECT {line} AS line FROM {named})"
 
     def unknown_consents(self) -> str:
         """A query of one number: the endpoints with a consent that is no value of XDM."""
@@ -162,7 +162,7 @@ class Endpoints:
     @property
     def _numbers(self) -> str:
         """Those of the attributes that are numbers; JSON has none that is not finite."""
-        return self._entries(lambda leaf: leaf.number, f"isfinite({ENTRY}.value)")
+        return self._entries(lambda leaf: leaf.exact, f"{ENTRY}.value IS NOT NULL")
 
     @property
     def _strings(self) -> str:
@@ -180,7 +180,7 @@ class Endpoints:
             if one.type != "JSON"
         ]
         mixed = [
-            _entry(one.path, f"{_at(one.path)}::VARCHAR")
+            _entry(one.path, marked(f"{_at(one.path)}::VARCHAR"))
             for one in self.attributes
             if one.type == "JSON"
         ]

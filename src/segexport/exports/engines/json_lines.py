@@ -41,7 +41,8 @@ def _text(value: str, kind: DuckDBPyType, depth: int = 0) -> str:
             }
             return f"CASE WHEN {value} IS NOT NULL THEN {_object(members, depth)} END"
         case "list":
-            item, ((_, inner),) = f"item{depth}", _children(kind)
+            # Called as no column can be, in which its members would be looked for.
+            item, ((_, inner),) = identifier(f"item{depth},"), _children(kind)
             texts = f"coalesce({_text(item, inner, depth + 1)}, 'null')"
             texts = joined(f"list_transform({value}, lambda {item}: {texts})", ",")
             return f"CASE WHEN {value} IS NOT NULL THEN concat('[', {texts}, ']') END"
