@@ -110,10 +110,9 @@ def _foreign(head: bytes) -> str | None:
     for magic, words in _FORMATS.items():
         if magic.match(head):
             return words
-    encoding = next((it for mark, it in _ENCODINGS.items() if head.startswith(mark)), None)
-    encoding = encoding or _ZEROES.get(tuple(byte != 0 for byte in head[:4]))
-    if encoding == "UTF-32BE" and head[4:6].strip(b"\x00"):
+    marked = next((it for mark, it in _ENCODINGS.items() if head.startswith(mark)), None)
+    encoding = marked or _ZEROES.get(tuple(byte != 0 for byte in head[:4]))
+    if encoding is None or (encoding == "UTF-32BE" and head[4:6].strip(b"\x00")):
         return None
-    if encoding is None:
-        return None
-    return f"is {encoding}, and JSON is UTF-8; convert it first (iconv -f {encoding} -t UTF-8)"
+    name = encoding if marked is None else encoding[:6]  # iconv takes the mark away by this name
+    return f"is {encoding}, and JSON is UTF-8; convert it first (iconv -f {name} -t UTF-8)"
