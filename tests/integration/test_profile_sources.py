@@ -263,6 +263,17 @@ def test_a_broken_record_of_an_array_harms_no_other(tmp_path: Path) -> None:
     assert [one["record"] for one in rejects] == list(range(2, 9))
 
 
+@pytest.mark.parametrize("broken", [b'{"_id": ', b"{broken", b"}", b'"'])
+def test_broken_first_lines_harm_no_other_whatever_the_file_is_called(
+    broken: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "f.json"
+    good = [orjson.dumps(fragment(f"p{number}")) for number in range(2)]
+    file.write_bytes(b"\n".join((broken, broken, *good)))
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+    assert (report.accepted, report.refused) == (2, {"not_json": 2})
+
+
 def test_a_map_of_parquet_with_a_key_twice_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "f.parquet"
     kind = pa.map_(pa.string(), pa.int64())

@@ -142,14 +142,22 @@ def _json_kind(path: Path, head: bytes) -> Kind:
         return Kind.LINES
     if head.lstrip().startswith(b"["):
         return Kind.ARRAY
-    first, newline, _ = head.lstrip().partition(b"\n")
-    if not newline or ".json" not in path.suffixes:
+    first, *others = head.lstrip().splitlines()[:-1] or (b"{}",)
+    if ".json" not in path.suffixes or _is_whole(first):
         return Kind.LINES
+    # A broken first line alone does not say that a record takes several.
+    has_lines = first.strip() != b"{" and any(
+        line[:1] == b"{" and _is_whole(line) for line in others
+    )
+    return Kind.LINES if has_lines else Kind.DOCUMENTS
+
+
+def _is_whole(line: bytes) -> bool:
     try:
-        orjson.loads(first)
+        orjson.loads(line)
     except orjson.JSONDecodeError:
-        return Kind.DOCUMENTS
-    return Kind.LINES
+        return False
+    return True
 
 
 def _unpacked(raw: IO[bytes], source: Source) -> IO[bytes]:
