@@ -88,9 +88,8 @@ def test_the_python_example_passes_over_repeats(kafka: Kafka, filled: str) -> No
 
 
 def test_the_console_example_shows_keys_headers_and_values(kafka: Kafka, filled: str) -> None:
-    (example,) = blocks("sh")
-    program, *arguments = shlex.split(as_here(example, kafka, filled))
-    assert program == "kafka-console-consumer.sh"
+    (example,) = (block for block in blocks("sh") if block.startswith("kafka-console-consumer.sh"))
+    _, *arguments = shlex.split(as_here(example, kafka, filled))
     printed = kafka.run_tool(
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
         *arguments,

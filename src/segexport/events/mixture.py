@@ -6,7 +6,7 @@ stands there, so a typing slip would go unnoticed.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Final
 
 from segexport.events.explain import Finding
@@ -18,6 +18,8 @@ _CONTAINERS: Final = (dict, list)
 
 _Ways = Mapping[str, "_Ways | None"]
 """Steps from an object to known keys of the compact form; None where a step is such a key."""
+_WaysOn = Mapping[str, "_WaysOn"]
+"""Those of these steps that lead on, each with the next ones."""
 
 
 def mixture(document: Document, form: Form) -> Iterator[Finding]:
@@ -37,6 +39,8 @@ def mixed_keys(document: Document, form: Form) -> Iterator[Path]:
     that leads nowhere, because no object is there, the last part is named.
     """
     other = _other_form(form)
+    if not _has_any(document, other.all):
+        return
     waiting: list[tuple[Path, Any, int, frozenset[str]]] = [((), document, 0, other.at_root)]
     while waiting:
         path, part, depth, names = waiting.pop()
@@ -58,6 +62,19 @@ def mixed_keys(document: Document, form: Form) -> Iterator[Path]:
                 waiting.append((below, value, *other.inside.get(below, (depth - 1, names))))
 
 
+def _has_any(part: Any, keys: frozenset[str]) -> bool:
+    """Whether one of the keys is anywhere in a document: nearly all have none, and are done."""
+    waiting = [part]
+    for each in waiting:  # which grows meanwhile
+        values = each
+        if isinstance(each, dict):
+            if not keys.isdisjoint(each):
+                return True
+            values = each.values()
+        waiting += [value for value in values if isinstance(value, _CONTAINERS)]
+    return False
+
+
 def _compact_keys(part: Document, path: Path, ways: _Ways) -> Iterator[Path]:
     for key, below in ways.items():
         if key in part:
@@ -73,25 +90,25 @@ def blocked_ways(document: Document) -> Iterator[Path]:
 
     Its conversion leaves them as they are, and the schema takes them for unknown keys.
     """
-    waiting: list[tuple[Path, Any, _Ways]] = [((), document, _ways())]
-    while waiting:
-        path, part, ways = waiting.pop()
-        if isinstance(part, dict):
-            waiting += [
-                ((*path, key), part[key], below)
-                for key, below in ways.items()
-                if below is not None and key in part
-            ]
-        else:
-            yield path
+    yield from _blocked(document, _ways_on(), ())
 
 
-@dataclass(frozen=True, slots=True)
+def _blocked(part: Document, ways: _WaysOn, path: Path) -> Iterator[Path]:
+    for key, below in ways.items():
+        if key in part:
+            if not isinstance(part[key], dict):
+                yield (*path, key)
+            elif below:
+                yield from _blocked(part[key], below, (*path, key))
+
+
+@dataclass(frozen=True)
 class _OtherForm:
     """What is looked for in a document of one form: keys that only the other one has.
 
     `inside` tells, for the path of each value with known keys, how many maps and lists the objects
-    that have these lie below it, and which keys would be wrong there.
+    that have these lie below it, and which keys would be wrong there. `all` has every key that
+    may be wrong somewhere.
     """
 
     at_root: frozenset[str]
@@ -99,6 +116,11 @@ class _OtherForm:
     inside: Mapping[Path, tuple[int, frozenset[str]]]
     ways: _Ways
     nested_ways: _Ways
+
+    @cached_property
+    def all(self) -> frozenset[str]:
+        inside = (names for _, names in self.inside.values())
+        return self.at_root.union(self.anywhere, self.ways, *inside)
 
 
 @lru_cache(maxsize=len(Form))
@@ -130,3 +152,12 @@ def _ways() -> _Ways:
             branch = branch.setdefault(parent, {})
         branch[leaf] = None
     return root
+
+
+@cache
+def _ways_on() -> _WaysOn:
+    return _leading_on(_ways())
+
+
+def _leading_on(ways: _Ways) -> _WaysOn:
+    return {key: _leading_on(below) for key, below in ways.items() if below is not None}
