@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import duckdb
 import pytest
@@ -144,6 +145,44 @@ def test_a_decimal_of_parquet_comes_back_with_all_its_digits(
             }
             for number, value in enumerate(values)
         }
+
+
+def test_every_type_of_parquet_comes_back_as_its_number_or_its_text(
+    engine: Engine, tmp_path: Path
+) -> None:
+    kinds: Mapping[str, tuple[str, Any]] = {
+        "unsigned": ("18446744073709551615::UBIGINT", Decimal(2**64 - 1)),
+        "tiny": ("200::UTINYINT", Decimal(200)),
+        "float": ("0.1::FLOAT", Decimal("0.10000000149011612")),  # the same number as a double
+        "small": ("1.10::DECIMAL(4, 2)", Decimal("1.1")),
+        "large": (f"{'9' * 38}::DECIMAL(38, 0)", Decimal("9" * 38)),
+        "blob": ("'\\xAAb'::BLOB", "\\xAAb"),
+        "time": ("'12:34:56.789'::TIME", "12:34:56.789"),
+        "interval": ("INTERVAL '1 month 2 days'", "1 month 2 days"),
+        "uuid": (f"'{UUID(int=10)}'::UUID", str(UUID(int=10))),
+        "choice": ("'x'::ENUM('x', 'y')", "x"),
+        "date": ("DATE '2026-01-01'", "2026-01-01"),
+        "nanoseconds": (
+            "'2026-01-01 00:00:00.123456789'::TIMESTAMP_NS",
+            "2026-01-01T00:00:00.123456789Z",
+        ),
+        "by_time": (
+            "MAP {TIMESTAMP '2026-01-01': 1.50::DECIMAL(4, 2)}",
+            {"2026-01-01T00:00:00.000000Z": Decimal("1.5")},
+        ),
+        "by_number": ("MAP {1.50::DECIMAL(4, 2): 1}", {"1.50": Decimal(1)}),
+    }
+    columns = ", ".join(f"{value} AS {name}" for name, (value, _) in kinds.items())
+    file = tmp_path / "kinds.parquet"
+    with duckdb.connect() as database:
+        database.execute(f"""
+            COPY (SELECT 'p0' AS "personID", '2026-01-01T00:00:00Z' AS "updatedAt", {columns})
+            TO {file_to_write(file)}""")
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+    assert report.snapshot
+    for form in FileFormat:
+        found = exported(engine, report.snapshot, form, tmp_path)
+        assert found == {"p0": {name: wanted for name, (_, wanted) in kinds.items()}}
 
 
 def test_an_endpoint_has_numbers_with_all_their_digits(engine: Engine, tmp_path: Path) -> None:
