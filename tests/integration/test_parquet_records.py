@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from segexport.errors import FragmentsUnreadable, ProfileStoreError
 from segexport.profiles.loading import load
+from segexport.profiles.parquet_rows import MAX_LISTS
 from support.examples import examples
 from support.fragments import (
     NOW,
@@ -489,6 +490,17 @@ def test_files_of_other_columns_are_loaded_together(tmp_path: Path) -> None:
         "updatedAt",
     ]
     assert snapshot.fragments == 3
+
+
+def test_lists_may_be_eight_deep_in_one_another(tmp_path: Path) -> None:
+    value: Any = [1]
+    for _ in range(MAX_LISTS - 1):
+        value = [{"x": value}]
+    file = parquet_of(tmp_path, [("deep", value)])
+    same_in_both(tmp_path, file, [{"_id": "p", "updatedAt": AT, "deep": value}])
+    file = parquet_of(tmp_path, [("deep", [value])])
+    with pytest.raises(FragmentsUnreadable, match="more than 8 deep"):
+        load(tmp_path / "store", [file], now=NOW, resources=RESOURCES)
 
 
 def test_a_file_without_rows_has_no_fragments(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ from duckdb.sqltypes import DuckDBPyType
 from segexport.errors import FragmentsUnreadable
 from segexport.sql import identifier, joined, literal, parquet, parquet_schema
 
+MAX_LISTS: Final = 8
+"""Lists and MAPs in one another: DuckDB's time to plan a query doubles with each."""
+
 _STATEMENTS: Final = frozenset({"identityMap", "segmentMembership"})
 _EVERY: Final = "every"
 _NESTED: Final = frozenset({"LIST", "MAP", "MAP_KEY_VALUE"})
@@ -129,6 +132,8 @@ def _refuse_equal_names(path: Path, node: _Node, above: str) -> None:
 def _text(value: str, kind: DuckDBPyType, node: _Node, depth: int, *, keep: bool) -> str:
     """SQL for the JSON text of a value; NULL of NULL. `keep` the members that are null."""
     inner, item = _children(kind), f"item{depth}"
+    if depth > MAX_LISTS:
+        raise ValueError(f"lists and MAPs lie more than {MAX_LISTS} deep in one another")
     match kind.id:
         case "struct":
             texts = (
