@@ -125,6 +125,18 @@ def test_the_type_of_an_attribute_follows_from_its_values(
     assert found.get("it") == kind
 
 
+def test_json_that_is_stored_keeps_all_its_numbers_within_other_json() -> None:
+    # Older versions let in numbers beyond the range of a double.
+    numbers = '[1e400,0.12345678901234567890,9007199254740993,"1e400 e99999"]'
+    base = [Attribute("a.b", "JSON"), Attribute("a.c", "DECIMAL(38,4)")]
+    ((found,),) = DATABASE.execute(
+        f"SELECT {column_in_base(Attribute('a', 'JSON'), base)} "
+        'FROM (SELECT ?::JSON AS "a.b", 1.5::DECIMAL(38, 4) AS "a.c")',
+        [numbers],
+    ).fetchall()
+    assert found == f'{{"b":{numbers},"c":1.5}}'
+
+
 def test_names_at_the_top_that_differ_only_in_case_are_refused() -> None:
     with pytest.raises(ProfileStoreError, match="differ only in case"):
         flatten({"City": "VARCHAR", "city": {"name": "VARCHAR"}})

@@ -254,7 +254,7 @@ def _json(column: str, kind: str) -> str:
     """SQL for a column of this type as marked JSON."""
     if kind.startswith(DECIMAL):
         return decimal_json(column, kind)
-    return f"{marked(column)}::JSON" if kind == _JSON else f"to_json({column})"
+    return f"{marked(column, is_stored=True)}::JSON" if kind == _JSON else f"to_json({column})"
 
 
 def _object(branch: Mapping[str, Tree | str], path: str) -> str:

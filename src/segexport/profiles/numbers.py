@@ -38,20 +38,23 @@ def inexact(document: str) -> str:
     return f"list_filter({numbers}, lambda number: NOT {in_double('number')})"
 
 
-def marked(document: str, numbers: str | None = None) -> str:
+def marked(document: str, numbers: str | None = None, *, is_stored: bool = False) -> str:
     """The JSON text with every number marked that would be changed.
 
-    One that cannot be kept is replaced by a number that `is_lost` finds. `numbers` are its
-    `inexact` ones, if they are known.
+    One that cannot be kept is replaced by a number that `is_lost` finds, unless it `is_stored`
+    already: older versions let in what is beyond the range of a double. `numbers` are the
+    `inexact` ones of the text, if they are known.
     """
     changed = f"list_filter({numbers or inexact(document)}, lambda one: NOT {_in_bigint('one')})"
+    lost = (
+        f"WHEN regexp_full_match(token, '-?[0-9]+') THEN '{LOST_INTEGER}{_LOST}' ELSE '0.5{_LOST}'"
+    )
     tokens = (
         f"list_transform(regexp_extract_all({document}, {literal(_TOKENS)}), lambda token: "
         f"CASE WHEN {_is_short('token')} OR token[1] NOT IN {_BEGINNINGS} THEN token "
         f"WHEN {in_double('token')} OR {_in_bigint('token')} THEN token "
         f"WHEN {_in_decimal('token')} THEN {_without_exponent('token')} || '{_MARK}' "
-        f"WHEN regexp_full_match(token, '-?[0-9]+') THEN '{LOST_INTEGER}{_LOST}' "
-        f"ELSE '0.5{_LOST}' END)"
+        f"{'ELSE token' if is_stored else lost} END)"
     )
     return f"CASE WHEN len({changed}) > 0 THEN {joined(tokens, '')} ELSE {document} END"
 

@@ -180,7 +180,7 @@ class Endpoints:
             if one.type != "JSON"
         ]
         mixed = [
-            _entry(one.path, marked(f"{_at(one.path)}::VARCHAR"))
+            _entry(one.path, marked(f"{_at(one.path)}::VARCHAR", is_stored=True))
             for one in self.attributes
             if one.type == "JSON"
         ]
