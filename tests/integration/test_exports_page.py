@@ -178,6 +178,26 @@ async def test_pandas_changes_no_value(export: Callable[..., Any], form: str) ->
     assert all(number_or_text(untold, path) is None for path in TELLING)
 
 
+async def test_pandas_reads_a_double_as_a_float_and_what_a_float_rounds_as_a_decimal(
+    export: Callable[..., Any],
+) -> None:
+    await export("ndjson", LACKING)
+    batch = newest()
+    profiles = run(snippet(PANDAS), {"batch": batch})["profiles"]
+    shares = [one["share"] for one in profiles["loyalty"]]
+    assert sorted(shares, key=str) == [0.1, None]
+    assert [type(one) for one in shares if one is not None] == [float]
+
+    digits = ("0.12345678901234567", "0.1000", "1e300", "-0.0", "12345678901234567.5")
+    Path(batch.paths[0]).write_text("".join(f'{{"number": {each}}}\n' for each in digits))
+    read = run(snippet(PANDAS), {"batch": batch})["profiles"]["number"]
+    assert [repr(one) for one in read.dropna()] == [
+        "Decimal('0.12345678901234567')",
+        *("0.1", "1e+300", "-0.0"),
+        "Decimal('12345678901234567.5')",
+    ]
+
+
 def number_or_text(row: Mapping[str, Any], path: str) -> Any:
     """What a row has at a path, None where pandas says that there is nothing."""
     value: Any = row
