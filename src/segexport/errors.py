@@ -29,6 +29,7 @@
     │   ├── ProfileStoreBusy
     │   ├── UnknownPolicy
     │   ├── SeveralPersons
+    │   ├── GraphContradiction
     │   └── FragmentsUnreadable
     ├── DatasetError
     │   ├── DatasetFull

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from segexport import errors
 from segexport.exports.engines.consents import OTHERS, REFUSALS
 from segexport.http.experience_platform import _NUMBERS, GATEWAY_CODES
 from segexport.http.experience_platform_api import MAX_LIMIT
@@ -39,6 +40,21 @@ def between(marker: str) -> str:
 
 def test_the_statuses_of_the_interfaces_are_those_of_the_table() -> None:
     assert between("statuses") == status_table(), f"put this between:\n{status_table()}"
+
+
+def test_the_tree_of_errors_names_every_error_below_what_it_is_derived_from() -> None:
+    drawn: list[tuple[str, str]] = []
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.match(r"    ([│├└─ ]*)([A-Z]\w+)", line):
+            above[len(found[1]) // 4 :] = [found[2]]
+            drawn.append((above[-2] if len(above) > 1 else "Exception", found[2]))
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert sorted(drawn) == sorted(
+        (kind.__bases__[0].__name__, kind.__name__)
+        for kind in kinds
+        if issubclass(kind, errors.SegexportError)
+    )
 
 
 def test_the_consents_are_documented_with_what_they_mean() -> None:

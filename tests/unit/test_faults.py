@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from segexport.disclosure import LEFT_OUT
 from segexport.errors import (
     DatasetError,
     EngineError,
@@ -12,6 +13,7 @@ from segexport.errors import (
     Problem,
     ProfileStoreCorrupt,
     ProfileStoreMissing,
+    UnknownPolicy,
 )
 from segexport.exports.faults import LONGEST_DELAY, after_fault
 from segexport.jobs.job import FaultKind, Job
@@ -75,6 +77,22 @@ def test_what_stays_as_it_is_ends_the_job_at_once(
     assert after.fault is not None
     assert after.fault.kind is kind
     assert str(error) in (after.fault.detail or after.fault.message)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InvalidRequest([Problem("fields", "no attribute 'homeAddress.zip'")]), "homeAddress.zip"),
+        (UnknownPolicy("there is no merge policy 'spring/eu/v3'"), "spring/eu/v3"),
+    ],
+)
+def test_a_name_in_the_request_that_looks_like_a_place_is_told_to_the_operator(
+    error: Exception, words: str
+) -> None:
+    fault = outcome(error, job_in(PREPARING, attempts=5)).fault
+    assert fault is not None
+    assert words not in fault.message
+    assert fault.message == (fault.detail or "").replace(words, LEFT_OUT)
 
 
 def test_the_delay_doubles_up_to_a_limit() -> None:

@@ -90,6 +90,10 @@ def test_the_message_of_a_failed_job_loses_places_and_the_reason_of_a_cancel_sta
     job = steps.submit(REQUEST, job_id=1, scope=Scope("o", "s"), request_id="r", now=START).after
     failed = steps.fail(job, START, Fault(FaultKind.FAILED, words, words))
     assert failed.after.fault == Fault(FaultKind.FAILED, "(left out) is gone", words)
+    failed = steps.fail(job, START, Fault(FaultKind.FAILED, words))
+    assert failed.after.fault == Fault(FaultKind.FAILED, "(left out) is gone", words)
+    failed = steps.fail(job, START, Fault(FaultKind.FAILED, "it is gone"))
+    assert failed.after.fault == Fault(FaultKind.FAILED, "it is gone")
     cancelled = steps.cancel(job, START, Fault(FaultKind.CANCELLED, words))
     assert cancelled.after.fault == Fault(FaultKind.CANCELLED, words)
 

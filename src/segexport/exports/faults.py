@@ -64,13 +64,13 @@ def _kind(error: Exception, job: Job) -> FaultKind:
 
 def _fault(error: Exception, job: Job) -> Fault:
     """The end of the job, in words for everybody and in those for whoever runs the service."""
-    kind, words = _kind(error, job), public_words(error)
+    kind = _kind(error, job)
     if isinstance(error, InvalidRequest):
-        return Fault(kind, f"the request no longer fits snapshot {job.snapshot}: {words}")
+        return Fault(kind, f"the request no longer fits snapshot {job.snapshot}: {error}")
     last = f" (attempt {job.attempts}, the last)" if _may_pass(error) else ""
     if has_own_words(error):
-        return Fault(kind, f"{words}{last}")
-    told = str(error)
+        return Fault(kind, f"{error}{last}")
+    words, told = public_words(error), str(error)
     if not isinstance(error, SegexportError):
         told = f"an unexpected error: {type(error).__name__}: {error}"
     return Fault(kind, f"{words}{last}; {seek_cause(job)}", detail=f"{told}{last}")

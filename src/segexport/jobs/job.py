@@ -193,9 +193,12 @@ def postpone(job: Job, now: datetime, *, until: datetime) -> Transition:
 def fail(job: Job, now: datetime, fault: Fault) -> Transition:
     """A fault that stays; cleaning up begins.
 
-    Its message loses what looks like a place of the service, whoever has worded it.
+    Its message loses what looks like a place of the service, whoever has worded it. Names of an
+    organization's own may look so too (`homeAddress.zip`): the whole message stays as the detail.
     """
-    fault = replace(fault, message=without_places(fault.message))
+    told = without_places(fault.message)
+    if told != fault.message:
+        fault = replace(fault, message=told, detail=fault.detail or fault.message)
     return _step(job, Trigger.FAIL, now, fault=fault)
 
 
