@@ -80,7 +80,8 @@ def test_parquet_files_of_keys_are_read(instances: Instances, tmp_path: Path) ->
         ("BIGINT", "4711, NULL, 9007199254740993", ["4711", "9007199254740993"]),
         ("INTEGER", "4711, NULL, 12", ["12", "4711"]),
         ("DOUBLE", "4711, NULL, 12", ["12", "4711"]),
-        ("FLOAT", "4711, NULL, 12", ["12", "4711"]),
+        ("DOUBLE", "9007199254740991, NULL, -1e15", ["-1000000000000000", "9007199254740991"]),
+        ("FLOAT", "4711, NULL, 16777215", ["16777215", "4711"]),
         ("DECIMAL(18,2)", "4711, NULL, 12.5", ["12.5", "4711"]),
         ("JSON", "'\"a@x\"', NULL, '4711'", ["4711", "a@x"]),
         (
@@ -102,7 +103,9 @@ def test_a_key_in_parquet_is_the_same_whatever_type_its_column_has(
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
+        ("DOUBLE", "9007199254740993"),
         ("DOUBLE", "9007199254740994"),
+        ("FLOAT", "16777217"),
         ("FLOAT", "16777218"),
         ("DOUBLE", "'nan'::DOUBLE"),
         ("VARCHAR[]", "['a']"),

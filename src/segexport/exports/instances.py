@@ -44,7 +44,7 @@ BOM: Final = "\ufeff"
 """What editors of Windows begin a text with."""
 
 EXACT: Final[Mapping[str, int]] = MappingProxyType({"DOUBLE": 1 << 53, "FLOAT": 1 << 24})
-"""Up to here these types have every integer."""
+"""Below this, an integer is the one that was written: a DOUBLE of 2^53 may have been 2^53 + 1."""
 
 _SPILL: Final = ".spill"
 _NOBODY: Final = "(SELECT ''::VARCHAR AS key WHERE false)"
@@ -253,7 +253,7 @@ def _keys(database: duckdb.DuckDBPyConnection, file: Path) -> str:
 def _require_plain(database: duckdb.DuckDBPyConnection, file: Path, values: str, key: Leaf) -> None:
     wrong = f"{key.text} IS NULL"
     if key.type in EXACT:  # where others have no key, pandas makes floats of integers
-        wrong += f" OR abs({key.column}) > {EXACT[key.type]} OR NOT isfinite({key.column})"
+        wrong += f" OR abs({key.column}) >= {EXACT[key.type]} OR NOT isfinite({key.column})"
     found = database.execute(
         f"SELECT {key.column}::VARCHAR FROM ({values}) WHERE {key.is_there} AND ({wrong}) LIMIT 1"
     ).fetchone()

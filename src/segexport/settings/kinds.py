@@ -46,7 +46,7 @@ def seconds(value: object) -> object:
 
 def _on_this_machine(value: object) -> object:
     if isinstance(value, str) and "://" in value:
-        raise ValueError("name a folder of this machine; only `datasets` may be an URL")
+        raise ValueError("name a folder of this machine; only `datasets` may be a URL")
     return value
 
 
