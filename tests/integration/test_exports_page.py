@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
-from segexport.exports.dataset import Batch
+from segexport.exports.dataset import Batch, Datasets
 from segexport.jobs.job import Scope
 from segexport.jobs.reading import parse_request
 from support.people import Person, write_snapshot
@@ -260,6 +260,28 @@ async def test_the_code_on_the_page_reads_from_s3(
     ids = [person.id for person in PEOPLE]
     assert sorted(number for (number,) in names["rows"]) == ids
     assert sorted(names["frame"]["person_id"]) == ids
+
+
+@pytest.mark.parametrize("form", ["ndjson", "ndjson.gz"])
+async def test_pandas_reads_ndjson_from_s3_as_the_page_says(
+    export: Callable[..., Any], bucket: Bucket, form: str
+) -> None:
+    await export(form, LACKING, **bucket.settings)
+    text = PAGE.read_text()
+    opened = 'opened(path, "rt", encoding="utf-8")'
+    there = 'fsspec.open(path, "rt", encoding="utf-8", compression="infer", **options)'
+    assert f"`{opened}`" in text
+    assert f"`{there}`" in text
+    options: dict[str, Any] = {
+        "endpoint_url": bucket.server.endpoint,
+        "key": KEY,
+        "secret": SECRET,
+    }
+    batch = Datasets(bucket.root, **options).dataset(HERE, "audience").batches()[-1]
+    code = "import fsspec\n" + snippet(PANDAS).replace(opened, there)
+    profiles = run(code, {"batch": batch, "options": options})["profiles"]
+    cities = {one["city"] for one in profiles["homeAddress"]}
+    assert cities == {TELLING["homeAddress.city"], None}
 
 
 def newest() -> Batch:
