@@ -6,7 +6,7 @@
 | Experience Platform streaming ingestion | a record, or a batch of them | `body.xdmEntity` |
 | Kafka Connect | JsonConverter with schemas | `payload` |
 | kcat | `kcat -J` | `payload`, a text |
-| Kafka REST Proxy | a consumed record, JSON | `value` |
+| Kafka REST Proxy | a consumed record, JSON or binary | `value`, as JSON or in Base64 |
 
 One may be in another. An array of them, such as a batch of CloudEvents, is an array of documents
 like others.
@@ -104,16 +104,22 @@ def _opened(document: object) -> _Opened | None:
         return None
     names = document.keys()
     if names >= _CLOUDEVENTS:
-        if "data_base64" in names:
+        if document.get("data_base64") is not None:
             content = _from_base64(document["data_base64"])
             return "CloudEvents", [(("data_base64",), content)]
         return "CloudEvents", [(("data",), document.get("data"))]
     if names == _CONNECT:
         return "Kafka Connect", [(("payload",), document["payload"])]
-    for name, envelope in (("payload", "kcat"), ("value", "Kafka REST Proxy")):
-        if names >= {*_RECORD, name}:
-            return envelope, [((name,), document[name])]
-    return _opened_streaming(document)
+    return _opened_record(document) or _opened_streaming(document)
+
+
+def _opened_record(document: Mapping[str, Any]) -> _Opened | None:
+    names = document.keys()
+    if names >= {*_RECORD, "payload"}:
+        return "kcat", [(("payload",), document["payload"])]
+    if names >= {*_RECORD, "value"}:
+        return "Kafka REST Proxy", [(("value",), _from_proxy(document["value"]))]
+    return None
 
 
 def _opened_streaming(document: Mapping[str, Any]) -> _Opened | None:
@@ -121,12 +127,14 @@ def _opened_streaming(document: Mapping[str, Any]) -> _Opened | None:
     if _is_streaming(document):
         return name, [(("body", "xdmEntity"), document["body"]["xdmEntity"])]
     messages = document.get("messages")
-    if not isinstance(messages, list) or not all(map(_is_streaming, messages)):
-        return None
-    if not messages:
+    if messages == []:
         return name, [(("messages",), None)]
+    if not isinstance(messages, list) or not any(map(_is_streaming, messages)):
+        return None
     return name, [
         (("messages", at, "body", "xdmEntity"), message["body"]["xdmEntity"])
+        if _is_streaming(message)
+        else (("messages", at), message)
         for at, message in enumerate(messages)
     ]
 
@@ -150,3 +158,10 @@ def _from_base64(content: object) -> object:
         return base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
         return b""
+
+
+def _from_proxy(content: object) -> object:
+    """The bytes that a text has in Base64, where they begin as an event does; else the content."""
+    decoded = _from_base64(content)
+    is_object = isinstance(decoded, bytes) and decoded.lstrip().startswith(b"{")
+    return decoded if is_object else content

@@ -21,11 +21,13 @@ ENVELOPES: list[tuple[str, dict[str, Any], tuple[str | int, ...]]] = [
     ("CloudEvents", {**CLOUD, "datacontenttype": "application/json", "data": EVENT}, ("data",)),
     ("CloudEvents", {**CLOUD, "data": json.dumps(EVENT)}, ("data",)),
     ("CloudEvents", {**CLOUD, "data_base64": BASE64}, ("data_base64",)),
+    ("CloudEvents", {**CLOUD, "data_base64": None, "data": EVENT}, ("data",)),
     ("Kafka Connect", {"schema": {"type": "struct", "fields": []}, "payload": EVENT}, ("payload",)),
     ("Kafka Connect", {"schema": None, "payload": EVENT}, ("payload",)),
     ("Kafka Connect", {"schema": {"type": "string"}, "payload": json.dumps(EVENT)}, ("payload",)),
     ("kcat", {**RECORD, "tstype": "create", "ts": 5, "payload": json.dumps(EVENT)}, ("payload",)),
     ("Kafka REST Proxy", {**RECORD, "value": EVENT}, ("value",)),
+    ("Kafka REST Proxy", {**RECORD, "value": BASE64}, ("value",)),
     ("Experience Platform streaming", STREAMED, ("body", "xdmEntity")),
     ("Experience Platform streaming", {"body": {"xdmEntity": EVENT}}, ("body", "xdmEntity")),
     (
@@ -57,6 +59,7 @@ def test_an_envelope_is_known_by_its_name_and_opened(
         {"data": EVENT, "id": "1", "type": "x"},
         {"body": EVENT},
         {"messages": [EVENT]},
+        RECORD,
         {"messages": EVENT},
     ],
 )
@@ -68,6 +71,17 @@ def test_what_is_an_event_or_something_else_is_no_envelope(document: object) -> 
 def test_a_batch_is_opened_message_by_message() -> None:
     document = {"messages": [STREAMED, {"header": {}, "body": {"xdmEntity": {"a": 1}}}]}
     assert [(it.path[1], it.document) for it in enclosed(document)] == [(0, EVENT), (1, {"a": 1})]
+
+
+@pytest.mark.parametrize("odd", [{"header": {}, "body": {}}, {}, None, "x", [STREAMED]])
+def test_a_message_that_is_none_hides_no_other_of_its_batch(odd: object) -> None:
+    document = {"messages": [odd, STREAMED, odd]}
+    assert envelope_of(document) == "Experience Platform streaming"
+    first, event, last = enclosed(document)
+    assert (event.path, event.document) == (("messages", 1, "body", "xdmEntity"), EVENT)
+    for found, at in ((first, 0), (last, 2)):
+        assert found.path == ("messages", at)
+        assert judge(found.document).verdict is Verdict.SAYS_NOTHING
 
 
 def test_an_envelope_in_another_is_opened_too() -> None:
@@ -110,6 +124,8 @@ def test_an_envelope_with_nothing_in_it_says_nothing(document: dict[str, Any]) -
         {**RECORD, "payload": '{"a":'},
         {**RECORD, "payload": "\ud800"},
         {**RECORD, "payload": ""},
+        {**RECORD, "value": "finished"},
+        {**RECORD, "value": base64.b64encode(b'{"a":').decode()},
     ],
 )
 def test_a_text_in_an_envelope_that_is_no_json_is_told(document: dict[str, Any]) -> None:
