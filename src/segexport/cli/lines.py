@@ -37,8 +37,8 @@ def event_line(received: Received) -> Text:
     event = _object(document, SEGMENT_EXPORT_JOB)
     person = _object(document, PROFILE).get(ORCHESTRATION_ID)
     happened = str(event.get(STATUS) or ("discarded" if person else "?"))
-    failed = happened == "finished" and EVENT_CODE in event and TOTAL in event
-    colour = "red" if failed and event.get(REALIZED) == 0 else _COLOURS.get(happened, "magenta")
+    failed = happened == "finished" and str(event.get(EVENT_CODE)).startswith("ERROR")
+    colour = "red" if failed else _COLOURS.get(happened, "magenta")
     parts = [
         f"[dim]{received.timestamp:%H:%M:%S}.{received.timestamp.microsecond // 1000:03d}[/]",
         f"{escape(str(event.get(JOB_ID, received.key))):>16}",

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
+from rich.text import Text
 
 from segexport.cli.lines import event_line
 from segexport.consume.received import Received
@@ -13,7 +14,7 @@ from segexport.jobs.job import FaultKind
 from support.events import EVENTS, EVERY_VOICE, NOW, Life, request, voice
 
 
-def line_of(document: dict[str, Any]) -> str:
+def styled(document: dict[str, Any]) -> Text:
     received = Received(
         topic="events",
         partition=0,
@@ -25,7 +26,11 @@ def line_of(document: dict[str, Any]) -> str:
         document=document,
         judgement=judge(document, Contract.EMITTED),
     )
-    return event_line(received).plain
+    return event_line(received)
+
+
+def line_of(document: dict[str, Any]) -> str:
+    return styled(document).plain
 
 
 @pytest.mark.parametrize(("dialect", "form"), EVERY_VOICE)
@@ -48,6 +53,20 @@ def test_a_line_has_no_brackets_where_nothing_has_failed() -> None:
     for name, document in EVENTS.items():
         if name.startswith(("queued", "started", "succeeded", "discarded")):
             assert "(" not in line_of(document)
+
+
+@pytest.mark.parametrize(("dialect", "form"), EVERY_VOICE)
+def test_the_end_of_a_job_is_red_if_it_failed_and_green_if_nobody_was_there_to_export(
+    dialect: Dialect, form: Form
+) -> None:
+    for ended, colour in (
+        (Life(request("gold"), voice(dialect, form)).failed(), "red"),
+        (Life(request("gold"), voice(dialect, form)).completed(total=0, discarded=0), "green"),
+        (Life(request("gold"), voice(dialect, form)).completed(total=5, discarded=5), "green"),
+    ):
+        line = styled(ended.documents[-1])
+        at = line.plain.index("finished")
+        assert colour in [str(span.style) for span in line.spans if span.start == at]
 
 
 def test_whatever_stands_in_the_place_of_a_fault_is_shown_and_nothing_else() -> None:
