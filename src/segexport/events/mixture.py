@@ -7,6 +7,7 @@ stands there, so a typing slip would go unnoticed.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from segexport.events.explain import Finding
@@ -15,6 +16,12 @@ from segexport.events.xdm import Document, Path, table
 
 _OWNED: Final = ("https://", "urn:")
 _CONTAINERS: Final = (dict, list)
+_MIXED: Final = MappingProxyType(
+    {
+        Form.URI: "is written in compact form, which nobody reads in a document in URI form",
+        Form.COMPACT: "is written in URI form, which nobody reads in a document in compact form",
+    }
+)
 
 _Ways = Mapping[str, "_Ways | None"]
 """Steps from an object to known keys of the compact form; None where a step is such a key."""
@@ -25,7 +32,7 @@ _WaysOn = Mapping[str, "_WaysOn"]
 def mixture(document: Document, form: Form) -> Iterator[Finding]:
     """All that nobody reads in a document of this form, because it is not written in it."""
     for path in mixed_keys(document, form):
-        yield Finding(path, "form", None, "is a key of the other form, which nobody reads here")
+        yield Finding(path, "form", None, _MIXED[form])
     if form is Form.COMPACT:
         for path in blocked_ways(document):
             yield Finding(path, "type", None, "must be an object, and what it is nobody reads")

@@ -131,6 +131,18 @@ def test_a_key_of_the_other_form_is_told_once() -> None:
         ]
 
 
+def test_a_key_of_the_other_form_is_told_with_the_form_that_it_is_written_in() -> None:
+    """Its path on a line is the same in both forms."""
+    compact = to_compact({JOB: {ID: "1"}, JOURNEY: {}})
+    compact["_experience"]["journeyOrchestration"]["journey"][ORCHESTRATION + "versionID"] = "v1"
+    (finding,) = judge(compact).findings
+    assert str(finding).startswith(
+        "_experience.journeyOrchestration.journey.versionID: is written in URI form"
+    )
+    (finding,) = judge({JOB: {ID: "1"}, JOURNEY: {"versionID": "v1"}}).findings
+    assert str(finding).startswith("journey.versionID: is written in compact form")
+
+
 def test_a_job_in_both_forms_is_invalid() -> None:
     both = {**to_compact({JOB: {ID: "1"}}), JOB: {ID: "2"}}
     assert judge(both).verdict is Verdict.INVALID
