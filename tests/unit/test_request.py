@@ -474,6 +474,7 @@ def test_every_word_of_a_pinpoint_job_is_bounded(part: dict[str, Any]) -> None:
         (pinpoint(s3UrlPrefix="s3://bucket/a//b"), False),
         (pinpoint(s3UrlPrefix="s3://bucket/../b"), False),
         (pinpoint(s3UrlPrefix="s3://bucket/."), False),
+        (pinpoint(s3UrlPrefix="s3://bucket/a\u00adb"), False),
         (pinpoint(s3UrlPrefix="s3://bucket/..a"), True),
         (pinpoint(s3UrlPrefix="s3://bucket/a\n"), False),
     ],

@@ -76,7 +76,8 @@ def judge(
     """Judge one parsed JSON document. Never raises.
 
     `version` is the one of the contract `emitted` that whoever has the document knows, such as
-    from its record's `ce_dataschema`; without it, the document decides.
+    from its record's `ce_dataschema`; without it, the document decides. Our own keys of an earlier
+    version, which XDM does not admit, are no fault by the contract `xdm` where that is known.
     """
     if not isinstance(document, dict):
         return _NO_JOB
@@ -117,9 +118,11 @@ def _found(
 ) -> list[Finding]:
     """In what a document, which `uri` is in URI form, breaks a contract."""
     if contract is Contract.XDM:
-        return list(
-            violations(xdm.without_namespaces(uri) if form is Form.COMPACT else uri, contract)
-        )
+        if form is Form.COMPACT:
+            uri = xdm.without_namespaces(uri)
+        if version is not None and version is not CURRENT:
+            uri = xdm.without_own_keys(uri, version)
+        return list(violations(uri, contract))
     found = list(violations(uri, contract, version or xdm.version_of(uri) or CURRENT))
     if found and form is Form.COMPACT and version is None and _keeps_older(document):
         return []

@@ -172,6 +172,12 @@ def without_namespaces(document: Document) -> Document:
     return document
 
 
+def without_own_keys(document: Document, version: Version) -> Document:
+    """A document in URI form without our own keys of a version, of which XDM knows nothing."""
+    own = dict(_own_keys())[version]
+    return {key: value for key, value in document.items() if key not in own}
+
+
 def version_of(document: Document) -> Version | None:
     """The version whose keys of our own a document in URI form has; None if it has none.
 

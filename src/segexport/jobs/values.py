@@ -95,8 +95,13 @@ RoleArn = Annotated[
 ]
 """The name of an AWS role."""
 
-_S3_URL = r"^s3://[a-z0-9][a-z0-9.-]{1,62}(/(?!\.{1,2}(/|$))[^/?#\x00-\x1f\x7f-\x9f]+)*/?$"
-"""No step of the prefix is empty, or one of `.` and `..`."""
+
+def _s3_url(unfit: str) -> str:
+    """A pattern: no step of the prefix is empty, or one of `.` and `..`, or has what is unfit."""
+    return rf"^s3://[a-z0-9][a-z0-9.-]{{1,62}}(/(?!\.{{1,2}}(/|$))[^/?#{unfit}]+)*/?$"
+
+
+_S3_URL = re.compile(_s3_url(_CONTROLS))
 _RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -127,7 +132,7 @@ def moment(value: object) -> datetime:
 
 
 def _prefix(url: str) -> str:
-    if not re.fullmatch(_S3_URL, url):
+    if not _S3_URL.fullmatch(url):
         raise ValueError(
             "give a prefix such as s3://bucket/folder/, with no step that is empty, . or .."
         )
@@ -137,7 +142,7 @@ def _prefix(url: str) -> str:
 S3Prefix = Annotated[
     str,
     StringConstraints(max_length=MAX_URL),
-    Field(json_schema_extra={"pattern": _S3_URL}),
+    Field(json_schema_extra={"pattern": _s3_url(_CONTROLS + _UNSEEN)}),
     AfterValidator(_prefix),
 ]
 """An S3 URL that ends in a slash."""

@@ -116,7 +116,21 @@ def test_a_records_header_decides_where_it_names_a_version(
     assert received_with(event, header).judgement.verdict is verdict
 
 
-def received_with(document: dict[str, Any], header: str) -> Received:
+@pytest.mark.parametrize("old", OLD, ids=lambda old: f"{old['key']}, {old['headers']['ce_id'][:8]}")
+def test_a_record_of_the_first_version_is_valid_to_a_reader_who_asks_for_xdm(
+    old: dict[str, Any],
+) -> None:
+    document, header = orjson.loads(old["value"]), old["headers"]["ce_dataschema"]
+    assert received_with(document, header, Contract.XDM).judgement.findings == ()
+    strange = {**document, "urn:other:key": 1}
+    if form_of(document) is Form.URI:
+        assert received_with(strange, header, Contract.XDM).judgement.verdict is Verdict.INVALID
+        assert judge(document, Contract.XDM).verdict is Verdict.INVALID  # as XDM's classes say
+
+
+def received_with(
+    document: dict[str, Any], header: str, contract: Contract = Contract.EMITTED
+) -> Received:
     value = orjson.dumps(document)
     record: ConsumerRecord[bytes, bytes] = ConsumerRecord(
         topic="t",
@@ -131,7 +145,7 @@ def received_with(document: dict[str, Any], header: str) -> Received:
         serialized_value_size=len(value),
         headers=[("ce_dataschema", header.encode())],
     )
-    return received(record, Contract.EMITTED)
+    return received(record, contract)
 
 
 def test_the_schema_of_the_first_version_is_frozen() -> None:
