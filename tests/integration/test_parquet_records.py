@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -450,6 +451,22 @@ def test_equal_names_of_columns_or_members_are_an_error_that_names_them(tmp_path
     file = parquet_of(tmp_path, [("s", "x"), ("s", None)])
     with pytest.raises(FragmentsUnreadable, match="two columns 's'"):
         load(store, [file], now=NOW, resources=RESOURCES)
+
+
+def test_decimals_of_more_digits_than_can_be_kept_are_an_error_that_names_them(
+    tmp_path: Path,
+) -> None:
+    number = Decimal("1234567890123456789.05")
+    wide, widest = (pa.array([number], pa.decimal256(digits, 2)) for digits in (38, 39))
+    listed = pa.ListArray.from_arrays([0, 1], widest)
+    inside = pa.StructArray.from_arrays([listed], names=["prices"])
+    for value, place in ((widest, "d"), (inside, "d.prices.list.element")):
+        file = parquet_of(tmp_path, [("d", value)])
+        with pytest.raises(FragmentsUnreadable, match=f"'{place}' of DECIMALs with 39 digits"):
+            load(tmp_path / "store", [file], now=NOW, resources=RESOURCES)
+    file = parquet_of(tmp_path, [("d", wide)])
+    record = f'{{"_id": "p", "updatedAt": "{AT}", "d": {number}}}'
+    assert outcome(file) == outcome(write_lines(tmp_path / "records.ndjson", [record]))
 
 
 @pytest.mark.parametrize("name", [*OUR_OWN, "name_1", "C0", 'a"b', "a b", "É", "x" * 128])

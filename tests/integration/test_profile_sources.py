@@ -125,6 +125,20 @@ def test_the_same_fragments_give_the_same_rows_from_every_kind_of_file(
     assert [row[:-1] for row in found.fragments] == [row[:-1] for row in wanted.fragments]
 
 
+def test_an_ending_in_capitals_means_the_same(tmp_path: Path) -> None:
+    file = pretty(tmp_path, DOCUMENTS).rename(tmp_path / "F.JSON")
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+    assert (report.accepted, report.refused) == (len(DOCUMENTS), {})
+
+
+def test_a_line_that_is_an_array_harms_no_other_whatever_the_case_of_the_ending(
+    tmp_path: Path,
+) -> None:
+    file = write_lines(tmp_path / "F.NDJSON", ["[1]", fragment()])
+    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+    assert (report.accepted, report.refused) == (1, {"not_an_object": 1})
+
+
 def test_a_file_with_one_object_is_a_file_with_one_fragment(tmp_path: Path) -> None:
     file = pretty(tmp_path, DOCUMENTS[:1])
     report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
@@ -180,6 +194,7 @@ def test_a_fragment_in_a_later_file_wins_over_an_equally_old_one(tmp_path: Path)
             "end-of-stream",
         ),
         ("no.ndjson.gz", b"\x1f\x8b\x08 this is no gzip", "cannot be read"),
+        ("packed.parquet.gz", gzip.compress(b"PAR1 ... PAR1"), "Parquet in gzip: unpack it"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it_and_nothing_is_loaded(

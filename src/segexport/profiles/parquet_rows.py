@@ -19,6 +19,7 @@ import orjson
 from duckdb.sqltypes import DuckDBPyType
 
 from segexport.errors import FragmentsUnreadable
+from segexport.profiles.numbers import DIGITS
 from segexport.sql import identifier, joined, literal, parquet, parquet_schema
 
 MAX_LISTS: Final = 8
@@ -31,11 +32,15 @@ _NESTED: Final = frozenset({"LIST", "MAP", "MAP_KEY_VALUE"})
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A part of a file's schema. `nested`: annotated as a LIST or MAP."""
+    """A part of a file's schema. `nested`: annotated as a LIST or MAP.
+
+    `digits`: those of a DECIMAL, 0 of other types.
+    """
 
     name: str
     repeated: bool
     nested: bool
+    digits: int
     children: tuple["_Node", ...]
 
 
@@ -45,10 +50,11 @@ def rows(path: Path, connection: duckdb.DuckDBPyConnection) -> str:
     Timestamps, however deep, are RFC 3339 strings in UTC, where they have no zone as well.
 
     Raises `FragmentsUnreadable` if two columns, or two members of one struct, have the same
-    name, and `duckdb.Error` or ValueError if the file cannot be read.
+    name, or one is a DECIMAL of which DuckDB makes doubles, and `duckdb.Error` or ValueError if
+    the file cannot be read.
     """
     file = _File.opened(path, connection)
-    _refuse_equal_names(path, file.schema, "")
+    _refuse_changed(path, file.schema, "")
     members = _members(
         (
             node.name,
@@ -100,23 +106,26 @@ def _schema(connection: duckdb.DuckDBPyConnection, path: Path) -> _Node:
     """The schema of a file: a tree, whose root's children are the columns."""
     listed = iter(
         connection.execute(f"""
-            SELECT name, coalesce(num_children, 0), repetition_type, converted_type, logical_type
+            SELECT name, coalesce(num_children, 0), repetition_type, converted_type, logical_type,
+                   coalesce(precision, 0)
             FROM {parquet_schema(path)} ORDER BY column_id""").fetchall()
     )
     return _node(listed)
 
 
 def _node(listed: Iterator[Sequence[Any]]) -> _Node:
-    name, children, repetition, converted, logical = next(listed)
+    name, children, repetition, converted, logical, digits = next(listed)
     return _Node(
         name=name,
         repeated=repetition == "REPEATED",
         nested=converted in _NESTED or logical in ("ListType()", "MapType()"),
+        digits=digits,
         children=tuple(_node(listed) for _ in range(children)),
     )
 
 
-def _refuse_equal_names(path: Path, node: _Node, above: str) -> None:
+def _refuse_changed(path: Path, node: _Node, above: str) -> None:
+    """Refuse what would come in as something else than it is in the file."""
     seen = set()
     for child in node.children:
         place = f"{above}{child.name}"
@@ -125,8 +134,13 @@ def _refuse_equal_names(path: Path, node: _Node, above: str) -> None:
                 f"{path} has two columns {place!r}, and nothing tells which counts; nothing was "
                 "loaded: rename one of them or leave it out"
             )
+        if child.digits > DIGITS:
+            raise FragmentsUnreadable(
+                f"{path} has a column {place!r} of DECIMALs with {child.digits} digits, and "
+                f"{DIGITS} can be kept; nothing was loaded: write it with fewer, or as strings"
+            )
         seen.add(child.name)
-        _refuse_equal_names(path, child, f"{place}.")
+        _refuse_changed(path, child, f"{place}.")
 
 
 def _text(value: str, kind: DuckDBPyType, node: _Node, depth: int, *, keep: bool) -> str:

@@ -93,6 +93,8 @@ def open_source(path: Path) -> Source:
     except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
     if head.startswith((b"PAR1", b"PARE")):  # the second where the footer is encrypted
+        if gzipped:
+            raise unreadable(path, ValueError("Parquet in gzip: unpack it"))
         return Source(path, Kind.PARQUET, size)
     return Source(path, _json_kind(path, head.removeprefix(_BOM)), size, gzipped)
 
@@ -138,12 +140,13 @@ def unreadable(path: Path, error: Exception) -> FragmentsUnreadable:
 
 
 def _json_kind(path: Path, head: bytes) -> Kind:
-    if set(path.suffixes) & {".ndjson", ".jsonl"}:
+    suffixes = {suffix.lower() for suffix in path.suffixes}
+    if suffixes & {".ndjson", ".jsonl"}:
         return Kind.LINES
     if head.lstrip().startswith(b"["):
         return Kind.ARRAY
     first, *others = head.lstrip().splitlines()[:-1] or (b"{}",)
-    if ".json" not in path.suffixes or _is_whole(first):
+    if ".json" not in suffixes or _is_whole(first):
         return Kind.LINES
     # A broken first line alone does not say that a record takes several.
     has_lines = first.strip() != b"{" and any(
