@@ -6,6 +6,7 @@ import math
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 import duckdb
@@ -27,9 +28,12 @@ ATTRIBUTES: Final = (
     Attribute("loyalty.tier", "VARCHAR"),
     Attribute("mixed", "JSON"),
     Attribute("order.order date", "VARCHAR"),
+    Attribute("price", "DECIMAL(38,30)"),
+    Attribute("prices", "DECIMAL(38,30)[]"),
     Attribute("scores", "BIGINT[]"),
     Attribute("spend", "DOUBLE"),
     Attribute("tags", "VARCHAR[]"),
+    Attribute("total", "DECIMAL(38,0)"),
 )
 WITHIN: Final = Attribute("mixed.tier", "JSON")
 """What an evaluation reads within a JSON column is a column beside the others."""
@@ -205,6 +209,57 @@ def test_what_is_asked_of_mixed_types_is_true_of_who_has_it(
 ) -> None:
     found = evaluated(text, [mixed(value) for value in MIXED])
     assert [value for value, said in zip(MIXED, found, strict=True) if said is True] == among
+
+
+LARGE: Final = 2**63 - 1
+"""Has more digits than a DECIMAL(38, 30) has before the point."""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"price < {LARGE}", True),
+        (f"-{LARGE} >= price", False),
+        (f"price = {LARGE}", False),
+        ("price > 5", False),
+        ("price BETWEEN 5 AND 99999999999", True),
+        (f"price IN (5, {LARGE})", True),
+        (f"price NOT IN (1, {LARGE}, NULL)", None),
+        ("price < loyalty.points", True),
+        ("price <> total", True),
+        ("total > price AND total > mixed", True),
+        ("mixed > price", True),
+        ("total > 1e37", True),
+        (f"coalesce(price, {LARGE}) = 5", True),
+        (f"coalesce(spend, price, {LARGE}, total) = 5", True),
+        ("coalesce(price, loyalty.points) = 5", True),
+        (f"contains(prices, {LARGE})", False),
+        ("contains(prices, 5)", True),
+        ("contains(prices, loyalty.points)", False),
+        ("contains(prices, mixed)", False),
+        ("contains(prices, NULL)", None),
+        ("contains(scores, price)", True),
+        ("contains(mixed, price)", None),
+    ],
+)
+def test_numbers_are_compared_however_many_digits_each_of_them_has(
+    text: str, expected: Any
+) -> None:
+    profile = {
+        "loyalty.points": LARGE,
+        "mixed": str(LARGE),
+        "price": Decimal(5),
+        "prices": [Decimal("0.5"), Decimal(5)],
+        "scores": [LARGE, 5],
+        "total": Decimal("9" * 38),
+    }
+    assert evaluated(text, [profile]) == [expected]
+
+
+def test_a_decimal_is_compared_with_all_its_digits() -> None:
+    profiles = [{"price": Decimal(f"5.{'0' * 29}{digit}"), "loyalty.points": 5} for digit in (0, 1)]
+    for text in ("price = 5", "price = loyalty.points", "coalesce(price, 0) = 5"):
+        assert evaluated(text, profiles) == [True, False]
 
 
 def test_a_hundred_conditions_in_a_row_are_not_deep() -> None:

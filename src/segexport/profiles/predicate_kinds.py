@@ -5,7 +5,12 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from segexport.profiles.attributes import DECIMAL
+from segexport.profiles.attributes import DECIMAL, scale_of
+from segexport.profiles.numbers import DIGITS
+
+Digits = tuple[int, int]
+"""How many digits numbers may have before the point, and how many behind it."""
+BIGINT: Final[Digits] = (19, 0)
 
 
 class Kind(StrEnum):
@@ -54,3 +59,11 @@ def kind_of(attribute_type: str) -> Kind:
     if attribute_type.startswith(DECIMAL):
         return Kind.NUMBERS if attribute_type.endswith("[]") else Kind.NUMBER
     return KINDS.get(attribute_type, Kind.JSON)
+
+
+def digits_of(attribute_type: str) -> Digits | None:
+    """Those of an attribute of integers, of DECIMALs, or of arrays of them; others have none."""
+    if attribute_type.startswith(DECIMAL):
+        scale = scale_of(attribute_type)
+        return DIGITS - scale, scale
+    return BIGINT if attribute_type.startswith("BIGINT") else None

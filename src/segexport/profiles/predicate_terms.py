@@ -13,15 +13,24 @@ from sqlglot import exp
 from segexport.profiles.attributes import NAME
 from segexport.profiles.leaves import Leaf
 from segexport.profiles.predicate_kinds import (
+    BIGINT,
     BOOLEANS,
     COMPARABLE,
     MEMBERS,
     NUMBERS,
     STRINGS,
     Kind,
+    digits_of,
     kind_of,
 )
-from segexport.profiles.predicate_term import Refusal, Term, compared, contains, length
+from segexport.profiles.predicate_term import (
+    Refusal,
+    Term,
+    compared,
+    contains,
+    first_known,
+    length,
+)
 from segexport.sql import identifier, literal
 
 MERGED: Final = "merged"
@@ -65,8 +74,9 @@ class Terms:
         path = ".".join(self._names(node))
         self.attributes[path] = None
         sql, kind = f"{MERGED}.{identifier(path)}", self._kind(node, path)
-        mixed = Leaf(sql, (self._types or {}).get(path, "JSON")) if kind is Kind.JSON else None
-        return Term(sql, kind, path, mixed)
+        column = (self._types or {}).get(path, "JSON")
+        mixed = Leaf(sql, column) if kind is Kind.JSON else None
+        return Term(sql, kind, path, mixed, digits_of(column))
 
     def _names(self, node: exp.Expr) -> Sequence[str]:
         behind: list[exp.Expr] = []
@@ -107,7 +117,8 @@ class Terms:
         text = str(node.this)
         if node.is_string:
             return Term(literal(text), Kind.STRING, repr(text))
-        return Term(_number(node, text), Kind.NUMBER, text)
+        digits = (len(text), 0) if text.isdecimal() else None
+        return Term(_number(node, text), Kind.NUMBER, text, digits=digits)
 
     def boolean(self, node: exp.Expr, _depth: int) -> Term:
         """TRUE or FALSE."""
@@ -205,7 +216,7 @@ class Terms:
         """A minus before a number."""
         value = self._one_of(NUMBERS, node.this, depth)
         if isinstance(node.this, exp.Literal):
-            return Term(f"(-{value.sql})", Kind.NUMBER, f"-{value.words}")
+            return Term(f"(-{value.sql})", Kind.NUMBER, f"-{value.words}", digits=value.digits)
         return Term(f"(-CAST({value.sql} AS DOUBLE))", Kind.NUMBER)
 
     def letters(self, node: exp.Expr, depth: int) -> Term:
@@ -218,28 +229,24 @@ class Terms:
         if value.leaf:
             return length(value.leaf)
         value = _require((*STRINGS, *MEMBERS), node.this, value)
-        return Term(f"length({value.sql})", Kind.NUMBER)
+        return Term(f"length({value.sql})", Kind.NUMBER, digits=BIGINT)
 
     def coalesce(self, node: exp.Expr, depth: int) -> Term:
         """coalesce(x, y, …): the first that is known."""
-        values = self._alike([node.this, *node.expressions], depth, COMPARABLE)
-        kind = next((each.kind for each in values if each.kind is not Kind.ANY), Kind.ANY)
-        return Term(f"coalesce({', '.join(each.sql for each in values)})", kind)
+        return first_known(self._alike([node.this, *node.expressions], depth, COMPARABLE))
 
     def contains(self, node: exp.Expr, depth: int) -> Term:
         """contains(array, x)."""
         array = self.of(node.this, depth)
         if array.leaf:
-            return contains(array.leaf, self._one_of(COMPARABLE, node.expression, depth))
+            return contains(array, self._one_of(COMPARABLE, node.expression, depth))
         if not isinstance(node.this, exp.Column | exp.Dot) or array.kind not in MEMBERS:
             raise Refusal(
                 node.this,
                 f"contains() looks into an attribute that is an array, {array.words} is "
                 f"{array.kind}; for a part of a string: LIKE '%part%'",
             )
-        kinds = MEMBERS[array.kind]
-        member = self._one_of(kinds, node.expression, depth)
-        return Term(f"list_contains({array.sql}, {member.sql})", Kind.BOOLEAN)
+        return contains(array, self._one_of(MEMBERS[array.kind], node.expression, depth))
 
     def _one_of(self, kinds: Sequence[Kind], node: exp.Expr, depth: int) -> Term:
         return _require(kinds, node, self.of(node, depth))
