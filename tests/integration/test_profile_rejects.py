@@ -63,6 +63,9 @@ BAD: Final[Mapping[str, Records]] = {
         fragment(**{"": 1}),
         fragment(**{"line\nbreak": 1}),
         fragment(**{"n" * 129: 1}),
+        fragment(IdentityMap={"Email": [{"id": "a"}]}),
+        fragment(**{"xdm:identitymap": {}}),
+        fragment(segmentmembership={}),
     ],
     "duplicate_name": [
         f'{{"_id": "1", "_id": "2", "updatedAt": "{AT}"}}',
@@ -192,7 +195,11 @@ BAD_EVENTS: dict[str, Records] = {
     "no_person_key": [event(personID=None)],
     "person_key": [event(_id=5)],
     "duplicate_name": [f'{{"personID": "p", "_id": "e", "timestamp": "{AT}", "_id": "e"}}'],
-    "attribute_name": [event(happened_at="now"), event(ingested_at="now")],
+    "attribute_name": [
+        event(happened_at="now"),
+        event(ingested_at="now"),
+        event(IdentityMap={"Email": [{"id": "a"}]}),
+    ],
 }
 
 

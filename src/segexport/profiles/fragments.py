@@ -52,6 +52,8 @@ RESERVED: Final = (
     "dataset_id",
 )
 """Columns of the store: no attribute at the top of a record can have these names."""
+OWN: Final = ("identityMap", "segmentMembership")
+"""Columns of exports: an attribute at the top cannot be called so in other letters' cases."""
 EVENT_TIME: Final = "timestamp"
 """Where an event's time is, and its id: XDM's ExperienceEvent requires both."""
 EVENT_ID: Final = "_id"
@@ -71,10 +73,12 @@ _SHAPE: Final = (
     Rule(
         "attribute_name",
         "a top-level name cannot be an attribute: "
-        f"{', '.join(RESERVED)} are taken; dots, commas and control characters are not allowed",
+        f"{', '.join(RESERVED)} are taken; dots, commas and control characters are not allowed; "
+        f"{' and '.join(OWN)} are written so, in no other case",
         f"""len(list_filter(json_keys(attributes), lambda name:
               NOT regexp_full_match(name, {literal(NAME)})
-              OR lower(name) IN ({", ".join(literal(name.lower()) for name in RESERVED)}))) > 0""",
+              OR lower(name) IN ({", ".join(literal(name.lower()) for name in RESERVED + OWN)})
+              AND name NOT IN ({", ".join(map(literal, OWN))}))) > 0""",
     ),
     Rule(
         "identity_map",
@@ -189,7 +193,7 @@ class RecordKind:
 FRAGMENT: Final = RecordKind(
     rules=(*_SHAPE, *_FRAGMENT, *_NUMBERS),
     times=UPDATE_TIMES,
-    special=("identityMap", "segmentMembership"),
+    special=OWN,
     keyed_by_id=True,
 )
 EVENT: Final = RecordKind(
