@@ -278,15 +278,38 @@ def test_a_broken_record_of_an_array_harms_no_other(tmp_path: Path) -> None:
     assert [one["record"] for one in rejects] == list(range(2, 9))
 
 
-@pytest.mark.parametrize("broken", [b'{"_id": ', b"{broken", b"}", b'"'])
+@pytest.mark.parametrize(
+    "broken", [b'{"_id": ', b"{broken", b"}", b'"', b'{"_id": "p"}"', b"{}, {"]
+)
 def test_broken_first_lines_harm_no_other_whatever_the_file_is_called(
     broken: bytes, tmp_path: Path
 ) -> None:
     file = tmp_path / "f.json"
-    good = [orjson.dumps(fragment(f"p{number}")) for number in range(2)]
-    file.write_bytes(b"\n".join((broken, broken, *good)))
-    report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
-    assert (report.accepted, report.refused) == (2, {"not_json": 2})
+    for count, end in ((2, b""), (2, b"\n"), (1, b""), (1, b"\n"), (2_000, b"\n")):
+        good = [orjson.dumps(fragment(f"p{number}")) for number in range(count)]
+        file.write_bytes(b"\n".join((broken, broken, *good)) + end)
+        report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+        assert (report.accepted, report.refused) == (count, {"not_json": 2})
+
+
+@pytest.mark.parametrize("count", [1, 2, 5_000])
+def test_an_object_on_a_line_of_its_own_may_be_part_of_a_record(count: int, tmp_path: Path) -> None:
+    inside = ",\n".join(f'{{"number": {number}}}' for number in range(count))
+    record = f'{{"_id": "p", "items": [\n{inside}\n], "updatedAt": "2026-01-01T00:00:00Z"}}'
+    for text, accepted in ((record, 1), (f"{record}\n{record}\n", 2), (f"{record}{record}", 2)):
+        file = tmp_path / "f.json"
+        file.write_text(text)
+        report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+        assert (report.accepted, report.refused) == (accepted, {})
+
+
+def test_several_objects_may_stand_on_one_line(tmp_path: Path) -> None:
+    one, other, last = (orjson.dumps(fragment(name)) for name in ("p1", "p2", "p3"))
+    file = tmp_path / "f.json"
+    for content in (one + other + last, one + b" " + other + b"\n" + last + b"\n"):
+        file.write_bytes(content)
+        report = load(tmp_path / "profiles", [file], now=NOW, resources=RESOURCES)
+        assert (report.accepted, report.refused) == (3, {})
 
 
 def test_a_map_of_parquet_with_a_key_twice_is_refused(tmp_path: Path) -> None:

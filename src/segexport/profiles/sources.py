@@ -6,6 +6,7 @@ tells it to.
 """
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -96,7 +97,8 @@ def open_source(path: Path) -> Source:
         if gzipped:
             raise unreadable(path, ValueError("Parquet in gzip: unpack it"))
         return Source(path, Kind.PARQUET, size)
-    return Source(path, _json_kind(path, head.removeprefix(_BOM)), size, gzipped)
+    kind = _json_kind(path, head.removeprefix(_BOM), is_cut=len(head) == _PEEK)
+    return Source(path, kind, size, gzipped)
 
 
 def chunks(source: Source) -> Iterator[Chunk]:
@@ -139,20 +141,45 @@ def unreadable(path: Path, error: Exception) -> FragmentsUnreadable:
     )
 
 
-def _json_kind(path: Path, head: bytes) -> Kind:
+def _json_kind(path: Path, head: bytes, *, is_cut: bool) -> Kind:
+    """How records lie in a text that begins so; unless it `is_cut`, that is all of it."""
     suffixes = {suffix.lower() for suffix in path.suffixes}
     if suffixes & {".ndjson", ".jsonl"}:
         return Kind.LINES
     if head.lstrip().startswith(b"["):
         return Kind.ARRAY
-    first, *others = head.lstrip().splitlines()[:-1] or (b"{}",)
+    text = head.lstrip()
+    first, *others = text.splitlines()[: -1 if is_cut else None] or (b"{}",)
     if ".json" not in suffixes or _is_whole(first):
         return Kind.LINES
+    if _begins_with_values(text, is_cut=is_cut):
+        return Kind.DOCUMENTS
     # A broken first line alone does not say that a record takes several.
     has_lines = first.strip() != b"{" and any(
         line[:1] == b"{" and _is_whole(line) for line in others
     )
-    return Kind.LINES if has_lines else Kind.DOCUMENTS
+    return Kind.LINES if has_lines or not others else Kind.DOCUMENTS
+
+
+def _begins_with_values(text: bytes, *, is_cut: bool) -> bool:
+    """Whether there is nothing but JSON values up to the end of a line, the first or a later one.
+
+    One that goes on where the text `is_cut` counts.
+    """
+    whole = (text.rpartition(b"\n")[0] if is_cut else text).decode(errors="replace").rstrip()
+    decoder, at = json.JSONDecoder(parse_int=str), 0
+    try:
+        while at < len(whole):
+            _, at = decoder.raw_decode(whole, at)
+            while whole[at : at + 1].isspace():
+                if whole[at] == "\n":
+                    return True
+                at += 1
+    except json.JSONDecodeError as error:
+        return is_cut and error.pos >= len(whole)
+    except RecursionError:
+        return False
+    return True
 
 
 def _is_whole(line: bytes) -> bool:
