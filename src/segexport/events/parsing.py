@@ -18,7 +18,7 @@ from segexport.events.xdm import Path
 MAX_REPEATED: Final = 20
 """Repeated names of one text that are told."""
 
-_STRING: Final = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"')
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _MAY_BE_COLON: Final = b"\\u003"
 
 

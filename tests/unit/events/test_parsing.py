@@ -73,8 +73,8 @@ def test_of_many_no_more_than_some_are_told() -> None:
     assert len(parse(text.encode()).repeated) == MAX_REPEATED
 
 
-@pytest.mark.parametrize("depth", [10, 300, 1000])
+@pytest.mark.parametrize("depth", [10, 300, 1000, 1020])
 def test_how_deep_does_not_matter(depth: int) -> None:
-    nest = "[" * depth + '{"a": ":", %s: 2}' + "]" * depth
+    nest = "[" * depth + r'{"a": ":", "": "\\", "x:\"": "y:\"z", %s: 2}' + "]" * depth
     assert not parse((nest % '"b"').encode()).repeated
     assert parse((nest % '"a"').encode()).repeated
