@@ -100,14 +100,19 @@ def parquet_schema(file: Path) -> str:
     return f"parquet_schema({_listed([file])})"
 
 
+def is_changed_by_json(kind: str) -> bool:
+    """Whether DuckDB's readers and writers of JSON give values of this type in other digits."""
+    return "JSON" in kind or "DECIMAL(" in kind
+
+
 def ndjson(files: Sequence[str | Path], columns: Mapping[str, str]) -> str:
     """What reads these NDJSON files, all gzipped or none, as these columns, behind FROM.
 
     `columns` maps names to DuckDB types.
     """
-    if any(name in kind for kind in columns.values() for name in ("JSON", "DECIMAL(")):
-        # `read_json` takes numbers for doubles, DECIMALs as well. `from_json` takes all of a
-        # document as they are written, if one of its types is a DECIMAL.
+    if any(map(is_changed_by_json, columns.values())):
+        # `from_json` takes all numbers of a document as they are written, if one of its types is
+        # a DECIMAL.
         types = json.dumps({**columns, _EXACT: "DECIMAL(1, 0)"})
         return (
             f"(SELECT * EXCLUDE ({identifier(_EXACT)}) "

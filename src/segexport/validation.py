@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -86,16 +86,20 @@ def shown(text: str) -> str:
     return ascii(text[:_SHOWN])
 
 
-def repeated_name(text: str | bytes) -> str | None:
-    """A name that an object of a JSON text has twice; None for a text that is no JSON.
+def repeated_names(pairs: Iterable[tuple[str, Any]]) -> list[str]:
+    """The names that are more than once among the members of one JSON object.
 
     Of such a pair parsers take the one or the other, and nobody can tell which is meant.
     """
+    return [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+
+
+def repeated_name(text: str | bytes) -> str | None:
+    """A name that an object of a JSON text has twice; None for a text that is no JSON."""
     repeated: list[str] = []
 
     def note(pairs: Sequence[tuple[str, Any]]) -> None:
-        found = Counter(name for name, _ in pairs)
-        repeated.extend(name for name, times in found.items() if times > 1)
+        repeated.extend(repeated_names(pairs))
 
     try:
         json.loads(text, object_pairs_hook=note)

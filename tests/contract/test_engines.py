@@ -26,8 +26,6 @@ from segexport.errors import (
 )
 from segexport.exports.engine import Engine
 from segexport.exports.engines import duckdb as duckdb_engine
-from segexport.exports.engines.duckdb import DuckDBEngine
-from segexport.exports.engines.spark import SparkEngine
 from segexport.exports.plan import plan_export, resolve_policy, upper_bound
 from segexport.jobs.reading import parse_request
 from segexport.jobs.request import ExportRequest, FileFormat
@@ -50,6 +48,7 @@ from support.endpoints import (
     in_order,
     read_endpoints,
 )
+from support.engines import engine_called
 from support.examples import examples
 from support.own_names import own_names
 from support.people import (
@@ -66,7 +65,6 @@ from support.people import (
     write_snapshot,
 )
 from support.plain_export import Batch, Outcome, plain_export
-from support.spark import ON_TWO_THREADS, require_spark
 from support.waiting import wait_until
 
 POLICIES = (
@@ -97,17 +95,12 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def engine(engine_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    made: Engine
-    made = local = DuckDBEngine(
-        spill=tmp_path_factory.mktemp("spill"), threads=2, memory_limit="512MB"
-    )
-    if engine_name == "spark":
-        require_spark()
-        made = SparkEngine(ON_TWO_THREADS, local=local)
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        engine_called(engine_name, tmp_path_factory.mktemp("spill")) as engine,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(duckdb_engine, "KEYS_AT_ONCE", 5)  # so that few are searched in ranges, too
-        yield made
-    made.close()
+        yield engine
 
 
 def export(

@@ -16,8 +16,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segexport.exports.engine import Engine, Run
-from segexport.exports.engines.duckdb import DuckDBEngine
-from segexport.exports.engines.spark import SparkEngine
 from segexport.exports.plan import plan_export, resolve_policy
 from segexport.jobs.reading import parse_request
 from segexport.jobs.request import FileFormat
@@ -25,9 +23,9 @@ from segexport.profiles.catalogue import Catalogue
 from segexport.profiles.loading import LoadReport, load
 from segexport.profiles.snapshots import ProfileStore, Snapshot
 from segexport.sql import file_to_write, parquet
+from support.engines import engine_called
 from support.examples import examples
 from support.fragments import NOW, RESOURCES, fragment, load_records
-from support.spark import ON_TWO_THREADS, require_spark
 
 EXAMPLES: Final = {"duckdb": 30, "spark": 2}
 """How many stores by chance are tried on each engine: a slow one gets fewer."""
@@ -71,15 +69,8 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def engine(engine_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    made: Engine
-    made = local = DuckDBEngine(
-        spill=tmp_path_factory.mktemp("spill"), threads=2, memory_limit="512MB"
-    )
-    if engine_name == "spark":
-        require_spark()
-        made = SparkEngine(ON_TWO_THREADS, local=local)
-    yield made
-    made.close()
+    with engine_called(engine_name, tmp_path_factory.mktemp("spill")) as engine:
+        yield engine
 
 
 def test_a_number_comes_back_as_it_was_written_or_is_refused(

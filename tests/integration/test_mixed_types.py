@@ -96,9 +96,7 @@ def test_one_odd_value_changes_nothing_for_anybody_else(
     *,
     later: bool,
 ) -> None:
-    usual, odd = documents(people), odd_one(path, strange)
-    plain = told([usual], policy)
-    mixed = told([usual, [odd]] if later else [[odd, *usual]], policy)
+    plain, mixed = told_without_and_with(odd_one(path, strange), people, policy, later=later)
     assert mixed == plain
 
 
@@ -119,9 +117,7 @@ def test_one_odd_value_above_others_changes_no_consent_address_or_segment(
     later: bool,
 ) -> None:
     """In profiles, what lies below becomes one attribute of type JSON."""
-    usual, odd = documents(people), odd_one(path, strange)
-    plain = told([usual], policy)
-    mixed = told([usual, [odd]] if later else [[odd, *usual]], policy)
+    plain, mixed = told_without_and_with(odd_one(path, strange), people, policy, later=later)
     assert mixed.members == plain.members
     assert known(mixed.endpoints) == known(plain.endpoints)
 
@@ -170,6 +166,18 @@ def nested(values: Mapping[str, Any]) -> Document:
             inner = inner.setdefault(step, {})
         inner[name] = value
     return document
+
+
+def told_without_and_with(
+    odd: Document,
+    people: Sequence[Sequence[Mapping[str, int]]],
+    policy: PolicyDefinition,
+    *,
+    later: bool,
+) -> tuple[Told, Told]:
+    """What is told of people who are usual, without the odd one, and with it beside them."""
+    usual = documents(people)
+    return told([usual], policy), told([usual, [odd]] if later else [[odd, *usual]], policy)
 
 
 def told(loads: Sequence[Sequence[Document]], policy: PolicyDefinition) -> Told:

@@ -4,30 +4,17 @@ import json
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
 
 from segexport.consume.received import Received, received
 from segexport.events.contract import Contract, Verdict
 from support.events import EVENTS
+from support.records import record_with
 
 QUEUED: dict[str, Any] = EVENTS["queued (xdm, one segment)"]
 
 
 def received_with(value: bytes) -> Received:
-    record: ConsumerRecord[bytes, bytes] = ConsumerRecord(
-        topic="t",
-        partition=0,
-        offset=0,
-        timestamp=0,
-        timestamp_type=0,
-        key=b"1",
-        value=value,
-        checksum=None,
-        serialized_key_size=1,
-        serialized_value_size=len(value),
-        headers=[],
-    )
-    return received(record, Contract.EMITTED)
+    return received(record_with(value), Contract.EMITTED)
 
 
 @pytest.mark.parametrize("places", [1, 2])

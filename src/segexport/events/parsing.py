@@ -6,7 +6,6 @@ section 4). So what one reader judges is not what another one reads.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from segexport.events.xdm import Path
+from segexport.validation import repeated_names
 
 MAX_REPEATED: Final = 20
 """Repeated names of one text that are told."""
@@ -68,8 +68,7 @@ def _repeated(text: bytes) -> Sequence[Path]:
     while waiting and len(found) < MAX_REPEATED:
         path, part = waiting.pop()
         if isinstance(part, _Object):
-            times = Counter(name for name, _ in part)
-            found += [(*path, name) for name, count in times.items() if count > 1]
+            found += [(*path, name) for name in repeated_names(part)]
             waiting += [((*path, name), value) for name, value in reversed(part)]
         elif isinstance(part, list):
             waiting += [((*path, at), value) for at, value in reversed([*enumerate(part)])]

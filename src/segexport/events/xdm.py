@@ -174,7 +174,7 @@ def without_namespaces(document: Document) -> Document:
 
 def without_own_keys(document: Document, version: Version) -> Document:
     """A document in URI form without our own keys of a version, of which XDM knows nothing."""
-    own = dict(_own_keys())[version]
+    own = _own_keys()[version]
     return {key: value for key, value in document.items() if key not in own}
 
 
@@ -183,19 +183,19 @@ def version_of(document: Document) -> Version | None:
 
     Of a document that mixes them, the latest: to it, the keys of the others are unknown.
     """
-    for version, keys in _own_keys():
+    for version, keys in _own_keys().items():
         if not keys.isdisjoint(document):
             return version
     return None
 
 
 @cache
-def _own_keys() -> Sequence[tuple[Version, frozenset[str]]]:
+def _own_keys() -> Mapping[Version, frozenset[str]]:
     """The keys of our own in each version, the latest first."""
-    return [
-        (version, frozenset(uri for uri, field in table().items() if field.version is version))
+    return {
+        version: frozenset(uri for uri, field in table().items() if field.version is version)
         for version in reversed(tuple(VERSIONS.values()))
-    ]
+    }
 
 
 def _lift(document: Document, trie: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:

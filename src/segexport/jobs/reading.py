@@ -5,7 +5,6 @@ a moment, for what else is wrong with the rest of it to be seen.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from segexport.errors import InvalidRequest, Problem
 from segexport.jobs.consistency import contradictions
 from segexport.jobs.request import ExportRequest
 from segexport.jobs.values import unfit
-from segexport.validation import in_words, path_of
+from segexport.validation import in_words, path_of, repeated_names
 
 MAX_PROBLEMS = 100
 """Problems of one request that are told."""
@@ -218,15 +217,11 @@ def _at(given: Any, steps: Sequence[str | int]) -> Any:
 
 
 def _loaded(text: str | bytes) -> tuple[Any, Sequence[Problem]]:
-    """What a JSON text, known to be one, says, and the names that one of its objects has twice.
-
-    Of such a pair parsers take the one or the other, and nobody can tell which is meant.
-    """
+    """What a JSON text, known to be one, says, and the names that one of its objects has twice."""
     twice: list[str] = []
 
     def note(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        found = Counter(name for name, _ in pairs)
-        twice.extend(name for name, times in found.items() if times > 1)
+        twice.extend(repeated_names(pairs))
         return dict(pairs)
 
     loaded = json.loads(text, object_pairs_hook=note, parse_int=float)

@@ -22,10 +22,7 @@ def said_of_identities(document: str) -> str:
 
 
 def said_of_memberships(document: str) -> str:
-    """A segmentMembership without namespaces that are null, and segments that are, or of which
-
-    every member is.
-    """
+    """A segmentMembership without what is null: namespaces, segments, and all of a segment."""
     return _said(document, "OBJECT", _SEGMENTS)
 
 

@@ -42,6 +42,13 @@ from support.events import (
     voice,
 )
 
+CODES = [
+    (FaultKind.FAILED, "ERROR_EXPORTJOB_FAILED"),
+    (FaultKind.CANCELLED, "ERROR_EXPORTJOB_FAILED"),
+    (FaultKind.UNREACHABLE, "ERROR_EXPORTJOB_APICALL"),
+    (FaultKind.DEADLINE, "ERROR_EXPORTJOB_APICALL_TIMEOUT"),
+]
+
 TYPE = "segexport.segmentExportJob."
 GOLD = {"exportSegmentID": "gold"}
 
@@ -98,15 +105,7 @@ def test_each_milestone_has_its_event_in_every_dialect_and_form(
 
 
 @pytest.mark.parametrize(("dialect", "form"), EVERY_VOICE)
-@pytest.mark.parametrize(
-    ("kind", "code"),
-    [
-        (FaultKind.FAILED, "ERROR_EXPORTJOB_FAILED"),
-        (FaultKind.CANCELLED, "ERROR_EXPORTJOB_FAILED"),
-        (FaultKind.UNREACHABLE, "ERROR_EXPORTJOB_APICALL"),
-        (FaultKind.DEADLINE, "ERROR_EXPORTJOB_APICALL_TIMEOUT"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "code"), CODES)
 def test_a_job_that_failed_before_it_started_has_the_same_code_in_every_dialect(
     dialect: Dialect, form: Form, kind: FaultKind, code: str
 ) -> None:
@@ -125,15 +124,7 @@ def test_a_job_that_failed_before_it_started_has_the_same_code_in_every_dialect(
 
 
 @pytest.mark.parametrize(("dialect", "form"), EVERY_VOICE)
-@pytest.mark.parametrize(
-    ("kind", "code"),
-    [
-        (FaultKind.FAILED, "ERROR_EXPORTJOB_FAILED"),
-        (FaultKind.CANCELLED, "ERROR_EXPORTJOB_FAILED"),
-        (FaultKind.UNREACHABLE, "ERROR_EXPORTJOB_APICALL"),
-        (FaultKind.DEADLINE, "ERROR_EXPORTJOB_APICALL_TIMEOUT"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "code"), CODES)
 def test_a_job_that_failed_is_finished_with_an_error_its_code_and_its_reason(
     dialect: Dialect, form: Form, kind: FaultKind, code: str
 ) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import orjson
 import pytest
-from aiokafka import ConsumerRecord
 
 from segexport.consume.received import Received, received
 from segexport.errors import InvalidEvent
@@ -16,6 +15,7 @@ from segexport.events.vocabulary import Form
 from segexport.events.xdm import form_of, to_compact, to_uri
 from support.backlog import records
 from support.events import EVENTS, changed
+from support.records import record_with
 
 OLD = records()
 OLD_IN_URI_FORM = [
@@ -131,20 +131,7 @@ def test_a_record_of_the_first_version_is_valid_to_a_reader_who_asks_for_xdm(
 def received_with(
     document: dict[str, Any], header: str, contract: Contract = Contract.EMITTED
 ) -> Received:
-    value = orjson.dumps(document)
-    record: ConsumerRecord[bytes, bytes] = ConsumerRecord(
-        topic="t",
-        partition=0,
-        offset=0,
-        timestamp=0,
-        timestamp_type=0,
-        key=b"1",
-        value=value,
-        checksum=None,
-        serialized_key_size=1,
-        serialized_value_size=len(value),
-        headers=[("ce_dataschema", header.encode())],
-    )
+    record = record_with(orjson.dumps(document), [("ce_dataschema", header.encode())])
     return received(record, contract)
 
 

@@ -174,7 +174,7 @@ class Endpoints:
 
         What reads JSON is long, and stands there once for all JSON columns.
         """
-        plain = [
+        typed = [
             _entry(one.path, read(Leaf(_at(one.path), one.type)))
             for one in self.attributes
             if one.type != "JSON"
@@ -186,7 +186,7 @@ class Endpoints:
         ]
         value = read(Leaf(f"{ENTRY}.value", "JSON"))
         known = f"list_filter([{', '.join(mixed)}], lambda {ENTRY}: {ENTRY}.value IS NOT NULL)"
-        lists = [f"[{', '.join(plain)}]"] if plain else []
+        lists = [f"[{', '.join(typed)}]"] if typed else []
         if mixed:
             made = _object({"key": f"{ENTRY}.key", "value": value})
             lists.append(f"list_transform({known}, lambda {ENTRY}: {made})")

@@ -5,20 +5,17 @@ DECIMAL with all its zeros. Here the text of such a value is taken as it is.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import orjson
 from duckdb.sqltypes import DuckDBPyType
 
 from segexport.profiles.numbers import decimal_text
-from segexport.sql import identifier, joined, literal
-
-_OF_ITS_OWN: Final = ("JSON", "DECIMAL(")
+from segexport.sql import identifier, is_changed_by_json, joined, literal
 
 
 def needs_lines(columns: Mapping[str, DuckDBPyType]) -> bool:
     """Whether any of these columns has values that DuckDB would write otherwise."""
-    return any(map(_is_special, columns.values()))
+    return any(is_changed_by_json(str(kind)) for kind in columns.values())
 
 
 def line(columns: Mapping[str, DuckDBPyType]) -> str:
@@ -26,13 +23,9 @@ def line(columns: Mapping[str, DuckDBPyType]) -> str:
     return _object({name: (identifier(name), kind) for name, kind in columns.items()})
 
 
-def _is_special(kind: DuckDBPyType) -> bool:
-    return any(name in str(kind) for name in _OF_ITS_OWN)
-
-
 def _text(value: str, kind: DuckDBPyType, depth: int = 0) -> str:
     """SQL for the JSON of a value, as a string; NULL of NULL."""
-    if not _is_special(kind):
+    if not is_changed_by_json(str(kind)):
         return f"to_json({value})::VARCHAR"
     match kind.id:
         case "struct":
