@@ -11,9 +11,6 @@ The broker is the tests' (docs/testing.md), one node on this machine, or the one
 
     python benchmarks/relay.py [--events N] [--discards N] [--runs N] [--compression lz4]
         [--bootstrap-servers …]
-    python benchmarks/relay.py --codecs [--events N] …
-
-The second compares the relay with itself, in each compression that the settings offer.
 """
 
 import argparse
@@ -318,30 +315,6 @@ async def measure(
     return comparison
 
 
-async def measure_codecs(
-    name: str, path: Path, kafka: KafkaSettings, *, records: int, runs: int
-) -> Comparison:
-    """The relay in each compression, in turns."""
-    cases = {}
-    for codec in ATTRIBUTES:
-        ours = Ours(path, kafka.model_copy(update={"compression": codec}), records)
-        cases[codec] = Case(ours.run, ours.before, ours.after)
-    return await compare(name, cases, runs=runs, baseline=kafka.compression)
-
-
-def packed_sizes(sample: Sequence[Record]) -> str:
-    """Bytes of a record in each compression, in batches as large as the topic accepts."""
-    sizes = []
-    for codec, attributes in ATTRIBUTES.items():
-        parcel = Parcel(partial(BatchBuilder, 1_000_000, attributes), partitions=6)
-        for record in sample:
-            parcel.add(record, NOWHERE)
-        builders: list[Any] = [each.builder for every in parcel.batches.values() for each in every]
-        size = sum(len(each._build()) for each in builders)  # noqa: SLF001  (aiokafka's own)
-        sizes.append(f"{codec} {size / len(sample):.0f}")
-    return ", ".join(sizes)
-
-
 @contextmanager
 def broker(servers: str | None, folder: Path) -> Iterator[str]:
     """The address of a Kafka."""
@@ -371,23 +344,15 @@ async def main(arguments: argparse.Namespace) -> None:
         events = arguments.events // EVENTS_OF_JOB // CALLERS * CALLERS * EVENTS_OF_JOB
         sample = await fill_with_events(path, events)
         title = f"{events:,} stored events of {len(sample[0].value)} bytes"
-        if arguments.codecs:
-            print(await measure_codecs(title, path, kafka, records=events, runs=arguments.runs))
-            print(f"bytes of one on the topic: {packed_sizes(sample)}\n")
-        else:
-            print(await measure(title, path, kafka, sample, records=events, runs=arguments.runs))
-            spent = stages(path, sample, ATTRIBUTES[kafka.compression])
-            print(f"CPU of one event in µs: {spent}\n")
+        print(await measure(title, path, kafka, sample, records=events, runs=arguments.runs))
+        spent = stages(path, sample, ATTRIBUTES[kafka.compression])
+        print(f"CPU of one event in µs: {spent}\n")
 
         path = Path(folder, "discards.sqlite")
         sample = await fill_with_discards(path, arguments.discards)
         title = f"an expansion of {arguments.discards:,} discards of {len(sample[0].value)} bytes"
         records = arguments.discards + EVENTS_OF_JOB
-        if arguments.codecs:
-            print(await measure_codecs(title, path, kafka, records=records, runs=arguments.runs))
-            print(f"bytes of one on the topic: {packed_sizes(sample)}")
-        else:
-            print(await measure(title, path, kafka, sample, records=records, runs=arguments.runs))
+        print(await measure(title, path, kafka, sample, records=records, runs=arguments.runs))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -397,7 +362,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--discards", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--compression", choices=ATTRIBUTES, default="lz4")
-    parser.add_argument("--codecs", action="store_true", help="the relay in each compression")
     parser.add_argument("--bootstrap-servers")
     return parser.parse_args(arguments)
 

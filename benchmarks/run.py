@@ -3,7 +3,7 @@
 make bench
 make bench ARGS="exports loading"
 make bench ARGS=http               # calls, pages, memory and hostile
-make bench ARGS=scale              # runs only when it is named
+make bench ARGS=scale              # runs only when it is named, as compressions does
 """
 
 import subprocess
@@ -12,7 +12,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 USUAL = ("events", "store", "exports", "pieces", "skew", "spark", "loading", "relay", "calls")
-LONG = ("pages", "memory", "hostile", "scale")
+LONG = ("compressions", "pages", "memory", "hostile", "scale")
 GROUPS = {"http": ("calls", "pages", "memory", "hostile")}
 """What several are called together."""
 
